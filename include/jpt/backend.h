@@ -1,0 +1,117 @@
+/* Back-end: where tensors live and the operations on them.  One vtable; `ref` (plain C) is the
+ * definition of every operation, `cpu` and later `cuda` are tested against it op by op.
+ *
+ * Pointers named d_* are in the back-end's memory (host memory for ref and cpu) and come from alloc();
+ * offsets into them are allowed.  Everything else is host memory.  Activations are float32, row-major,
+ * one row a position.  Operations enqueue: only download() and select() wait.  Shape letters:
+ * n rows, D model width, F ffn width, H heads, K kv heads, E head width, V vocabulary, L layers.
+ *
+ * Determinism, part of the contract: the result of a row does not depend on how many other rows
+ * are in the call, on the number of threads, or on which sequences stand beside it. */
+#ifndef JPT_BACKEND_H
+#define JPT_BACKEND_H
+
+#include <jpt/base.h>
+#include <jpt/select.h>
+#include <jpt/tensor.h>
+
+typedef struct jpt_backend jpt_backend;
+typedef struct jpt_weight  jpt_weight; /* a matrix [rows, cols] in the back-end's own layout */
+
+typedef enum jpt_compute {
+    JPT_COMPUTE_AUTO, /* the file's own blocks with 8-bit activations where that is faster */
+    JPT_COMPUTE_F32,  /* weights dequantised to float32 at load, float32 arithmetic: the exact path */
+} jpt_compute;
+
+typedef struct jpt_backend_options {
+    int         n_threads; /* 0: one a physical core this process may use */
+    jpt_compute compute;
+    const char *isa; /* NULL: best; "avx2", "avx512", "scalar" to force one (tests) */
+} jpt_backend_options;
+
+typedef enum jpt_rope_kind { JPT_ROPE_NORMAL, JPT_ROPE_NEOX } jpt_rope_kind; /* pairs (2i,2i+1) | (i, i+E/2) */
+
+/* Where the keys and values of a batch's rows live.  A page holds page_size positions of one layer;
+ * position p of a sequence is slot p % page_size of page table[p / page_size].  K and V of layer l,
+ * page g, slot s, kv head k start at ((((l * n_pages + g) * page_size + s) * K) + k) * E elements of
+ * d_k / d_v, whose element type is kv_dtype (F16 or F32). */
+typedef struct jpt_kv_view {
+    void     *d_k, *d_v;
+    jpt_dtype kv_dtype;
+    int32_t   n_pages, page_size;
+} jpt_kv_view;
+
+/* One run of consecutive rows of one sequence in a batch. */
+typedef struct jpt_row_run {
+    int32_t        first_row, n_rows; /* rows of this sequence in the activation matrix */
+    int32_t        first_pos;         /* position of the first of them; row i is at first_pos + i */
+    const int32_t *table;             /* page table, covers first_pos + n_rows positions (already written pages included) */
+} jpt_row_run;
+
+typedef struct jpt_attn_shape {
+    int32_t n_heads, n_kv_heads, head_dim;
+    float   scale; /* usually 1/sqrt(head_dim) */
+} jpt_attn_shape;
+
+typedef struct jpt_backend_ops {
+    const char *name; /* "ref", "cpu", "cuda" */
+    void (*close)(jpt_backend *be);
+    /* One line for people and results: instruction set, threads, device name. */
+    void (*describe)(const jpt_backend *be, char *out, size_t cap);
+
+    void *(*alloc)(jpt_backend *be, size_t bytes); /* 64-byte aligned, zeroed; NULL when out of memory */
+    void (*free)(jpt_backend *be, void *d);
+    void (*upload)(jpt_backend *be, void *d, const void *host, size_t bytes);
+    void (*download)(jpt_backend *be, void *host, const void *d, size_t bytes); /* waits */
+    void (*sync)(jpt_backend *be);
+
+    /* A matrix from a mapped file.  `data` stays valid for the weight's life and may be used in place.
+     * bytes_out (may be NULL) gets the memory it takes beyond the mapping. */
+    jpt_status (*weight_new)(jpt_backend *be, jpt_dtype dtype, int32_t rows, int32_t cols, const void *data,
+                             jpt_weight **out, size_t *bytes_out, jpt_error *err);
+    void (*weight_free)(jpt_backend *be, jpt_weight *w);
+
+    /* y[i, :] = row tokens[i] of w as float32 (dequantised exactly as jpt_dequantize_row). */
+    void (*embed)(jpt_backend *be, const jpt_weight *w, const int32_t *tokens, int32_t n, float *d_y);
+    /* y = x / sqrt(mean(x^2) + eps) * gain, row-wise; gain [D] f32. */
+    void (*rmsnorm)(jpt_backend *be, const float *d_x, const float *d_gain, int32_t n, int32_t D, float eps, float *d_y);
+    /* y[n, rows] = x[n, cols] w^T (+ bias[rows] when non-NULL). */
+    void (*matmul)(jpt_backend *be, const jpt_weight *w, const float *d_x, int32_t n, const float *d_bias, float *d_y);
+    /* Rotate x[n, n_heads, E] in place.  pos[n] host; inv_freq [rope_dim/2] host f32, already divided by
+     * any scaling factor; dimensions >= rope_dim stay. */
+    void (*rope)(jpt_backend *be, float *d_x, int32_t n, int32_t n_heads, int32_t head_dim, int32_t rope_dim,
+                 jpt_rope_kind kind, const int32_t *pos, const float *inv_freq);
+    /* Store k, v [n, K, E] of layer `layer` at the rows' positions. */
+    void (*kv_write)(jpt_backend *be, const jpt_kv_view *kv, int32_t layer, const jpt_attn_shape *shape,
+                     const jpt_row_run *runs, int32_t n_runs, const float *d_k, const float *d_v);
+    /* Causal attention of q [n, H, E] over each row's own sequence up to and including its position. */
+    void (*attention)(jpt_backend *be, const jpt_kv_view *kv, int32_t layer, const jpt_attn_shape *shape,
+                      const jpt_row_run *runs, int32_t n_runs, const float *d_q, float *d_y);
+    /* Copy one page (all layers, keys and values) to another: the one copy of a copy-on-write fork. */
+    void (*kv_copy_page)(jpt_backend *be, const jpt_kv_view *kv, int32_t n_layers, const jpt_attn_shape *shape,
+                         int32_t from, int32_t to);
+    /* y = silu(gate) * up, n floats. */
+    void (*swiglu)(jpt_backend *be, const float *d_gate, const float *d_up, size_t n, float *d_y);
+    /* x += y, n floats. */
+    void (*add)(jpt_backend *be, float *d_x, const float *d_y, size_t n);
+    /* y[i, :] = x[rows[i], :]; rows host. */
+    void (*gather)(jpt_backend *be, const float *d_x, const int32_t *rows, int32_t n, int32_t D, float *d_y);
+
+    /* Selection over d_logits [*, V]; semantics of select.h; waits for the result. */
+    jpt_status (*select)(jpt_backend *be, const float *d_logits, int32_t V, const jpt_select_item *items, int32_t n,
+                         jpt_selected *out, jpt_error *err);
+    jpt_status (*topk_logprob)(jpt_backend *be, const float *d_logits, int32_t V, const int32_t *rows, const float *bias,
+                               int32_t n, int32_t k, int32_t *out_index, int32_t *out_token, float *out_score,
+                               int32_t *n_out, jpt_error *err);
+} jpt_backend_ops;
+
+struct jpt_backend {
+    const jpt_backend_ops *ops;
+    jpt_backend_options    opt;
+};
+
+/* Open a back-end by name: "ref", "cpu" ("cuda" when built in), or "auto".  JPT_UNSUPPORTED says why not. */
+jpt_status jpt_backend_open(const char *name, const jpt_backend_options *opt, jpt_backend **out, jpt_error *err);
+void       jpt_backend_close(jpt_backend *be); /* NULL accepted */
+
+#endif

@@ -1,0 +1,155 @@
+/* Decoding strategies: the registry, SPEC strings, and the driver that runs requests.
+ *
+ * A strategy is a state machine over a session.  Each round it says which rows it wants computed
+ * (`propose`), the driver runs one forward for all live requests together, and it reads the result and
+ * emits zero, one or many tokens (`consume`).  Because proposing and consuming are apart, requests can
+ * share a forward (continuous batching) and no strategy knows whether they do.
+ * docs/adding-a-strategy.md walks through one. */
+#ifndef JPT_DECODE_H
+#define JPT_DECODE_H
+
+#include <jpt/model.h>
+
+/* ---- parameters and SPECs ---------------------------------------------------------------------- */
+
+typedef enum jpt_param_type { JPT_PARAM_FLOAT, JPT_PARAM_INT, JPT_PARAM_BOOL, JPT_PARAM_STRING } jpt_param_type;
+
+typedef struct jpt_param_def {
+    const char    *name; /* HF's spelling */
+    jpt_param_type type;
+    double         min, max;         /* numeric range */
+    bool           min_open, max_open; /* bound excluded */
+    const char    *fallback;         /* default as text; NULL: must be given */
+    const char    *help;
+} jpt_param_def;
+
+enum { JPT_SPEC_PARAMS_MAX = 32 };
+typedef struct jpt_param_value {
+    const jpt_param_def *def;
+    double               number; /* FLOAT, INT, BOOL */
+    const char          *text;   /* STRING, in the spec's arena */
+    bool                 given;  /* written by the user, not the default */
+} jpt_param_value;
+
+typedef struct jpt_strategy jpt_strategy;
+
+/* One strategy with every parameter resolved. */
+typedef struct jpt_spec {
+    const jpt_strategy *strategy;
+    jpt_param_value     value[JPT_SPEC_PARAMS_MAX];
+    int32_t             n_values;
+    char                text[256]; /* canonical: name, then the given parameters in table order; a cell's identity */
+    jpt_arena           arena;
+} jpt_spec;
+
+typedef struct jpt_spec_list {
+    jpt_spec *spec;
+    size_t    n;
+} jpt_spec_list;
+
+/* Parse `name[:key=value[,key=value]...]` with {a,b,c} grids: appends the cross product in order (last
+ * key fastest).  Duplicates of specs already in the list are dropped.  JPT_ARG: unknown name or key
+ * (nearest suggested), value out of range (range stated), syntax (position stated). */
+jpt_status jpt_spec_parse(const char *text, jpt_spec_list *list, jpt_error *err);
+void       jpt_spec_list_fini(jpt_spec_list *list);
+double     jpt_spec_number(const jpt_spec *spec, const char *name); /* asserts that the parameter exists */
+const char *jpt_spec_text(const jpt_spec *spec, const char *name);
+/* JSON object of the full effective configuration, defaults included. */
+void jpt_spec_json(const jpt_spec *spec, jpt_buf *out);
+
+/* ---- requests ---------------------------------------------------------------------------------- */
+
+typedef enum jpt_stop_reason { JPT_STOP_NONE, JPT_STOP_EOS, JPT_STOP_STRING, JPT_STOP_LENGTH, JPT_STOP_CONTEXT } jpt_stop_reason;
+const char *jpt_stop_reason_name(jpt_stop_reason r); /* "eos", "stop_string", "length", "context" */
+
+typedef struct jpt_request {
+    const jpt_spec *spec;
+    const int32_t  *prompt; /* [n_prompt] >= 1 */
+    int32_t         n_prompt;
+    int32_t         max_new_tokens, min_new_tokens;
+    const char *const *stop; /* [n_stop] stop strings, searched in the text of kept tokens only */
+    int32_t         n_stop;
+    bool            ignore_eos;
+    uint64_t        seed;
+    uint32_t        prompt_index; /* for the RNG key */
+    /* Called for each kept token's text as it becomes certain; may be NULL.  Text that might begin a stop
+     * string is held back. */
+    void (*on_text)(void *ud, const char *text, size_t n);
+    void *ud;
+} jpt_request;
+
+typedef struct jpt_generation {
+    int32_t        *tokens; /* [n_tokens] kept output tokens, EOS included when it ended the text */
+    float          *logprobs; /* [n_tokens] */
+    int32_t         n_tokens;
+    jpt_buf         text;   /* without special tokens, cut before the stop string */
+    jpt_stop_reason stop;
+    jpt_work        work;   /* this request's; sums to the session's over requests run alone */
+    double          prefill_s, decode_s, ttft_s, duration_s;
+} jpt_generation;
+void jpt_generation_fini(jpt_generation *g);
+
+/* Run n requests together on one session, at most n_batch at a time (continuous batching; 1 = one after
+ * the other).  Texts do not depend on n_batch.  out[n] zeroed by the caller.  on_done (may be NULL) is
+ * called as each finishes.  JPT_INTERRUPTED: those already done are in out, the rest have stop =
+ * JPT_STOP_NONE.  Prompts longer than the context: JPT_CTX_FULL naming both numbers. */
+typedef void (*jpt_done_fn)(void *ud, int32_t i, const jpt_generation *g);
+jpt_status jpt_generate(jpt_session *s, const jpt_request *req, int32_t n, int32_t n_batch, jpt_generation *out,
+                        jpt_done_fn on_done, void *ud, jpt_error *err);
+
+/* Session options that a set of specs needs (sequences a request, outputs), for jpt_session_open. */
+void jpt_spec_session_options(const jpt_spec *const *spec, size_t n, int32_t n_batch, jpt_session_options *opt);
+
+/* ---- writing a strategy ------------------------------------------------------------------------ */
+
+/* What a running strategy may use.  `seq` holds the prompt's sequence (empty at open). */
+typedef struct jpt_strategy_ctx {
+    jpt_session       *session;
+    const jpt_request *request;
+    jpt_seq            seq;
+    int32_t            eos[JPT_EOS_MAX], n_eos; /* end-of-generation ids; none when ignore_eos */
+    jpt_work          *work;                    /* add positions_discarded here */
+} jpt_strategy_ctx;
+
+/* Rows a strategy asks for.  Append items; `tokens` must live until consume. */
+typedef struct jpt_proposal {
+    jpt_batch_item *items;
+    int32_t         n_items, cap;
+    int32_t         exit_layers[JPT_EXIT_MAX], n_exit_layers;
+    jpt_phase       phase;
+} jpt_proposal;
+jpt_status jpt_propose(jpt_proposal *p, jpt_seq seq, const int32_t *tokens, int32_t n, jpt_rows logits, jpt_rows hidden,
+                       jpt_error *err);
+
+/* Tokens that the strategy is certain of this round.  The driver checks EOS, stop strings and length
+ * after each and tells the strategy to close when the text is done; tokens past the stop are dropped
+ * and counted as discarded. */
+typedef struct jpt_emission {
+    int32_t *tokens;
+    float   *logprobs;
+    int32_t  n, cap;
+    bool     finished; /* the strategy itself is done (beam search) */
+} jpt_emission;
+jpt_status jpt_emit(jpt_emission *e, int32_t token, float logprob, jpt_error *err);
+
+struct jpt_strategy {
+    const char          *name, *summary, *source; /* source: paper or reference implementation */
+    const jpt_param_def *params;
+    int32_t              n_params;
+    bool                 samples;        /* uses the seed */
+    int32_t              n_seqs;         /* sequences a request may hold at once (upper bound for default parameters) */
+    size_t               state_bytes;    /* zeroed state given to the calls below */
+    jpt_status (*open)(void *state, const jpt_strategy_ctx *ctx, const jpt_spec *spec, jpt_error *err);
+    jpt_status (*propose)(void *state, const jpt_strategy_ctx *ctx, jpt_proposal *p, jpt_error *err);
+    /* items: the proposal's, with logits_row/hidden_row filled in */
+    jpt_status (*consume)(void *state, const jpt_strategy_ctx *ctx, const jpt_proposal *p, jpt_emission *e, jpt_error *err);
+    void (*close)(void *state, const jpt_strategy_ctx *ctx);
+    /* sequences and output rows a request needs with these parameters; NULL: 1 and 1 */
+    void (*needs)(const jpt_spec *spec, int32_t *n_seqs, int32_t *n_outputs);
+};
+
+size_t              jpt_strategy_count(void);
+const jpt_strategy *jpt_strategy_at(size_t i);
+const jpt_strategy *jpt_strategy_find(const char *name); /* NULL when unknown */
+
+#endif

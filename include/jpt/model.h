@@ -1,0 +1,138 @@
+/* Models and sessions: the seam between decoding strategies and everything that computes.
+ *
+ * A model is loaded weights plus a tokenizer, read-only, on one back-end.  A session is the mutable
+ * part: sequences (token histories with keys and values behind them, in pages) and the outputs of the
+ * last forward pass.  Strategies see sequences and operations, never a device pointer.
+ * Not thread-safe: one caller at a time per session (the back-end uses its own threads). */
+#ifndef JPT_MODEL_H
+#define JPT_MODEL_H
+
+#include <jpt/base.h>
+#include <jpt/select.h>
+#include <jpt/token.h>
+
+typedef struct jpt_model   jpt_model;
+typedef struct jpt_session jpt_session;
+
+/* ---- model ------------------------------------------------------------------------------------ */
+
+typedef struct jpt_model_options {
+    const char *device; /* NULL or "auto", "cpu", "ref" */
+    const char *dtype;  /* NULL or "auto": the file's blocks; "f32": exact float32 */
+    int         n_threads;
+    const char *isa; /* see backend.h */
+} jpt_model_options;
+
+typedef struct jpt_model_info {
+    char     path[1024], name[128], architecture[32], quantization[32]; /* e.g. "Q4_1": the most frequent matrix type */
+    char     backend[160], compute[16];
+    char     chat_template[32]; /* "chatml", "llama2", "llama3", "mistral", "none" */
+    int32_t  n_layers, n_embd, n_ff, n_heads, n_kv_heads, head_dim, n_vocab, n_ctx_train;
+    uint64_t n_params;
+    size_t   file_bytes, weight_bytes; /* weight_bytes: memory taken beyond the mapping */
+    double   load_s;
+} jpt_model_info;
+
+/* Open a GGUF or llama2.c file.  Refuses (JPT_NOMEM, with the numbers) a model that does not fit this
+ * machine's memory.  JPT_FORMAT / JPT_UNSUPPORTED name the file and the place. */
+jpt_status            jpt_model_open(const char *path, const jpt_model_options *opt, jpt_model **out, jpt_error *err);
+void                  jpt_model_close(jpt_model *m);
+const jpt_model_info *jpt_model_get_info(const jpt_model *m);
+const jpt_tokenizer  *jpt_model_tokenizer(const jpt_model *m);
+/* The chat template's raw text from the file; empty when there is none. */
+jpt_str               jpt_model_chat_template(const jpt_model *m);
+
+/* ---- session ---------------------------------------------------------------------------------- */
+
+typedef struct jpt_session_options {
+    int32_t n_ctx;     /* most positions of one sequence; 0: min(n_ctx_train, 4096) */
+    int32_t n_seqs;    /* most live sequences; 0: 1 */
+    int32_t n_tokens;  /* most distinct cached positions over all sequences; 0: n_ctx * n_seqs.  Forks share pages. */
+    int32_t n_batch;   /* most rows of one pass over the weights; longer forwards are split; 0: 512 */
+    int32_t n_outputs; /* most logits rows (and as many hidden rows) of one forward; 0: n_batch */
+} jpt_session_options;
+
+/* Bytes a session with these options takes, before paying them. */
+size_t     jpt_session_memory(const jpt_model *m, const jpt_session_options *opt);
+jpt_status jpt_session_open(jpt_model *m, const jpt_session_options *opt, jpt_session **out, jpt_error *err);
+void       jpt_session_close(jpt_session *s);
+jpt_model *jpt_session_model(const jpt_session *s);
+int32_t    jpt_session_n_ctx(const jpt_session *s);
+
+/* Sequences.  A handle is small and may be copied; it is dead after jpt_seq_free. */
+typedef int32_t jpt_seq;
+jpt_status      jpt_seq_new(jpt_session *s, jpt_seq *out, jpt_error *err);
+/* A second timeline with the same past: shares all pages, moves no KV bytes (a half-full last page is
+ * copied when one of the two next writes to it). */
+jpt_status jpt_seq_fork(jpt_session *s, jpt_seq from, jpt_seq *out, jpt_error *err);
+/* Forget all but the first n positions (speculative rollback).  0 <= n <= length. */
+jpt_status     jpt_seq_truncate(jpt_session *s, jpt_seq seq, int32_t n, jpt_error *err);
+void           jpt_seq_free(jpt_session *s, jpt_seq seq);
+int32_t        jpt_seq_length(const jpt_session *s, jpt_seq seq);
+const int32_t *jpt_seq_tokens(const jpt_session *s, jpt_seq seq); /* [length], valid until seq changes */
+
+/* ---- forward ---------------------------------------------------------------------------------- */
+
+typedef enum jpt_rows { JPT_ROWS_NONE, JPT_ROWS_LAST, JPT_ROWS_ALL } jpt_rows;
+
+/* Append tokens to a sequence and say what is wanted of their positions. */
+typedef struct jpt_batch_item {
+    jpt_seq        seq;
+    const int32_t *tokens; /* [n_tokens], borrowed for the call */
+    int32_t        n_tokens;
+    jpt_rows       logits, hidden; /* hidden = last layer's state after the final norm, [D] */
+    int32_t        logits_row, hidden_row; /* out: first row of this item's outputs, -1 when none */
+} jpt_batch_item;
+
+enum { JPT_EXIT_MAX = 64 };
+typedef struct jpt_batch {
+    jpt_batch_item *items; /* a sequence may appear once */
+    int32_t         n_items;
+    /* Early-exit logits (final norm and LM head on the state after layer j, 1 <= j <= n_layers) for every
+     * row that has logits; read with jpt_session_exit_logits. */
+    int32_t exit_layers[JPT_EXIT_MAX], n_exit_layers;
+} jpt_batch;
+
+/* Run one ragged batch.  All or nothing: on JPT_CTX_FULL (a sequence would pass n_ctx, or pages are used
+ * up), JPT_ARG (token id out of range, sequence twice, too many outputs) nothing has changed.
+ * JPT_INTERRUPTED when jpt_stop_requested() turned true between passes (sequences unchanged).
+ * Outputs stay valid until the next forward. */
+jpt_status jpt_session_forward(jpt_session *s, jpt_batch *batch, jpt_error *err);
+
+/* Selection on rows of the last forward's logits. */
+jpt_status jpt_session_select(jpt_session *s, const jpt_select_item *items, int32_t n, jpt_selected *out, jpt_error *err);
+jpt_status jpt_session_topk_logprob(jpt_session *s, const int32_t *rows, const float *bias, int32_t n, int32_t k,
+                                    int32_t *out_index, int32_t *out_token, float *out_score, int32_t *n_out,
+                                    jpt_error *err);
+/* Copies to the host, for tests, perplexity and strategies that have no op yet. */
+jpt_status jpt_session_logits(jpt_session *s, int32_t row, float *out_V, jpt_error *err);
+jpt_status jpt_session_hidden(jpt_session *s, int32_t row, float *out_D, jpt_error *err);
+jpt_status jpt_session_exit_logits(jpt_session *s, int32_t i_exit, int32_t row, float *out_V, jpt_error *err);
+
+/* ---- work ------------------------------------------------------------------------------------- */
+
+/* What was computed since the session was opened; energy is explained by these counts. */
+typedef struct jpt_work {
+    uint64_t forwards;           /* calls of jpt_session_forward */
+    uint64_t passes;             /* times the weights were read (a long prompt takes several) */
+    uint64_t positions_computed; /* rows put through the layers */
+    uint64_t positions_discarded;/* rows later truncated away or freed without being kept: counted by strategies */
+    uint64_t logits_rows;        /* rows put through the LM head, early exits included */
+    uint64_t kv_bytes_moved;     /* copy-on-write copies */
+    uint64_t selects;            /* rows chosen from */
+} jpt_work;
+jpt_work jpt_session_work(const jpt_session *s);
+jpt_work jpt_work_sub(jpt_work after, jpt_work before); /* inline difference, field by field */
+
+/* Time-stamped phases for energy attribution.  NULL: none. */
+typedef enum jpt_phase { JPT_PHASE_PREFILL, JPT_PHASE_DECODE, JPT_PHASE_DRAFT, JPT_PHASE_VERIFY, JPT_PHASE_SELECT, JPT_PHASE_KV, JPT_PHASE_COUNT } jpt_phase;
+typedef void (*jpt_phase_fn)(void *ud, jpt_phase phase, bool begin, int64_t t_ns);
+void jpt_session_observe(jpt_session *s, jpt_phase_fn fn, void *ud);
+/* Which phase the next forwards count as (default JPT_PHASE_DECODE); strategies set it. */
+void jpt_session_set_phase(jpt_session *s, jpt_phase phase);
+
+/* Sum of -ln p(token | past) over tokens[1..n) and how many were scored: perplexity = exp(nll / count).
+ * Windows of n_ctx positions, no overlap; adds nothing (pass BOS yourself). */
+jpt_status jpt_model_nll(jpt_session *s, const int32_t *tokens, int32_t n, double *nll, int32_t *count, jpt_error *err);
+
+#endif

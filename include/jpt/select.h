@@ -1,0 +1,85 @@
+/* Token selection: the chain of logits processors and warpers, and the draw.
+ *
+ * A chain is plain data, so that a back-end can run it where the logits live.  The plain C functions
+ * declared here are the definition (src/backend/ref/select.c); other back-ends are tested against them.
+ * Semantics, order and tie rules are those of Hugging Face transformers' LogitsProcessor classes:
+ * docs/adding-a-strategy.md says where jpt differs and why.  All arithmetic is float32 as there; the
+ * sampling sum is float64. */
+#ifndef JPT_SELECT_H
+#define JPT_SELECT_H
+
+#include <jpt/base.h>
+
+/* HF class of each link in brackets.  Links run in array order; each sees what the last one left. */
+typedef enum jpt_link_kind {
+    JPT_LINK_REPETITION_PENALTY,   /* [RepetitionPenaltyLogitsProcessor]   value = penalty > 0; prompt included */
+    JPT_LINK_NO_REPEAT_NGRAM,      /* [NoRepeatNGramLogitsProcessor]       count = ngram_size >= 1; prompt included */
+    JPT_LINK_MIN_NEW_TOKENS,       /* [MinNewTokensLengthLogitsProcessor]  count = min_new_tokens */
+    JPT_LINK_TEMPERATURE,          /* [TemperatureLogitsWarper]            value = temperature > 0 */
+    JPT_LINK_TOP_K,                /* [TopKLogitsWarper]                   count = top_k >= 1; ties of the k-th stay */
+    JPT_LINK_TOP_P,                /* [TopPLogitsWarper]                   value in [0, 1] */
+    JPT_LINK_MIN_P,                /* [MinPLogitsWarper]                   value in [0, 1] */
+    JPT_LINK_TYPICAL,              /* [TypicalLogitsWarper]                value in (0, 1) */
+    JPT_LINK_EPSILON,              /* [EpsilonLogitsWarper]                value in (0, 1) */
+    JPT_LINK_ETA,                  /* [EtaLogitsWarper]                    value in (0, 1) */
+} jpt_link_kind;
+
+typedef struct jpt_link {
+    jpt_link_kind kind;
+    float         value;
+    int32_t       count;
+} jpt_link;
+
+enum { JPT_CHAIN_MAX = 24, JPT_EOS_MAX = 8 };
+
+typedef struct jpt_chain {
+    jpt_link link[JPT_CHAIN_MAX];
+    int32_t  n_links;
+    int32_t  min_tokens_to_keep; /* >= 1; beams use 1 + number of EOS ids */
+    int32_t  eos[JPT_EOS_MAX];   /* what JPT_LINK_MIN_NEW_TOKENS masks */
+    int32_t  n_eos;
+} jpt_chain;
+
+/* One row to choose from. */
+typedef struct jpt_select_item {
+    int32_t          row;     /* row of the last forward's logits */
+    const jpt_chain *chain;   /* may be NULL: no processor */
+    const int32_t   *history; /* [n_history] prompt + generated so far; borrowed */
+    int32_t          n_history, n_prompt;
+    bool             sample; /* false: argmax (lowest id wins a tie); true: draw by `key` */
+    jpt_rng_key      key;
+} jpt_select_item;
+
+typedef struct jpt_selected {
+    int32_t token;
+    float   logprob;        /* ln p of the token in the model's own distribution (before the chain) */
+    float   entropy;        /* of the model's own distribution, nats */
+    int32_t n_kept;         /* tokens with a score above -inf after the chain */
+    float   kept_prob;      /* probability of the token after the chain and renormalisation */
+} jpt_selected;
+
+/* Apply the chain to logits[V] in place (what is masked becomes -INFINITY).  scratch is used for
+ * sorting, at least jpt_select_scratch_bytes(V).  -INFINITY, ties and V = 1 are fine; a NaN logit or a
+ * row without a finite value is JPT_DEVICE ("the model produced no finite logit"). */
+size_t     jpt_select_scratch_bytes(int32_t n_vocab);
+jpt_status jpt_chain_apply(const jpt_chain *chain, float *logits, int32_t n_vocab, const int32_t *history,
+                           int32_t n_history, int32_t n_prompt, void *scratch, jpt_error *err);
+
+/* Choose from one row of logits[V] (not modified; work[V] is overwritten). */
+jpt_status jpt_select_row(const jpt_select_item *item, const float *logits, int32_t n_vocab, float *work,
+                          void *scratch, jpt_selected *out, jpt_error *err);
+
+/* The k best of n rows of log-probabilities: score[i] = bias[i] + log_softmax(logits[row[i]]), over all
+ * rows together, ordered by score descending, then by i, then by token id.  out_* are [k]; returns how
+ * many were written (fewer when n*V < k).  Beam search's step. */
+int32_t jpt_topk_logprob(const float *const *rows, const float *bias, int32_t n, int32_t n_vocab, int32_t k,
+                         int32_t *out_index, int32_t *out_token, float *out_score);
+
+/* max over j of cosine(h, history_j), history [n, d] row-major; 0 when n = 0.  Contrastive search's
+ * degeneration penalty (Su et al. 2022, eq. 2). */
+float jpt_max_cosine(const float *h, const float *history, int32_t n, int32_t d);
+
+/* Jensen-Shannon divergence of softmax(a) and softmax(b), nats.  DoLa's layer choice (Chuang et al. 2023). */
+float jpt_js_divergence(const float *a, const float *b, int32_t n_vocab);
+
+#endif

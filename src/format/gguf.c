@@ -5,7 +5,7 @@
 
 typedef struct reader {
     const char    *path;
-    const uint8_t *p = NULL;
+    const uint8_t *p;
     size_t         n, at;
     jpt_error     *err;
 } reader;

@@ -1,0 +1,444 @@
+/* Body of the kernels, compiled once an instruction set: KERNELS and ISA_NAME are defined by the includer.
+ *
+ * Float sums run in 16 lanes (GCC vector extensions: one AVX-512 register, two AVX2, four SSE) that are
+ * added up in a fixed tree, so the order of a sum does not depend on the instruction set, the number of rows or
+ * threads.  Where the set has a fused multiply-add the compiler may use it (-ffp-contract=fast for these files
+ * alone), so last digits may differ between instruction sets, never between runs on one. */
+#include "kernels.h"
+#include <math.h>
+#include <string.h>
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+typedef float f32x16 __attribute__((vector_size(64), aligned(4), may_alias));
+typedef float f32x8 __attribute__((vector_size(32), aligned(4), may_alias));
+typedef int   i32x16 __attribute__((vector_size(64), aligned(4), may_alias));
+typedef int   i32x8 __attribute__((vector_size(32), aligned(4), may_alias));
+
+static inline float sum8(const f32x8 *v) {
+    const f32x8 a = *v;
+    return ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]));
+}
+
+static inline float sum16(const f32x16 *v) {
+    f32x8 h;
+    for (int i = 0; i < 8; i++)
+        h[i] = (*v)[i] + (*v)[i + 8];
+    return sum8(&h);
+}
+
+static inline float half_value(jpt_half h) {
+#if defined(__F16C__)
+    return _cvtsh_ss(h);
+#else
+    return jpt_half_to_f32(h);
+#endif
+}
+
+/* ---- unpacking 32 weights to unsigned bytes ------------------------------------------------------- */
+
+/* w = scale[half] * q + min[half] for weights 16 * half ... + 15. */
+typedef struct unpacked {
+#if defined(__AVX2__)
+    __m256i q;
+#else
+    uint8_t q[32];
+#endif
+    float scale[2], min[2];
+} unpacked;
+
+#if defined(__AVX2__)
+static inline __m256i nibbles(const uint8_t *p) { /* low nibbles of 16 bytes, then their high nibbles */
+    __m128i b = _mm_loadu_si128((const __m128i *)p);
+    return _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(b, 4), b), _mm256_set1_epi8(15));
+}
+
+static inline __m256i bits_to_16(const uint8_t *h) { /* bit i of 32 -> byte i = 16 or 0 */
+    uint32_t u;
+    memcpy(&u, h, 4);
+    const __m256i pick = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
+    const __m256i bit = _mm256_set1_epi64x((long long)0x8040201008040201ull);
+    __m256i       v = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32((int)u), pick), bit);
+    return _mm256_and_si256(_mm256_cmpeq_epi8(v, bit), _mm256_set1_epi8(16));
+}
+#else
+static inline void nibbles(const uint8_t *p, uint8_t *q) {
+    for (int i = 0; i < 16; i++) {
+        q[i] = p[i] & 15;
+        q[i + 16] = p[i] >> 4;
+    }
+}
+
+static inline void add_bits_16(const uint8_t *h, uint8_t *q) {
+    for (int i = 0; i < 32; i++)
+        q[i] = (uint8_t)(q[i] | (h[i / 8] >> (i % 8) & 1) << 4);
+}
+#endif
+
+static inline void both(float *pair, float v) { pair[0] = pair[1] = v; }
+
+static inline void unpack(jpt_dtype dtype, const uint8_t *row, int32_t b, unpacked *u) {
+    switch (dtype) {
+    case JPT_Q4_0: {
+        const jpt_block_q4_0 *w = (const jpt_block_q4_0 *)(row + (size_t)b * sizeof *w);
+        jpt_half d;
+        memcpy(&d, &w->d, 2);
+#if defined(__AVX2__)
+        u->q = nibbles(w->q);
+#else
+        nibbles(w->q, u->q);
+#endif
+        both(u->scale, half_value(d));
+        both(u->min, -8 * u->scale[0]);
+        break;
+    }
+    case JPT_Q4_1: {
+        const uint8_t *p = row + (size_t)b * sizeof(jpt_block_q4_1);
+        jpt_half d, m;
+        memcpy(&d, p, 2);
+        memcpy(&m, p + 2, 2);
+#if defined(__AVX2__)
+        u->q = nibbles(p + 4);
+#else
+        nibbles(p + 4, u->q);
+#endif
+        both(u->scale, half_value(d));
+        both(u->min, half_value(m));
+        break;
+    }
+    case JPT_Q5_0: {
+        const uint8_t *p = row + (size_t)b * sizeof(jpt_block_q5_0);
+        jpt_half d;
+        memcpy(&d, p, 2);
+#if defined(__AVX2__)
+        u->q = _mm256_or_si256(nibbles(p + 6), bits_to_16(p + 2));
+#else
+        nibbles(p + 6, u->q);
+        add_bits_16(p + 2, u->q);
+#endif
+        both(u->scale, half_value(d));
+        both(u->min, -16 * u->scale[0]);
+        break;
+    }
+    case JPT_Q5_1: {
+        const uint8_t *p = row + (size_t)b * sizeof(jpt_block_q5_1);
+        jpt_half d, m;
+        memcpy(&d, p, 2);
+        memcpy(&m, p + 2, 2);
+#if defined(__AVX2__)
+        u->q = _mm256_or_si256(nibbles(p + 8), bits_to_16(p + 4));
+#else
+        nibbles(p + 8, u->q);
+        add_bits_16(p + 4, u->q);
+#endif
+        both(u->scale, half_value(d));
+        both(u->min, half_value(m));
+        break;
+    }
+    case JPT_Q8_0: { /* q + 128 as an unsigned byte */
+        const uint8_t *p = row + (size_t)b * sizeof(jpt_block_q8_0);
+        jpt_half d;
+        memcpy(&d, p, 2);
+#if defined(__AVX2__)
+        u->q = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)(p + 2)), _mm256_set1_epi8((char)0x80));
+#else
+        for (int i = 0; i < 32; i++)
+            u->q[i] = p[2 + i] ^ 0x80;
+#endif
+        both(u->scale, half_value(d));
+        both(u->min, -128 * u->scale[0]);
+        break;
+    }
+    case JPT_Q4_K:
+    case JPT_Q5_K: {
+        size_t         bytes = dtype == JPT_Q4_K ? sizeof(jpt_block_q4_k) : sizeof(jpt_block_q5_k);
+        const uint8_t *p = row + (size_t)(b / 8) * bytes, *q = p + bytes - 128 + 32 * (b % 8 / 2);
+        int            j = b % 8;
+        jpt_half d, dmin;
+        uint8_t  sc, mn;
+        memcpy(&d, p, 2);
+        memcpy(&dmin, p + 2, 2);
+        jpt_k_scale_min(j, p + 4, &sc, &mn);
+#if defined(__AVX2__)
+        __m256i raw = _mm256_loadu_si256((const __m256i *)q);
+        u->q = _mm256_and_si256(j % 2 ? _mm256_srli_epi16(raw, 4) : raw, _mm256_set1_epi8(15));
+        if (dtype == JPT_Q5_K) {
+            __m256i bit = _mm256_set1_epi8((char)(1 << j)), h = _mm256_and_si256(_mm256_loadu_si256((const __m256i *)(p + 16)), bit);
+            u->q = _mm256_or_si256(u->q, _mm256_and_si256(_mm256_cmpeq_epi8(h, bit), _mm256_set1_epi8(16)));
+        }
+#else
+        for (int i = 0; i < 32; i++) {
+            u->q[i] = j % 2 ? q[i] >> 4 : q[i] & 15;
+            if (dtype == JPT_Q5_K)
+                u->q[i] = (uint8_t)(u->q[i] | (p[16 + i] >> j & 1) << 4);
+        }
+#endif
+        both(u->scale, half_value(d) * (float)sc);
+        both(u->min, -half_value(dmin) * (float)mn);
+        break;
+    }
+    default: { /* Q6_K */
+        const uint8_t *p = row + (size_t)(b / 8) * sizeof(jpt_block_q6_k);
+        int            half = b % 8 / 4, quarter = b % 4;
+        const uint8_t *ql = p + 64 * half + 32 * (quarter & 1), *qh = p + 128 + 32 * half;
+        const int8_t  *sc = (const int8_t *)(p + 192) + 8 * half + 2 * quarter;
+        jpt_half d;
+        memcpy(&d, p + 208, 2);
+#if defined(__AVX2__)
+        __m256i lo = _mm256_loadu_si256((const __m256i *)ql), hi = _mm256_loadu_si256((const __m256i *)qh);
+        lo = _mm256_and_si256(quarter < 2 ? lo : _mm256_srli_epi16(lo, 4), _mm256_set1_epi8(15));
+        hi = _mm256_and_si256(_mm256_srl_epi16(hi, _mm_cvtsi32_si128(2 * quarter)), _mm256_set1_epi8(3));
+        u->q = _mm256_or_si256(lo, _mm256_slli_epi16(hi, 4));
+#else
+        for (int i = 0; i < 32; i++)
+            u->q[i] = (uint8_t)((quarter < 2 ? ql[i] & 15 : ql[i] >> 4) | (qh[i] >> (2 * quarter) & 3) << 4);
+#endif
+        for (int i = 0; i < 2; i++) {
+            u->scale[i] = half_value(d) * (float)sc[i];
+            u->min[i] = -32 * u->scale[i];
+        }
+    }
+    }
+}
+
+/* Lane l = sum of q[4l..4l+3] * x[4l..4l+3]. */
+#if defined(__AVX512VNNI__) && defined(__AVX512VL__)
+static inline f32x8 dot_bytes(const unpacked *u, const int8_t *x, bool wide) {
+    (void)wide;
+    __m256i r = _mm256_dpbusd_epi32(_mm256_setzero_si256(), u->q, _mm256_loadu_si256((const __m256i *)x));
+    return (f32x8)_mm256_cvtepi32_ps(r);
+}
+#elif defined(__AVX2__)
+static inline f32x8 dot_bytes(const unpacked *u, const int8_t *x, bool wide) {
+    __m256i xv = _mm256_loadu_si256((const __m256i *)x), r;
+    if (!wide) { /* q <= 63: 2 * 63 * 127 fits 16 bits */
+        r = _mm256_madd_epi16(_mm256_maddubs_epi16(u->q, xv), _mm256_set1_epi16(1));
+    } else { /* q <= 255 would saturate: even and odd bytes apart */
+        const __m256i low = _mm256_set1_epi16(255);
+        __m256i       qe = _mm256_and_si256(u->q, low), qo = _mm256_srli_epi16(u->q, 8);
+        __m256i       xe = _mm256_srai_epi16(_mm256_slli_epi16(xv, 8), 8), xo = _mm256_srai_epi16(xv, 8);
+        r = _mm256_add_epi32(_mm256_madd_epi16(qe, xe), _mm256_madd_epi16(qo, xo));
+    }
+    return (f32x8)_mm256_cvtepi32_ps(r);
+}
+#else
+static inline f32x8 dot_bytes(const unpacked *u, const int8_t *x, bool wide) {
+    (void)wide;
+    f32x8 r;
+    for (int l = 0; l < 8; l++) {
+        int s = 0;
+        for (int i = 0; i < 4; i++)
+            s += (int)u->q[4 * l + i] * (int)x[4 * l + i];
+        r[l] = (float)s;
+    }
+    return r;
+}
+#endif
+
+/* Inlined once a dtype, so that `unpack` loses its switch. */
+static inline __attribute__((always_inline)) void dot_quant_n(jpt_dtype dtype, const uint8_t *row, int32_t cols, const act_row *act,
+                                                              int32_t n_act, float *out) {
+    enum { N = 4 };
+    for (int32_t j0 = 0; j0 < n_act; j0 += N) {
+        int32_t n = n_act - j0 < N ? n_act - j0 : N;
+        f32x8   acc[N] = {0};
+        float   low[N] = {0};
+        for (int32_t b = 0; b < cols / 32; b++) {
+            unpacked u;
+            unpack(dtype, row, b, &u);
+            f32x8 scale = {u.scale[0], u.scale[0], u.scale[0], u.scale[0], u.scale[1], u.scale[1], u.scale[1], u.scale[1]};
+            for (int32_t j = 0; j < n; j++) {
+                const act_row *a = &act[j0 + j];
+                acc[j] += dot_bytes(&u, a->q + 32 * b, dtype == JPT_Q8_0) * (scale * a->d[b]);
+                low[j] += u.min[0] * a->s[2 * b] + u.min[1] * a->s[2 * b + 1];
+            }
+        }
+        for (int32_t j = 0; j < n; j++)
+            out[j0 + j] = sum8(&acc[j]) + low[j];
+    }
+}
+
+static void dot_quant(jpt_dtype dtype, const uint8_t *row, int32_t cols, const act_row *act, int32_t n_act, float *out) {
+    switch (dtype) {
+#define CASE(T)                                         \
+    case T:                                             \
+        dot_quant_n(T, row, cols, act, n_act, out);     \
+        break;
+        CASE(JPT_Q4_0)
+        CASE(JPT_Q4_1)
+        CASE(JPT_Q5_0)
+        CASE(JPT_Q5_1)
+        CASE(JPT_Q8_0)
+        CASE(JPT_Q4_K)
+        CASE(JPT_Q5_K)
+        CASE(JPT_Q6_K)
+#undef CASE
+    default:
+        JPT_ASSERT(!"dtype has no direct kernel");
+    }
+}
+
+static void quantize_act(const float *x, int32_t n, int8_t *q, float *d, float *s) {
+    for (int32_t b = 0; b < n / 32; b++) {
+        float max = 0;
+        for (int i = 0; i < 32; i++) {
+            float a = fabsf(x[32 * b + i]);
+            max = a > max ? a : max;
+        }
+        float scale = max / 127, inverse = max > 0 ? 127 / max : 0;
+        d[b] = scale;
+        for (int half = 0; half < 2; half++) {
+            int sum = 0;
+            for (int i = 16 * half; i < 16 * half + 16; i++) {
+                int v = (int)rintf(x[32 * b + i] * inverse);
+                q[32 * b + i] = (int8_t)v;
+                sum += v;
+            }
+            s[2 * b + half] = scale * (float)sum;
+        }
+    }
+}
+
+/* ---- float32 --------------------------------------------------------------------------------------- */
+
+static void dot_f32(const float *row, int32_t cols, const float *const *x, int32_t n_x, float *out) {
+    enum { N = 4 };
+    for (int32_t j0 = 0; j0 < n_x; j0 += N) {
+        int32_t n = n_x - j0 < N ? n_x - j0 : N, i = 0;
+        f32x16  acc[N] = {0};
+        for (; i + 16 <= cols; i += 16) {
+            f32x16 w = *(const f32x16 *)(row + i);
+            for (int32_t j = 0; j < n; j++)
+                acc[j] += w * *(const f32x16 *)(x[j0 + j] + i);
+        }
+        for (int32_t j = 0; j < n; j++) {
+            float tail = 0;
+            for (int32_t k = i; k < cols; k++)
+                tail += row[k] * x[j0 + j][k];
+            out[j0 + j] = sum16(&acc[j]) + tail;
+        }
+    }
+}
+
+static void to_f32(jpt_dtype dtype, const uint8_t *src, float *dst, int32_t n) {
+    int32_t i = 0;
+#if defined(__F16C__)
+    if (dtype == JPT_F16)
+        for (; i + 8 <= n; i += 8)
+            _mm256_storeu_ps(dst + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(src + 2 * i))));
+#endif
+#if defined(__AVX2__)
+    if (dtype == JPT_BF16)
+        for (; i + 8 <= n; i += 8)
+            _mm256_storeu_si256((__m256i *)(dst + i),
+                                _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(src + 2 * i))), 16));
+#endif
+    jpt_dequantize_row(dtype, src + 2 * i, dst + i, (size_t)(n - i));
+}
+
+static void rmsnorm(const float *x, const float *gain, int32_t n, float eps, float *y) {
+    f32x16  acc = {0};
+    float   tail = 0;
+    int32_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        f32x16 v = *(const f32x16 *)(x + i);
+        acc += v * v;
+    }
+    for (; i < n; i++)
+        tail += x[i] * x[i];
+    float scale = 1 / sqrtf((sum16(&acc) + tail) / (float)n + eps);
+    for (i = 0; i < n; i++)
+        y[i] = x[i] * scale * gain[i];
+}
+
+/* exp in float32, 2 ulp: 2^k * p(r), |r| <= ln2/2, degree-6 Taylor with Cody-Waite reduction; exact 0 below
+ * -87.3 and clamped above 88.3. */
+static inline f32x16 exp16(f32x16 x) {
+    const f32x16 lo = {-87.3f, -87.3f, -87.3f, -87.3f, -87.3f, -87.3f, -87.3f, -87.3f,
+                       -87.3f, -87.3f, -87.3f, -87.3f, -87.3f, -87.3f, -87.3f, -87.3f};
+    i32x16       under = x < lo;
+    f32x16       hi = lo * -1.0115f;
+    i32x16       over = x > hi;
+    x = (f32x16)(((i32x16)x & ~under & ~over) | ((i32x16)lo & under) | ((i32x16)hi & over));
+    f32x16 t = x * 1.44269504088896341f;
+    f32x16 rounded = t + 12582912.0f; /* 1.5 * 2^23: the integer part lands in the low bits */
+    i32x16 k = (i32x16)rounded - 0x4b400000;
+    f32x16 kf = rounded - 12582912.0f;
+    f32x16 r = x - kf * 0.693359375f;
+    r = r - kf * -2.12194440e-4f;
+    f32x16 p = r * 1.3888889e-3f + 8.3333333e-3f;
+    p = p * r + 4.16666667e-2f;
+    p = p * r + 1.66666667e-1f;
+    p = p * r + 0.5f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    f32x16 two_k = (f32x16)((k + 127) << 23);
+    f32x16 e = p * two_k;
+    return (f32x16)((i32x16)e & ~under);
+}
+
+static void swiglu(const float *gate, const float *up, size_t n, float *y) {
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        f32x16 g = *(const f32x16 *)(gate + i);
+        *(f32x16 *)(y + i) = g / (1.0f + exp16(-g)) * *(const f32x16 *)(up + i);
+    }
+    for (; i < n; i++)
+        y[i] = gate[i] / (1 + expf(-gate[i])) * up[i];
+}
+
+/* ---- attention ------------------------------------------------------------------------------------- */
+
+static inline f32x16 load_kv(jpt_dtype dtype, const void *base, size_t at) {
+    if (dtype == JPT_F32)
+        return *(const f32x16 *)((const float *)base + at);
+#if defined(__AVX512F__)
+    return (f32x16)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)((const jpt_half *)base + at)));
+#else
+    f32x16 v;
+    to_f32(JPT_F16, (const uint8_t *)((const jpt_half *)base + at), (float *)&v, 16);
+    return v;
+#endif
+}
+
+static inline float kv_value(jpt_dtype dtype, const void *base, size_t at) {
+    return dtype == JPT_F32 ? ((const float *)base)[at] : half_value(((const jpt_half *)base)[at]);
+}
+
+static void attend(const float *q, int32_t head_dim, float scale, jpt_dtype kv_dtype, const void *k, const void *v, const size_t *slots,
+                   int32_t n, float *score, float *y) {
+    int32_t vec = head_dim / 16 * 16;
+    float   max = -INFINITY, sum = 0;
+    for (int32_t p = 0; p < n; p++) {
+        f32x16 acc = {0};
+        float  tail = 0;
+        for (int32_t e = 0; e < vec; e += 16)
+            acc += *(const f32x16 *)(q + e) * load_kv(kv_dtype, k, slots[p] + (size_t)e);
+        for (int32_t e = vec; e < head_dim; e++)
+            tail += q[e] * kv_value(kv_dtype, k, slots[p] + (size_t)e);
+        score[p] = (sum16(&acc) + tail) * scale;
+        max = score[p] > max ? score[p] : max;
+    }
+    for (int32_t p = 0; p < n; p += 16) { /* score has room for 16 more */
+        f32x16 s = *(f32x16 *)(score + p) - max;
+        s = exp16(s);
+        *(f32x16 *)(score + p) = s;
+        for (int32_t i = 0; i < 16 && p + i < n; i++)
+            sum += s[i];
+    }
+    for (int32_t e = 0; e < vec; e += 16) {
+        f32x16 acc = {0};
+        for (int32_t p = 0; p < n; p++)
+            acc += load_kv(kv_dtype, v, slots[p] + (size_t)e) * score[p];
+        *(f32x16 *)(y + e) = acc / sum;
+    }
+    for (int32_t e = vec; e < head_dim; e++) {
+        float acc = 0;
+        for (int32_t p = 0; p < n; p++)
+            acc += kv_value(kv_dtype, v, slots[p] + (size_t)e) * score[p];
+        y[e] = acc / sum;
+    }
+}
+
+const cpu_kernels KERNELS = {ISA_NAME, quantize_act, dot_quant, dot_f32, to_f32, rmsnorm, swiglu, attend};

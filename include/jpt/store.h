@@ -1,0 +1,131 @@
+/* The results file: one SQLite database a study, rows only ever added, everything a report needs.
+ *
+ * A finished request and its scores are one transaction, so a killed run loses at most the request that
+ * was running.  One writer at a time (an open-file-description lock on PATH.lock, which the kernel drops
+ * when the process dies); readers may look on.  Not a cache and not a log: nothing is rewritten.
+ *
+ * Absent is not zero.  A row begins with its _init function, which makes every value absent: counts -1,
+ * reals NAN, texts NULL; they are stored as NULL and read back the same way.
+ * Texts given are borrowed for the call; texts handed to a callback live until it returns. */
+#ifndef JPT_STORE_H
+#define JPT_STORE_H
+
+#include <jpt/base.h>
+
+#define JPT_STORE_SCHEMA 1
+#define JPT_STORE_APPLICATION_ID 0x6a707472 /* "jptr" */
+
+/* Columns of each table: X(kind, name).  KEY is an integer that is never absent. */
+#define JPT_STUDY_MAP(X)                                                                                 \
+    X(TEXT, jpt_version) X(TEXT, host) X(TEXT, cpu) X(TEXT, os) X(INT, threads) X(TEXT, command)         \
+    X(TEXT, sampler_order) X(TEXT, protocol) X(TEXT, leaves_out)
+#define JPT_MODEL_MAP(X)                                                                                 \
+    X(TEXT, name) X(TEXT, file) X(TEXT, sha256) X(TEXT, architecture) X(INT, n_params)                   \
+    X(INT, file_bytes) X(TEXT, dtype) X(TEXT, backend) X(TEXT, compute_dtype)
+#define JPT_TASK_MAP(X)                                                                                  \
+    X(TEXT, name) X(TEXT, sha256) X(INT, n_items) X(TEXT, primary_metric) X(INT, higher_is_better)       \
+    X(TEXT, license)
+/* modelled: 1 when joules are computed from a declared wattage and not read from a counter. */
+#define JPT_METER_MAP(X)                                                                                 \
+    X(TEXT, kind) X(TEXT, source) X(INT, modelled) X(TEXT, coverage) X(REAL, step_s) X(TEXT, accuracy)   \
+    X(REAL, declared_w)
+/* spec: canonical text of the strategy; seeds: the list as text, "0,1,2". */
+#define JPT_CELL_MAP(X)                                                                                  \
+    X(KEY, study) X(KEY, model) X(KEY, task) X(KEY, meter) X(TEXT, spec) X(TEXT, strategy)               \
+    X(TEXT, params_json) X(TEXT, device) X(INT, batch) X(TEXT, seeds) X(INT, max_new_tokens)
+/* item_index: place in the task; seed: the 64 bits of the seed.  output_tokens counts kept tokens.
+ * failed: 1 when the request gave no text (error says why).  energy_valid: 1 or 0. */
+#define JPT_REQUEST_MAP(X)                                                                               \
+    X(KEY, cell) X(KEY, block) X(KEY, item_index) X(KEY, seed) X(INT, order_in_block) X(TEXT, item_id)   \
+    X(INT, prompt_tokens) X(INT, output_tokens) X(TEXT, stop_reason) X(TEXT, text)                       \
+    X(TEXT, token_ids_json) X(REAL, t_start_s) X(REAL, duration_s) X(REAL, ttft_s) X(REAL, prefill_s)    \
+    X(REAL, decode_s) X(REAL, energy_j) X(REAL, energy_error_j) X(TEXT, energy_source) X(INT, modelled)  \
+    X(REAL, net_energy_j) X(REAL, idle_w) X(REAL, prefill_energy_j) X(REAL, decode_energy_j)             \
+    X(REAL, select_energy_j) X(REAL, other_energy_j) X(INT, energy_valid) X(TEXT, energy_reasons)        \
+    X(INT, forwards) X(INT, positions_computed) X(INT, positions_discarded) X(INT, logits_rows)          \
+    X(INT, kv_bytes_moved) X(INT, draft_forwards) X(INT, failed) X(TEXT, error)
+
+#define JPT_FIELD_KEY(name) int64_t name;
+#define JPT_FIELD_INT(name) int64_t name;
+#define JPT_FIELD_REAL(name) double name;
+#define JPT_FIELD_TEXT(name) const char *name;
+#define JPT_FIELD(kind, name) JPT_FIELD_##kind(name)
+
+/* id is set by reading; put functions ignore it.  created is UTC, set by the store. */
+typedef struct jpt_study_row { int64_t id; JPT_STUDY_MAP(JPT_FIELD) } jpt_study_row;
+typedef struct jpt_model_row { int64_t id; JPT_MODEL_MAP(JPT_FIELD) } jpt_model_row;
+typedef struct jpt_task_row { int64_t id; JPT_TASK_MAP(JPT_FIELD) } jpt_task_row;
+typedef struct jpt_meter_row { int64_t id; JPT_METER_MAP(JPT_FIELD) } jpt_meter_row;
+typedef struct jpt_cell_row { int64_t id; JPT_CELL_MAP(JPT_FIELD) } jpt_cell_row;
+typedef struct jpt_request_row { int64_t id; JPT_REQUEST_MAP(JPT_FIELD) } jpt_request_row;
+
+void jpt_study_row_init(jpt_study_row *r);
+void jpt_model_row_init(jpt_model_row *r);
+void jpt_task_row_init(jpt_task_row *r);
+void jpt_meter_row_init(jpt_meter_row *r);
+void jpt_cell_row_init(jpt_cell_row *r);
+void jpt_request_row_init(jpt_request_row *r);
+
+/* One score of a request, or of a whole cell (then with interval and n; NAN and -1 when absent). */
+typedef struct jpt_score_row {
+    int64_t     owner; /* request or cell id; set by reading */
+    const char *metric;
+    double      value, ci_low, ci_high;
+    int64_t     n;
+} jpt_score_row;
+
+typedef struct jpt_store jpt_store;
+typedef enum jpt_store_mode {
+    JPT_STORE_READ,   /* must exist; never changed */
+    JPT_STORE_APPEND, /* must exist */
+    JPT_STORE_CREATE  /* made when missing, else as APPEND: what a resumable bench wants */
+} jpt_store_mode;
+
+/* Open; on success *out is closed with jpt_store_close.
+ * Errors: JPT_NOT_FOUND, JPT_IO (path, disk), JPT_FORMAT (not SQLite, not jpt's, damaged),
+ * JPT_UNSUPPORTED (schema of another jpt), JPT_BUSY (another process is writing). */
+jpt_status jpt_store_open(const char *path, jpt_store_mode mode, jpt_store **out, jpt_error *err);
+void       jpt_store_close(jpt_store *s); /* NULL accepted */
+
+/* Id of the row with exactly these values, added when there is none.  Errors: JPT_IO, JPT_ARG. */
+jpt_status jpt_store_put_study(jpt_store *s, const jpt_study_row *r, int64_t *id, jpt_error *err);
+jpt_status jpt_store_put_model(jpt_store *s, const jpt_model_row *r, int64_t *id, jpt_error *err);
+jpt_status jpt_store_put_task(jpt_store *s, const jpt_task_row *r, int64_t *id, jpt_error *err);
+jpt_status jpt_store_put_meter(jpt_store *s, const jpt_meter_row *r, int64_t *id, jpt_error *err);
+jpt_status jpt_store_put_cell(jpt_store *s, const jpt_cell_row *r, int64_t *id, jpt_error *err);
+
+/* Is (cell, block, item, seed) finished?  For resume. */
+jpt_status jpt_store_request_exists(jpt_store *s, int64_t cell, int64_t block, int64_t item_index, int64_t seed,
+                                    bool *exists, jpt_error *err);
+
+/* Add a finished request with scores[0..n) in one transaction.  JPT_ARG when it is there already; on
+ * any error nothing of it is kept and the store stays usable. */
+jpt_status jpt_store_put_request(jpt_store *s, const jpt_request_row *r, const jpt_score_row *scores, size_t n,
+                                 int64_t *id, jpt_error *err);
+
+/* Scores of a whole cell (corpus BLEU ...): the newest value of a metric stands. */
+jpt_status jpt_store_put_cell_scores(jpt_store *s, int64_t cell, const jpt_score_row *scores, size_t n,
+                                     jpt_error *err);
+
+/* Walk rows in order of id (requests: block, item, seed); a callback that returns other than JPT_OK
+ * stops the walk, which returns that status.  cell < 0 walks the rows of every cell. */
+typedef jpt_status (*jpt_study_fn)(void *ud, const jpt_study_row *r);
+typedef jpt_status (*jpt_model_fn)(void *ud, const jpt_model_row *r);
+typedef jpt_status (*jpt_task_fn)(void *ud, const jpt_task_row *r);
+typedef jpt_status (*jpt_meter_fn)(void *ud, const jpt_meter_row *r);
+typedef jpt_status (*jpt_cell_fn)(void *ud, const jpt_cell_row *r);
+typedef jpt_status (*jpt_request_fn)(void *ud, const jpt_request_row *r);
+typedef jpt_status (*jpt_score_fn)(void *ud, const jpt_score_row *r);
+jpt_status jpt_store_each_study(jpt_store *s, jpt_study_fn fn, void *ud, jpt_error *err);
+jpt_status jpt_store_each_model(jpt_store *s, jpt_model_fn fn, void *ud, jpt_error *err);
+jpt_status jpt_store_each_task(jpt_store *s, jpt_task_fn fn, void *ud, jpt_error *err);
+jpt_status jpt_store_each_meter(jpt_store *s, jpt_meter_fn fn, void *ud, jpt_error *err);
+jpt_status jpt_store_each_cell(jpt_store *s, jpt_cell_fn fn, void *ud, jpt_error *err);
+jpt_status jpt_store_each_request(jpt_store *s, int64_t cell, jpt_request_fn fn, void *ud, jpt_error *err);
+jpt_status jpt_store_each_score(jpt_store *s, int64_t cell, jpt_score_fn fn, void *ud, jpt_error *err);
+jpt_status jpt_store_each_cell_score(jpt_store *s, int64_t cell, jpt_score_fn fn, void *ud, jpt_error *err);
+
+/* Finished requests, failed ones counted. */
+jpt_status jpt_store_n_requests(jpt_store *s, int64_t *n, jpt_error *err);
+
+#endif

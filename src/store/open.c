@@ -1,0 +1,193 @@
+/* Opening a results file: the writer's lock, whose file it is, schema and migrations. */
+#include "store_priv.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SQL_KEY(name) #name " INTEGER NOT NULL, "
+#define SQL_INT(name) #name " INTEGER, "
+#define SQL_REAL(name) #name " REAL, "
+#define SQL_TEXT(name) #name " TEXT, "
+#define SQL(kind, name) SQL_##kind(name)
+
+/* steps[i] goes from schema i to i+1.  A column added to a map in store.h needs a new step here, and the
+ * step that made the table must then be frozen as plain text. */
+const char *const jpt_store_steps[JPT_STORE_SCHEMA] = {
+    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;"
+    "INSERT INTO meta VALUES ('schema_version', '1');"
+    "CREATE TABLE study (id INTEGER PRIMARY KEY, " JPT_STUDY_MAP(SQL) "created TEXT NOT NULL) STRICT;"
+    "CREATE TABLE model (id INTEGER PRIMARY KEY, " JPT_MODEL_MAP(SQL) "created TEXT NOT NULL) STRICT;"
+    "CREATE TABLE task (id INTEGER PRIMARY KEY, " JPT_TASK_MAP(SQL) "created TEXT NOT NULL) STRICT;"
+    "CREATE TABLE meter (id INTEGER PRIMARY KEY, " JPT_METER_MAP(SQL) "created TEXT NOT NULL) STRICT;"
+    "CREATE TABLE cell (id INTEGER PRIMARY KEY, " JPT_CELL_MAP(SQL) "created TEXT NOT NULL,"
+    " FOREIGN KEY (study) REFERENCES study(id), FOREIGN KEY (model) REFERENCES model(id),"
+    " FOREIGN KEY (task) REFERENCES task(id), FOREIGN KEY (meter) REFERENCES meter(id),"
+    " UNIQUE (study, model, task, meter, spec, device, batch, seeds, max_new_tokens)) STRICT;"
+    "CREATE TABLE request (id INTEGER PRIMARY KEY, " JPT_REQUEST_MAP(SQL) "created TEXT NOT NULL,"
+    " FOREIGN KEY (cell) REFERENCES cell(id), UNIQUE (cell, block, item_index, seed)) STRICT;"
+    "CREATE TABLE score (request INTEGER NOT NULL REFERENCES request(id), metric TEXT NOT NULL, value REAL,"
+    " PRIMARY KEY (request, metric)) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE cell_score (id INTEGER PRIMARY KEY, cell INTEGER NOT NULL REFERENCES cell(id),"
+    " metric TEXT NOT NULL, value REAL, ci_low REAL, ci_high REAL, n INTEGER) STRICT;"};
+
+jpt_status jpt_store_sql_fail(sqlite3 *db, const char *path, const char *doing, jpt_error *err) {
+    int         code = db ? sqlite3_errcode(db) & 0xff : SQLITE_NOMEM;
+    const char *why = db ? sqlite3_errmsg(db) : "out of memory";
+    switch (code) {
+    case SQLITE_NOMEM: return JPT_FAIL(err, NOMEM, "%s: out of memory while %s", path, doing);
+    case SQLITE_FULL:
+        return JPT_FAIL(err, IO, "%s: the disk is full while %s; what was finished before is kept", path, doing);
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED: return JPT_FAIL(err, BUSY, "%s: in use by another process while %s; try again", path, doing);
+    case SQLITE_NOTADB:
+        return JPT_FAIL(err, FORMAT, "%s: not a SQLite file, expected a results file of jpt bench", path);
+    case SQLITE_CORRUPT: return JPT_FAIL(err, FORMAT, "%s: the file is damaged (%s), found while %s", path, why, doing);
+    case SQLITE_CONSTRAINT: return JPT_FAIL(err, ARG, "%s: row refused while %s (%s)", path, doing, why);
+    default:
+        return JPT_FAIL(err, IO, "%s: %s while %s; check the path, permissions and free space; what was finished "
+                                 "before is kept", path, why, doing);
+    }
+}
+
+static jpt_status pragma_int(sqlite3 *db, const char *path, const char *sql, int64_t *out, jpt_error *err) {
+    sqlite3_stmt *st = NULL;
+    jpt_status    status = JPT_OK;
+    if (sqlite3_prepare_v2(db, sql, -1, &st, NULL) == SQLITE_OK && sqlite3_step(st) == SQLITE_ROW)
+        *out = sqlite3_column_int64(st, 0);
+    else
+        status = jpt_store_sql_fail(db, path, "reading its header", err);
+    sqlite3_finalize(st);
+    return status;
+}
+
+static jpt_status run_sql(sqlite3 *db, const char *path, const char *sql, const char *doing, jpt_error *err) {
+    return sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK ? JPT_OK : jpt_store_sql_fail(db, path, doing, err);
+}
+
+jpt_status jpt_store_migrate(sqlite3 *db, const char *path, const char *const *steps, int n_steps, jpt_error *err) {
+    int64_t version = 0;
+    JPT_TRY(pragma_int(db, path, "PRAGMA user_version", &version, err));
+    if (version > n_steps)
+        return JPT_FAIL(err, UNSUPPORTED,
+                        "%s: made by a newer jpt (schema %lld, this one reads %d): use that jpt, or another file", path,
+                        (long long)version, n_steps);
+    if (version < 0)
+        return JPT_FAIL(err, FORMAT, "%s: schema %lld, expected 1 to %d", path, (long long)version, n_steps);
+    for (int v = (int)version; v < n_steps; v++) {
+        char mark[200];
+        snprintf(mark, sizeof mark,
+                 "PRAGMA application_id=%d; PRAGMA user_version=%d;"
+                 "UPDATE meta SET value='%d' WHERE key='schema_version'; COMMIT;",
+                 JPT_STORE_APPLICATION_ID, v + 1, v + 1);
+        jpt_status status = run_sql(db, path, "BEGIN IMMEDIATE", "bringing the schema up to date", err);
+        if (status == JPT_OK)
+            status = run_sql(db, path, steps[v], "bringing the schema up to date", err);
+        if (status == JPT_OK)
+            status = run_sql(db, path, mark, "bringing the schema up to date", err);
+        if (status != JPT_OK) {
+            sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
+            return status;
+        }
+    }
+    return JPT_OK;
+}
+
+/* The lock belongs to the open file description: it goes when the process dies, however it dies. */
+static jpt_status take_lock(jpt_store *s, jpt_error *err) {
+    jpt_buf name = {0};
+    jpt_buf_printf(&name, "%s.lock", s->path);
+    if (name.oom) {
+        jpt_buf_fini(&name);
+        return JPT_FAIL(err, NOMEM, "%s: out of memory while opening", s->path);
+    }
+    jpt_status status = JPT_OK;
+    s->lock_fd = open(name.p, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (s->lock_fd < 0)
+        status = JPT_FAIL(err, IO, "%s: cannot be written (%s); choose a folder that exists and is writable", name.p,
+                          strerror(errno));
+    else if (fcntl(s->lock_fd, F_OFD_SETLK, &lock) != 0)
+        status = errno == EAGAIN || errno == EACCES
+                     ? JPT_FAIL(err, BUSY, "%s: another process is writing to it; wait for it or use another file",
+                                s->path)
+                     : JPT_FAIL(err, IO, "%s: cannot be locked (%s)", name.p, strerror(errno));
+    jpt_buf_fini(&name);
+    return status;
+}
+
+static jpt_status open_checked(jpt_store *s, jpt_store_mode mode, jpt_error *err) {
+    struct stat info;
+    bool        fresh = stat(s->path, &info) != 0;
+    if (fresh && errno != ENOENT)
+        return JPT_FAIL(err, IO, "%s: cannot be opened (%s)", s->path, strerror(errno));
+    if (fresh && mode != JPT_STORE_CREATE)
+        return JPT_FAIL(err, NOT_FOUND, "%s: no such file; jpt bench -o %s makes one", s->path, s->path);
+    if (!fresh && !S_ISREG(info.st_mode))
+        return JPT_FAIL(err, IO, "%s: not a regular file, expected a results file of jpt bench", s->path);
+    if (mode != JPT_STORE_READ)
+        JPT_TRY(take_lock(s, err));
+    fresh = fresh || info.st_size == 0;
+    int flags = mode == JPT_STORE_READ     ? SQLITE_OPEN_READONLY
+                : mode == JPT_STORE_CREATE ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE
+                                           : SQLITE_OPEN_READWRITE;
+    if (sqlite3_open_v2(s->path, &s->db, flags | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK)
+        return jpt_store_sql_fail(s->db, s->path, "opening", err);
+    sqlite3_busy_timeout(s->db, 5000);
+    int64_t app = 0, version = 0, objects = 0;
+    JPT_TRY(pragma_int(s->db, s->path, "PRAGMA application_id", &app, err));
+    JPT_TRY(pragma_int(s->db, s->path, "PRAGMA user_version", &version, err));
+    JPT_TRY(pragma_int(s->db, s->path, "SELECT count(*) FROM sqlite_schema", &objects, err));
+    bool blank = app == 0 && version == 0 && objects == 0; /* new, or killed before the first commit */
+    if (!blank && app != JPT_STORE_APPLICATION_ID)
+        return JPT_FAIL(err, FORMAT, "%s: a SQLite file of another program, expected a results file of jpt bench",
+                        s->path);
+    if (mode == JPT_STORE_READ) {
+        if (blank)
+            return JPT_FAIL(err, FORMAT, "%s: empty file, expected a results file of jpt bench", s->path);
+        if (version < JPT_STORE_SCHEMA)
+            return JPT_FAIL(err, UNSUPPORTED,
+                            "%s: made by an older jpt (schema %lld, this one reads %d): run jpt bench on it once to "
+                            "bring it up to date", s->path, (long long)version, JPT_STORE_SCHEMA);
+        if (version > JPT_STORE_SCHEMA)
+            return jpt_store_migrate(s->db, s->path, jpt_store_steps, JPT_STORE_SCHEMA, err);
+        return JPT_OK;
+    }
+    if (blank && !fresh && mode == JPT_STORE_APPEND)
+        return JPT_FAIL(err, FORMAT, "%s: an empty SQLite file, expected a results file of jpt bench", s->path);
+    /* Refuse a newer file before anything about it is changed. */
+    if (version <= JPT_STORE_SCHEMA)
+        JPT_TRY(run_sql(s->db, s->path,
+                        "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;", "opening", err));
+    return jpt_store_migrate(s->db, s->path, jpt_store_steps, JPT_STORE_SCHEMA, err);
+}
+
+jpt_status jpt_store_open(const char *path, jpt_store_mode mode, jpt_store **out, jpt_error *err) {
+    jpt_store *s = calloc(1, sizeof *s);
+    if (s != NULL)
+        s->path = strdup(path);
+    if (s == NULL || s->path == NULL) {
+        free(s);
+        return JPT_FAIL(err, NOMEM, "%s: out of memory while opening", path);
+    }
+    s->lock_fd = -1;
+    jpt_status status = open_checked(s, mode, err);
+    if (status != JPT_OK) {
+        jpt_store_close(s);
+        return status;
+    }
+    *out = s;
+    return JPT_OK;
+}
+
+void jpt_store_close(jpt_store *s) {
+    if (s == NULL)
+        return;
+    sqlite3_close(s->db);
+    if (s->lock_fd >= 0)
+        close(s->lock_fd);
+    free(s->path);
+    free(s);
+}

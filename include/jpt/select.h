@@ -26,7 +26,7 @@ typedef enum jpt_link_kind {
 
 typedef struct jpt_link {
     jpt_link_kind kind;
-    float         value;
+    double        value;
     int32_t       count;
 } jpt_link;
 

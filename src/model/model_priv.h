@@ -1,0 +1,76 @@
+/* Inside the model module: loaded weights and sessions. */
+#ifndef JPT_MODEL_PRIV_H
+#define JPT_MODEL_PRIV_H
+
+#include <jpt/backend.h>
+#include <jpt/format.h>
+#include <jpt/model.h>
+
+typedef struct model_layer {
+    float      *d_attn_norm, *d_ffn_norm;         /* [D] */
+    jpt_weight *q, *k, *v, *o, *gate, *up, *down; /* [HE, D] [KE, D] [KE, D] [D, HE] [F, D] [F, D] [D, F] */
+    float      *d_q_bias, *d_k_bias, *d_v_bias;   /* NULL without bias */
+} model_layer;
+
+struct jpt_model {
+    jpt_model_file file;
+    jpt_backend   *be;
+    jpt_tokenizer *tok;
+    jpt_model_info info;
+    model_layer   *layer; /* [L] */
+    jpt_weight    *embed, *head; /* head == embed when tied */
+    float         *d_out_norm;
+    float         *inv_freq; /* [rope_dim / 2], scaling applied */
+    jpt_dtype      kv_dtype;
+    jpt_attn_shape shape;
+};
+
+enum { PAGE = 16 };
+
+typedef struct sequence {
+    bool     live;
+    int32_t  n;      /* positions */
+    int32_t *tokens; /* [n_ctx] */
+    int32_t *table;  /* [n_ctx / PAGE, rounded up] page numbers */
+} sequence;
+
+struct jpt_session {
+    jpt_model          *model;
+    jpt_session_options opt;
+    int32_t             n_pages, pages_per_seq;
+    jpt_kv_view         kv;
+    int32_t            *page_refs; /* [n_pages] */
+    int32_t            *free_page; /* stack of unused pages */
+    int32_t             n_free;
+    sequence           *seq; /* [n_seqs] */
+
+    /* activations for n_batch rows */
+    float *d_x, *d_norm, *d_q, *d_k, *d_v, *d_attn, *d_gate, *d_up, *d_proj;
+    /* outputs of the last forward: [n_outputs, V] and [n_outputs, D]; early exits [n_exit, n_outputs, V] */
+    float  *d_logits, *d_hidden, *d_exit, *d_gather;
+    size_t  exit_cap; /* layers that d_exit has room for */
+    int32_t n_logits, n_hidden, n_exit;
+    /* host lists of one pass, [n_batch] */
+    int32_t     *tok, *pos, *pick;
+    jpt_row_run *run;
+
+    jpt_work     work;
+    jpt_phase    phase;
+    jpt_phase_fn observe;
+    void        *observe_ud;
+};
+
+/* One pass over the weights: rows [0, n) of s->tok/pos/run through all layers.  pick[0..n_pick) are the rows that
+ * want logits (written at s->d_logits row first_logits ...), likewise hidden. */
+typedef struct pass {
+    int32_t        n, n_runs;
+    const int32_t *logits_rows, *hidden_rows;
+    int32_t        n_logits, n_hidden, first_logits, first_hidden;
+    const int32_t *exit_layers;
+    int32_t        n_exit;
+} pass;
+void jpt_pass_run(jpt_session *s, const pass *p);
+
+void jpt_session_event(jpt_session *s, jpt_phase phase, bool begin);
+
+#endif

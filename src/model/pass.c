@@ -1,0 +1,55 @@
+/* The forward pass of Llama-like architectures (llama, qwen2) as calls on a back-end.  The two differ in data only:
+ * Q/K/V biases and the pairing of RoPE. */
+#include "model_priv.h"
+
+/* Final norm and LM head on n_rows rows of d_x (row numbers in `rows`), logits to d_out. */
+static void head(jpt_session *s, const int32_t *rows, int32_t n, float *d_out) {
+    jpt_model             *m = s->model;
+    const jpt_backend_ops *op = m->be->ops;
+    int32_t                D = m->file.hp.n_embd;
+    op->gather(m->be, s->d_x, rows, n, D, s->d_gather);
+    op->rmsnorm(m->be, s->d_gather, m->d_out_norm, n, D, m->file.hp.rms_eps, s->d_norm);
+    op->matmul(m->be, m->head, s->d_norm, n, NULL, d_out);
+    s->work.logits_rows += (uint64_t)n;
+}
+
+void jpt_pass_run(jpt_session *s, const pass *p) {
+    jpt_model             *m = s->model;
+    jpt_backend           *be = m->be;
+    const jpt_backend_ops *op = be->ops;
+    const jpt_hparams     *hp = &m->file.hp;
+    jpt_rope_kind          rope = hp->rope_neox ? JPT_ROPE_NEOX : JPT_ROPE_NORMAL;
+    int32_t                n = p->n, D = hp->n_embd;
+    op->embed(be, m->embed, s->tok, n, s->d_x);
+    for (int32_t l = 0; l < hp->n_layers; l++) {
+        const model_layer *y = &m->layer[l];
+        op->rmsnorm(be, s->d_x, y->d_attn_norm, n, D, hp->rms_eps, s->d_norm);
+        op->matmul(be, y->q, s->d_norm, n, y->d_q_bias, s->d_q);
+        op->matmul(be, y->k, s->d_norm, n, y->d_k_bias, s->d_k);
+        op->matmul(be, y->v, s->d_norm, n, y->d_v_bias, s->d_v);
+        op->rope(be, s->d_q, n, hp->n_heads, hp->head_dim, hp->rope_dim, rope, s->pos, m->inv_freq);
+        op->rope(be, s->d_k, n, hp->n_kv_heads, hp->head_dim, hp->rope_dim, rope, s->pos, m->inv_freq);
+        op->kv_write(be, &s->kv, l, &m->shape, s->run, p->n_runs, s->d_k, s->d_v);
+        op->attention(be, &s->kv, l, &m->shape, s->run, p->n_runs, s->d_q, s->d_attn);
+        op->matmul(be, y->o, s->d_attn, n, NULL, s->d_proj);
+        op->add(be, s->d_x, s->d_proj, (size_t)n * (size_t)D);
+        op->rmsnorm(be, s->d_x, y->d_ffn_norm, n, D, hp->rms_eps, s->d_norm);
+        op->matmul(be, y->gate, s->d_norm, n, NULL, s->d_gate);
+        op->matmul(be, y->up, s->d_norm, n, NULL, s->d_up);
+        op->swiglu(be, s->d_gate, s->d_up, (size_t)n * (size_t)hp->n_ff, s->d_gate);
+        op->matmul(be, y->down, s->d_gate, n, NULL, s->d_proj);
+        op->add(be, s->d_x, s->d_proj, (size_t)n * (size_t)D);
+        for (int32_t e = 0; e < p->n_exit; e++)
+            if (p->exit_layers[e] == l + 1 && p->n_logits)
+                head(s, p->logits_rows, p->n_logits,
+                     s->d_exit + ((size_t)e * (size_t)s->opt.n_outputs + (size_t)p->first_logits) * (size_t)hp->n_vocab);
+    }
+    if (p->n_logits)
+        head(s, p->logits_rows, p->n_logits, s->d_logits + (size_t)p->first_logits * (size_t)hp->n_vocab);
+    if (p->n_hidden) {
+        op->gather(be, s->d_x, p->hidden_rows, p->n_hidden, D, s->d_gather);
+        op->rmsnorm(be, s->d_gather, m->d_out_norm, p->n_hidden, D, hp->rms_eps, s->d_hidden + (size_t)p->first_hidden * (size_t)D);
+    }
+    s->work.passes++;
+    s->work.positions_computed += (uint64_t)n;
+}

@@ -1,0 +1,408 @@
+/* Sessions: sequences over paged keys and values, and ragged forwards.
+ *
+ * Invariants: a page's reference count is the number of tables that hold it; a page that is written has count 1
+ * (copied first otherwise); a forward reserves every page it needs before it computes, so it is all or nothing. */
+#include "model_priv.h"
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- memory ---------------------------------------------------------------------------------------------- */
+
+static jpt_session_options resolve(const jpt_model *m, const jpt_session_options *opt) {
+    jpt_session_options o = opt ? *opt : (jpt_session_options){0};
+    if (o.n_ctx <= 0)
+        o.n_ctx = m->file.hp.n_ctx_train < 4096 ? m->file.hp.n_ctx_train : 4096;
+    if (o.n_seqs <= 0)
+        o.n_seqs = 1;
+    if (o.n_batch <= 0)
+        o.n_batch = 512;
+    if (o.n_tokens <= 0) {
+        int64_t all = (int64_t)o.n_ctx * o.n_seqs;
+        o.n_tokens = all < INT32_MAX - PAGE ? (int32_t)all : INT32_MAX - PAGE;
+    }
+    if (o.n_outputs <= 0)
+        o.n_outputs = o.n_batch;
+    return o;
+}
+
+static int32_t pages_for(int32_t positions) { return (positions + PAGE - 1) / PAGE; }
+
+/* Pages of a session: its positions, and one unfinished page more a sequence. */
+static int32_t session_pages(const jpt_session_options *o) { return pages_for(o->n_tokens) + o->n_seqs; }
+
+static size_t kv_bytes(const jpt_model *m, int32_t n_pages) { /* of keys alone */
+    return (size_t)m->file.hp.n_layers * (size_t)n_pages * PAGE * (size_t)m->file.hp.n_kv_heads * (size_t)m->file.hp.head_dim *
+           (m->kv_dtype == JPT_F16 ? 2 : 4);
+}
+
+/* Floats of each activation buffer, in the order of the pointers in jpt_session. */
+enum { N_BUFFERS = 12 };
+static void buffer_sizes(const jpt_model *m, const jpt_session_options *o, size_t size[N_BUFFERS]) {
+    const jpt_hparams *hp = &m->file.hp;
+    size_t             B = (size_t)o->n_batch, D = (size_t)hp->n_embd, q = (size_t)hp->n_heads * (size_t)hp->head_dim,
+           kv = (size_t)hp->n_kv_heads * (size_t)hp->head_dim, F = (size_t)hp->n_ff, O = (size_t)o->n_outputs;
+    size_t rows = B > O ? B : O;
+    const size_t all[N_BUFFERS] = {B * D, rows * D, B * q, B * kv, B * kv, B * q, B * F, B * F, B * D, O * (size_t)hp->n_vocab, O * D, rows * D};
+    memcpy(size, all, sizeof all);
+}
+
+size_t jpt_session_memory(const jpt_model *m, const jpt_session_options *opt) {
+    jpt_session_options o = resolve(m, opt);
+    size_t              size[N_BUFFERS], total = 2 * kv_bytes(m, session_pages(&o));
+    buffer_sizes(m, &o, size);
+    for (int i = 0; i < N_BUFFERS; i++)
+        total += size[i] * sizeof(float);
+    return total;
+}
+
+jpt_status jpt_session_open(jpt_model *m, const jpt_session_options *opt, jpt_session **out, jpt_error *err) {
+    jpt_session *s = calloc(1, sizeof *s);
+    if (!s)
+        return JPT_FAIL(err, NOMEM, "out of memory for a session");
+    s->model = m;
+    s->opt = resolve(m, opt);
+    s->phase = JPT_PHASE_DECODE;
+    s->n_pages = session_pages(&s->opt);
+    s->pages_per_seq = pages_for(s->opt.n_ctx);
+    size_t  size[N_BUFFERS], kv = kv_bytes(m, s->n_pages);
+    float **buffer[N_BUFFERS] = {&s->d_x, &s->d_norm, &s->d_q, &s->d_k, &s->d_v, &s->d_attn, &s->d_gate, &s->d_up, &s->d_proj,
+                                 &s->d_logits, &s->d_hidden, &s->d_gather};
+    buffer_sizes(m, &s->opt, size);
+    bool ok = true;
+    for (int i = 0; i < N_BUFFERS; i++)
+        ok = (*buffer[i] = m->be->ops->alloc(m->be, size[i] * sizeof(float))) != NULL && ok;
+    s->kv = (jpt_kv_view){.kv_dtype = m->kv_dtype, .n_pages = s->n_pages, .page_size = PAGE};
+    ok = (s->kv.d_k = m->be->ops->alloc(m->be, kv)) && (s->kv.d_v = m->be->ops->alloc(m->be, kv)) && ok;
+    s->page_refs = calloc((size_t)s->n_pages, sizeof *s->page_refs);
+    s->free_page = malloc((size_t)s->n_pages * sizeof *s->free_page);
+    s->seq = calloc((size_t)s->opt.n_seqs, sizeof *s->seq);
+    s->tok = malloc((size_t)s->opt.n_batch * sizeof *s->tok);
+    s->pos = malloc((size_t)s->opt.n_batch * sizeof *s->pos);
+    s->pick = malloc((size_t)s->opt.n_batch * 2 * sizeof *s->pick);
+    s->run = malloc((size_t)s->opt.n_batch * sizeof *s->run);
+    ok = ok && s->page_refs && s->free_page && s->seq && s->tok && s->pos && s->pick && s->run;
+    for (int32_t i = 0; ok && i < s->opt.n_seqs; i++) {
+        s->seq[i].tokens = malloc((size_t)s->opt.n_ctx * sizeof(int32_t));
+        s->seq[i].table = malloc((size_t)s->pages_per_seq * sizeof(int32_t));
+        ok = s->seq[i].tokens && s->seq[i].table;
+    }
+    if (!ok) {
+        size_t need = jpt_session_memory(m, &s->opt);
+        jpt_session_close(s);
+        return JPT_FAIL(err, NOMEM, "out of memory: a session of %d sequences x %d positions takes %zu MB; use a smaller context", opt ? opt->n_seqs : 1,
+                        opt ? opt->n_ctx : 0, need >> 20);
+    }
+    for (int32_t i = 0; i < s->n_pages; i++)
+        s->free_page[i] = s->n_pages - 1 - i;
+    s->n_free = s->n_pages;
+    *out = s;
+    return JPT_OK;
+}
+
+void jpt_session_close(jpt_session *s) {
+    if (!s)
+        return;
+    jpt_backend *be = s->model->be;
+    void        *d[] = {s->d_x, s->d_norm, s->d_q, s->d_k, s->d_v, s->d_attn, s->d_gate, s->d_up, s->d_proj,
+                        s->d_logits, s->d_hidden, s->d_gather, s->d_exit, s->kv.d_k, s->kv.d_v};
+    for (size_t i = 0; i < sizeof d / sizeof *d; i++)
+        be->ops->free(be, d[i]);
+    for (int32_t i = 0; s->seq && i < s->opt.n_seqs; i++) {
+        free(s->seq[i].tokens);
+        free(s->seq[i].table);
+    }
+    free(s->seq);
+    free(s->page_refs);
+    free(s->free_page);
+    free(s->tok);
+    free(s->pos);
+    free(s->pick);
+    free(s->run);
+    free(s);
+}
+
+jpt_model *jpt_session_model(const jpt_session *s) { return s->model; }
+int32_t    jpt_session_n_ctx(const jpt_session *s) { return s->opt.n_ctx; }
+
+/* ---- sequences ---------------------------------------------------------------------------------------------- */
+
+static sequence *live(const jpt_session *s, jpt_seq seq) {
+    return seq >= 0 && seq < s->opt.n_seqs && s->seq[seq].live ? &s->seq[seq] : NULL;
+}
+
+static void drop_pages(jpt_session *s, sequence *q, int32_t keep) {
+    for (int32_t i = keep; i < pages_for(q->n); i++)
+        if (--s->page_refs[q->table[i]] == 0)
+            s->free_page[s->n_free++] = q->table[i];
+}
+
+jpt_status jpt_seq_new(jpt_session *s, jpt_seq *out, jpt_error *err) {
+    for (int32_t i = 0; i < s->opt.n_seqs; i++)
+        if (!s->seq[i].live) {
+            s->seq[i].live = true;
+            s->seq[i].n = 0;
+            *out = i;
+            return JPT_OK;
+        }
+    return JPT_FAIL(err, CTX_FULL, "all %d sequences of the session are in use", s->opt.n_seqs);
+}
+
+jpt_status jpt_seq_fork(jpt_session *s, jpt_seq from, jpt_seq *out, jpt_error *err) {
+    sequence *q = live(s, from);
+    if (!q)
+        return JPT_FAIL(err, ARG, "sequence %d is not live", from);
+    JPT_TRY(jpt_seq_new(s, out, err));
+    sequence *c = &s->seq[*out];
+    c->n = q->n;
+    memcpy(c->tokens, q->tokens, (size_t)q->n * sizeof *q->tokens);
+    for (int32_t i = 0; i < pages_for(q->n); i++) {
+        c->table[i] = q->table[i];
+        s->page_refs[q->table[i]]++;
+    }
+    return JPT_OK;
+}
+
+jpt_status jpt_seq_truncate(jpt_session *s, jpt_seq seq, int32_t n, jpt_error *err) {
+    sequence *q = live(s, seq);
+    if (!q || n < 0 || n > q->n)
+        return JPT_FAIL(err, ARG, "cannot cut sequence %d to %d positions", seq, n);
+    drop_pages(s, q, pages_for(n));
+    q->n = n;
+    return JPT_OK;
+}
+
+void jpt_seq_free(jpt_session *s, jpt_seq seq) {
+    sequence *q = live(s, seq);
+    if (q) {
+        drop_pages(s, q, 0);
+        q->live = false;
+    }
+}
+
+int32_t jpt_seq_length(const jpt_session *s, jpt_seq seq) {
+    sequence *q = live(s, seq);
+    return q ? q->n : 0;
+}
+
+const int32_t *jpt_seq_tokens(const jpt_session *s, jpt_seq seq) {
+    sequence *q = live(s, seq);
+    return q ? q->tokens : NULL;
+}
+
+/* ---- forward -------------------------------------------------------------------------------------------------- */
+
+void jpt_session_event(jpt_session *s, jpt_phase phase, bool begin) {
+    if (s->observe)
+        s->observe(s->observe_ud, phase, begin, jpt_now_ns());
+}
+
+/* Is the page that position q->n falls into half full and shared with another sequence? */
+static bool must_copy(const jpt_session *s, const sequence *q) {
+    return q->n % PAGE != 0 && s->page_refs[q->table[q->n / PAGE]] > 1;
+}
+
+static jpt_status check_batch(const jpt_session *s, const jpt_batch *b, jpt_error *err) {
+    int64_t pages = 0, logits = 0, hidden = 0;
+    for (int32_t i = 0; i < b->n_items; i++) {
+        const jpt_batch_item *it = &b->items[i];
+        const sequence       *q = live(s, it->seq);
+        if (!q)
+            return JPT_FAIL(err, ARG, "sequence %d is not live", it->seq);
+        for (int32_t k = 0; k < i; k++)
+            if (b->items[k].seq == it->seq)
+                return JPT_FAIL(err, ARG, "sequence %d stands in one batch twice", it->seq);
+        if (it->n_tokens < 1)
+            return JPT_FAIL(err, ARG, "a batch item without tokens");
+        if (it->n_tokens > s->opt.n_ctx - q->n)
+            return JPT_FAIL(err, CTX_FULL, "%d tokens after %d do not fit the context of %d", it->n_tokens, q->n, s->opt.n_ctx);
+        for (int32_t k = 0; k < it->n_tokens; k++)
+            if (it->tokens[k] < 0 || it->tokens[k] >= s->model->file.hp.n_vocab)
+                return JPT_FAIL(err, ARG, "token id %d is outside the vocabulary of %d", it->tokens[k], s->model->file.hp.n_vocab);
+        pages += pages_for(q->n + it->n_tokens) - pages_for(q->n) + must_copy(s, q);
+        logits += it->logits == JPT_ROWS_ALL ? it->n_tokens : it->logits == JPT_ROWS_LAST;
+        hidden += it->hidden == JPT_ROWS_ALL ? it->n_tokens : it->hidden == JPT_ROWS_LAST;
+    }
+    if (pages > s->n_free)
+        return JPT_FAIL(err, CTX_FULL, "the session's cache of %d positions is used up", s->opt.n_tokens);
+    if (logits > s->opt.n_outputs || hidden > s->opt.n_outputs)
+        return JPT_FAIL(err, ARG, "%lld output rows asked for, the session has room for %d", (long long)(logits > hidden ? logits : hidden),
+                        s->opt.n_outputs);
+    for (int32_t e = 0; e < b->n_exit_layers; e++)
+        if (b->exit_layers[e] < 1 || b->exit_layers[e] > s->model->file.hp.n_layers)
+            return JPT_FAIL(err, ARG, "exit layer %d is outside 1..%d", b->exit_layers[e], s->model->file.hp.n_layers);
+    return JPT_OK;
+}
+
+static jpt_status exit_room(jpt_session *s, int32_t n_exit, jpt_error *err) {
+    if ((size_t)n_exit <= s->exit_cap)
+        return JPT_OK;
+    jpt_backend *be = s->model->be;
+    be->ops->free(be, s->d_exit);
+    s->d_exit = be->ops->alloc(be, (size_t)n_exit * (size_t)s->opt.n_outputs * (size_t)s->model->file.hp.n_vocab * sizeof(float));
+    s->exit_cap = s->d_exit ? (size_t)n_exit : 0;
+    return s->d_exit ? JPT_OK : JPT_FAIL(err, NOMEM, "out of memory for the logits of %d exit layers", n_exit);
+}
+
+/* Pages for n new positions; the half-full last page becomes the sequence's own. */
+static void take_pages(jpt_session *s, sequence *q, int32_t n) {
+    jpt_model *m = s->model;
+    if (must_copy(s, q)) {
+        int32_t *entry = &q->table[q->n / PAGE], fresh = s->free_page[--s->n_free];
+        jpt_session_event(s, JPT_PHASE_KV, true);
+        m->be->ops->kv_copy_page(m->be, &s->kv, m->file.hp.n_layers, &m->shape, *entry, fresh);
+        jpt_session_event(s, JPT_PHASE_KV, false);
+        s->work.kv_bytes_moved += 2 * kv_bytes(m, 1);
+        s->page_refs[*entry]--;
+        s->page_refs[fresh] = 1;
+        *entry = fresh;
+    }
+    for (int32_t i = pages_for(q->n); i < pages_for(q->n + n); i++) {
+        q->table[i] = s->free_page[--s->n_free];
+        s->page_refs[q->table[i]] = 1;
+    }
+}
+
+static bool wanted(jpt_rows rows, int32_t k, int32_t n) { return rows == JPT_ROWS_ALL || (rows == JPT_ROWS_LAST && k == n - 1); }
+
+/* Fill one pass from item *i, token *k onwards; advances both. */
+static void fill_pass(jpt_session *s, const jpt_batch *b, int32_t *i, int32_t *k, pass *p) {
+    int32_t *logits = s->pick, *hidden = s->pick + s->opt.n_batch;
+    *p = (pass){.logits_rows = logits, .hidden_rows = hidden, .first_logits = s->n_logits, .first_hidden = s->n_hidden,
+                .exit_layers = b->exit_layers, .n_exit = b->n_exit_layers};
+    while (*i < b->n_items && p->n < s->opt.n_batch) {
+        const jpt_batch_item *it = &b->items[*i];
+        const sequence       *q = &s->seq[it->seq];
+        int32_t               room = s->opt.n_batch - p->n, n = it->n_tokens - *k < room ? it->n_tokens - *k : room;
+        s->run[p->n_runs++] = (jpt_row_run){p->n, n, q->n + *k, q->table};
+        for (int32_t r = 0; r < n; r++, (*k)++, p->n++) {
+            s->tok[p->n] = it->tokens[*k];
+            s->pos[p->n] = q->n + *k;
+            if (wanted(it->logits, *k, it->n_tokens))
+                logits[p->n_logits++] = p->n;
+            if (wanted(it->hidden, *k, it->n_tokens))
+                hidden[p->n_hidden++] = p->n;
+        }
+        if (*k == it->n_tokens) {
+            (*i)++;
+            *k = 0;
+        }
+    }
+    s->n_logits += p->n_logits;
+    s->n_hidden += p->n_hidden;
+}
+
+jpt_status jpt_session_forward(jpt_session *s, jpt_batch *b, jpt_error *err) {
+    JPT_TRY(check_batch(s, b, err));
+    JPT_TRY(exit_room(s, b->n_exit_layers, err));
+    int32_t n_logits = 0, n_hidden = 0;
+    for (int32_t i = 0; i < b->n_items; i++) {
+        jpt_batch_item *it = &b->items[i];
+        take_pages(s, &s->seq[it->seq], it->n_tokens);
+        it->logits_row = it->logits == JPT_ROWS_NONE ? -1 : n_logits;
+        it->hidden_row = it->hidden == JPT_ROWS_NONE ? -1 : n_hidden;
+        n_logits += it->logits == JPT_ROWS_ALL ? it->n_tokens : it->logits == JPT_ROWS_LAST;
+        n_hidden += it->hidden == JPT_ROWS_ALL ? it->n_tokens : it->hidden == JPT_ROWS_LAST;
+    }
+    s->n_logits = s->n_hidden = 0;
+    s->n_exit = b->n_exit_layers;
+    jpt_session_event(s, s->phase, true);
+    bool stopped = false;
+    for (int32_t i = 0, k = 0; i < b->n_items && !stopped;) {
+        pass p;
+        fill_pass(s, b, &i, &k, &p);
+        jpt_pass_run(s, &p);
+        stopped = i < b->n_items && jpt_stop_requested();
+    }
+    jpt_session_event(s, s->phase, false);
+    for (int32_t i = 0; i < b->n_items; i++) {
+        sequence *q = &s->seq[b->items[i].seq];
+        int32_t   n = b->items[i].n_tokens, before = q->n;
+        q->n += n;
+        if (stopped) { /* give the pages back: the sequence is as it was */
+            drop_pages(s, q, pages_for(before));
+            q->n = before;
+        } else {
+            memcpy(q->tokens + before, b->items[i].tokens, (size_t)n * sizeof *q->tokens);
+        }
+    }
+    if (stopped)
+        return JPT_FAIL(err, INTERRUPTED, "interrupted");
+    s->work.forwards++;
+    return JPT_OK;
+}
+
+/* ---- outputs ---------------------------------------------------------------------------------------------------- */
+
+static jpt_status check_row(int32_t row, int32_t n, const char *what, jpt_error *err) {
+    if (row < 0 || row >= n)
+        return JPT_FAIL(err, ARG, "%s row %d: the last forward has %d", what, row, n);
+    return JPT_OK;
+}
+
+jpt_status jpt_session_select(jpt_session *s, const jpt_select_item *items, int32_t n, jpt_selected *out, jpt_error *err) {
+    for (int32_t i = 0; i < n; i++)
+        JPT_TRY(check_row(items[i].row, s->n_logits, "logits", err));
+    jpt_backend *be = s->model->be;
+    jpt_session_event(s, JPT_PHASE_SELECT, true);
+    jpt_status st = be->ops->select(be, s->d_logits, s->model->file.hp.n_vocab, items, n, out, err);
+    jpt_session_event(s, JPT_PHASE_SELECT, false);
+    s->work.selects += (uint64_t)n;
+    return st;
+}
+
+jpt_status jpt_session_topk_logprob(jpt_session *s, const int32_t *rows, const float *bias, int32_t n, int32_t k, int32_t *out_index,
+                                    int32_t *out_token, float *out_score, int32_t *n_out, jpt_error *err) {
+    for (int32_t i = 0; i < n; i++)
+        JPT_TRY(check_row(rows[i], s->n_logits, "logits", err));
+    jpt_backend *be = s->model->be;
+    jpt_session_event(s, JPT_PHASE_SELECT, true);
+    jpt_status st = be->ops->topk_logprob(be, s->d_logits, s->model->file.hp.n_vocab, rows, bias, n, k, out_index, out_token, out_score,
+                                          n_out, err);
+    jpt_session_event(s, JPT_PHASE_SELECT, false);
+    s->work.selects += (uint64_t)n;
+    return st;
+}
+
+jpt_status jpt_session_logits(jpt_session *s, int32_t row, float *out, jpt_error *err) {
+    size_t V = (size_t)s->model->file.hp.n_vocab;
+    JPT_TRY(check_row(row, s->n_logits, "logits", err));
+    s->model->be->ops->download(s->model->be, out, s->d_logits + (size_t)row * V, V * sizeof *out);
+    return JPT_OK;
+}
+
+jpt_status jpt_session_hidden(jpt_session *s, int32_t row, float *out, jpt_error *err) {
+    size_t D = (size_t)s->model->file.hp.n_embd;
+    JPT_TRY(check_row(row, s->n_hidden, "hidden", err));
+    s->model->be->ops->download(s->model->be, out, s->d_hidden + (size_t)row * D, D * sizeof *out);
+    return JPT_OK;
+}
+
+jpt_status jpt_session_exit_logits(jpt_session *s, int32_t i_exit, int32_t row, float *out, jpt_error *err) {
+    size_t V = (size_t)s->model->file.hp.n_vocab;
+    JPT_TRY(check_row(i_exit, s->n_exit, "exit layer", err));
+    JPT_TRY(check_row(row, s->n_logits, "logits", err));
+    s->model->be->ops->download(s->model->be, out, s->d_exit + ((size_t)i_exit * (size_t)s->opt.n_outputs + (size_t)row) * V, V * sizeof *out);
+    return JPT_OK;
+}
+
+/* ---- work and phases --------------------------------------------------------------------------------------------- */
+
+jpt_work jpt_session_work(const jpt_session *s) { return s->work; }
+
+jpt_work jpt_work_sub(jpt_work a, jpt_work b) {
+    a.forwards -= b.forwards;
+    a.passes -= b.passes;
+    a.positions_computed -= b.positions_computed;
+    a.positions_discarded -= b.positions_discarded;
+    a.logits_rows -= b.logits_rows;
+    a.kv_bytes_moved -= b.kv_bytes_moved;
+    a.selects -= b.selects;
+    return a;
+}
+
+void jpt_session_observe(jpt_session *s, jpt_phase_fn fn, void *ud) {
+    s->observe = fn;
+    s->observe_ud = ud;
+}
+
+void jpt_session_set_phase(jpt_session *s, jpt_phase phase) { s->phase = phase; }

@@ -1,5 +1,6 @@
 /* Chat templates.  jpt has no Jinja interpreter: it knows the templates of four families by marks in their text and
- * writes what those templates write (checked against jinja2 in tests/golden). */
+ * writes what those templates write (checked against jinja2 in tests/golden).  One deviation: where the Llama 2
+ * template silently drops a message out of turn, jpt refuses. */
 #include <jpt/token.h>
 
 #include <string.h>

@@ -1,0 +1,297 @@
+/* The driver: runs requests over the strategies' propose and consume, several at a time.
+ *
+ * A round: every live request proposes rows, one forward computes them, each consumes its own and emits tokens,
+ * and the driver checks each token: end of generation, stop string, length.  Prompts (prefill) and decoding share rounds
+ * only when n_batch > 1; times and phases are then those of the round. */
+#include "text.h"
+#include <jpt/decode.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct live_request {
+    int32_t          index; /* in the caller's arrays, -1: free slot */
+    jpt_strategy_ctx ctx;
+    jpt_request      request;
+    jpt_generation  *out;
+    void            *state;
+    jpt_proposal     proposal;
+    jpt_emission     emission;
+    jpt_text         text;
+    jpt_work         work;
+    double           t_start_s;
+    bool             opened, done;
+} live_request;
+
+const char *jpt_stop_reason_name(jpt_stop_reason r) {
+    static const char *const names[] = {"none", "eos", "stop_string", "length", "context"};
+    return names[r];
+}
+
+void jpt_generation_fini(jpt_generation *g) {
+    free(g->tokens);
+    free(g->logprobs);
+    jpt_buf_fini(&g->text);
+    *g = (jpt_generation){0};
+}
+
+jpt_status jpt_propose(jpt_proposal *p, jpt_seq seq, const int32_t *tokens, int32_t n, jpt_rows logits, jpt_rows hidden, jpt_error *err) {
+    if (p->n_items == p->cap) {
+        int32_t         cap = p->cap ? 2 * p->cap : 4;
+        jpt_batch_item *grown = realloc(p->items, (size_t)cap * sizeof *grown);
+        if (!grown)
+            return JPT_FAIL(err, NOMEM, "out of memory for %d batch items", cap);
+        p->items = grown;
+        p->cap = cap;
+    }
+    p->items[p->n_items++] = (jpt_batch_item){.seq = seq, .tokens = tokens, .n_tokens = n, .logits = logits, .hidden = hidden};
+    return JPT_OK;
+}
+
+jpt_status jpt_emit(jpt_emission *e, int32_t token, float logprob, jpt_error *err) {
+    if (e->n == e->cap) {
+        int32_t  cap = e->cap ? 2 * e->cap : 8;
+        int32_t *t = realloc(e->tokens, (size_t)cap * sizeof *t);
+        if (t)
+            e->tokens = t;
+        float *l = t ? realloc(e->logprobs, (size_t)cap * sizeof *l) : NULL;
+        if (!l)
+            return JPT_FAIL(err, NOMEM, "out of memory for %d tokens", cap);
+        e->logprobs = l;
+        e->cap = cap;
+    }
+    e->tokens[e->n] = token;
+    e->logprobs[e->n++] = logprob;
+    return JPT_OK;
+}
+
+/* ---- one request ------------------------------------------------------------------------------------------ */
+
+static jpt_status check_request(jpt_session *s, const jpt_request *r, jpt_error *err) {
+    int32_t ctx = jpt_session_n_ctx(s);
+    if (r->n_prompt < 1)
+        return JPT_FAIL(err, ARG, "the prompt is empty: no token to start from");
+    if (r->n_prompt >= ctx)
+        return JPT_FAIL(err, CTX_FULL, "the prompt has %d tokens, but the context holds %d and the answer needs room; shorten the prompt or use a larger context",
+                        r->n_prompt, ctx);
+    if (r->max_new_tokens < 1)
+        return JPT_FAIL(err, ARG, "max_new_tokens is %d, expected at least 1", r->max_new_tokens);
+    return JPT_OK;
+}
+
+static jpt_status start(jpt_session *s, const jpt_request *r, int32_t index, jpt_generation *out, live_request *q, jpt_error *err) {
+    const jpt_tokenizer *tok = jpt_model_tokenizer(jpt_session_model(s));
+    *q = (live_request){.index = index, .request = *r, .out = out, .t_start_s = jpt_now_s()};
+    q->ctx = (jpt_strategy_ctx){.session = s, .request = &q->request, .seq = -1, .work = &q->work};
+    if (!r->ignore_eos)
+        for (int32_t id = 0, V = jpt_tokenizer_n_vocab(tok); id < V && q->ctx.n_eos < JPT_EOS_MAX; id++)
+            if (jpt_tokenizer_is_eog(tok, id))
+                q->ctx.eos[q->ctx.n_eos++] = id;
+    jpt_text_init(&q->text, tok, r);
+    out->tokens = malloc((size_t)r->max_new_tokens * sizeof *out->tokens);
+    out->logprobs = malloc((size_t)r->max_new_tokens * sizeof *out->logprobs);
+    q->state = calloc(1, r->spec->strategy->state_bytes ? r->spec->strategy->state_bytes : 1);
+    if (!out->tokens || !out->logprobs || !q->state)
+        return JPT_FAIL(err, NOMEM, "out of memory for a request");
+    JPT_TRY(jpt_seq_new(s, &q->ctx.seq, err));
+    JPT_TRY(r->spec->strategy->open(q->state, &q->ctx, r->spec, err));
+    q->opened = true;
+    return JPT_OK;
+}
+
+static void finish(jpt_session *s, live_request *q) {
+    if (q->opened)
+        q->request.spec->strategy->close(q->state, &q->ctx);
+    jpt_seq_free(s, q->ctx.seq);
+    free(q->state);
+    free(q->proposal.items);
+    free(q->emission.tokens);
+    free(q->emission.logprobs);
+    jpt_text_fini(&q->text);
+    if (q->out) {
+        q->out->work = q->work;
+        q->out->duration_s = jpt_now_s() - q->t_start_s;
+    }
+    q->index = -1;
+}
+
+static bool is_eos(const jpt_strategy_ctx *c, int32_t token) {
+    for (int32_t i = 0; i < c->n_eos; i++)
+        if (c->eos[i] == token)
+            return true;
+    return false;
+}
+
+/* Take the emitted tokens one by one until the text is done; what comes after is discarded. */
+static jpt_status keep_tokens(jpt_session *s, live_request *q, jpt_error *err) {
+    jpt_generation *g = q->out;
+    for (int32_t i = 0; i < q->emission.n && !q->done; i++) {
+        int32_t token = q->emission.tokens[i];
+        if (g->n_tokens == 0)
+            g->ttft_s = jpt_now_s() - q->t_start_s;
+        g->tokens[g->n_tokens] = token;
+        g->logprobs[g->n_tokens++] = q->emission.logprobs[i];
+        bool stopped = false;
+        if (is_eos(&q->ctx, token))
+            g->stop = JPT_STOP_EOS;
+        else
+            JPT_TRY(jpt_text_push(&q->text, token, &g->text, &stopped, err));
+        if (stopped)
+            g->stop = JPT_STOP_STRING;
+        else if (g->stop == JPT_STOP_NONE && g->n_tokens == q->request.max_new_tokens)
+            g->stop = JPT_STOP_LENGTH;
+        else if (g->stop == JPT_STOP_NONE && q->request.n_prompt + g->n_tokens >= jpt_session_n_ctx(s))
+            g->stop = JPT_STOP_CONTEXT;
+        q->done = g->stop != JPT_STOP_NONE;
+    }
+    if (!q->done && q->emission.finished) {
+        g->stop = JPT_STOP_EOS;
+        q->done = true;
+    }
+    if (q->done && g->stop != JPT_STOP_STRING)
+        JPT_TRY(jpt_text_flush(&q->text, &g->text, err));
+    return JPT_OK;
+}
+
+/* ---- rounds ---------------------------------------------------------------------------------------------------- */
+
+typedef struct driver {
+    jpt_session    *s;
+    live_request   *live;
+    int32_t         n_live;
+    jpt_batch_item *items; /* the round's batch */
+    int32_t         cap;
+} driver;
+
+static jpt_status gather(driver *d, jpt_batch *b, jpt_phase *phase, jpt_error *err) {
+    *b = (jpt_batch){0};
+    *phase = JPT_PHASE_PREFILL;
+    for (int32_t i = 0; i < d->n_live; i++) {
+        live_request *q = &d->live[i];
+        q->proposal.n_items = q->proposal.n_exit_layers = 0;
+        JPT_TRY(q->request.spec->strategy->propose(q->state, &q->ctx, &q->proposal, err));
+        if (q->proposal.phase != JPT_PHASE_PREFILL)
+            *phase = q->proposal.phase;
+        if (b->n_items + q->proposal.n_items > d->cap) {
+            int32_t         cap = 2 * (b->n_items + q->proposal.n_items);
+            jpt_batch_item *grown = realloc(d->items, (size_t)cap * sizeof *grown);
+            if (!grown)
+                return JPT_FAIL(err, NOMEM, "out of memory for %d batch items", cap);
+            d->items = grown;
+            d->cap = cap;
+        }
+        memcpy(d->items + b->n_items, q->proposal.items, (size_t)q->proposal.n_items * sizeof *d->items);
+        b->n_items += q->proposal.n_items;
+        for (int32_t k = 0; k < q->proposal.n_exit_layers; k++) { /* the union of all requests' layers */
+            int32_t at = 0;
+            while (at < b->n_exit_layers && b->exit_layers[at] != q->proposal.exit_layers[k])
+                at++;
+            if (at == b->n_exit_layers && at < JPT_EXIT_MAX)
+                b->exit_layers[b->n_exit_layers++] = q->proposal.exit_layers[k];
+        }
+    }
+    b->items = d->items;
+    return JPT_OK;
+}
+
+static jpt_status round_of(driver *d, jpt_error *err) {
+    jpt_batch b;
+    jpt_phase phase;
+    if (jpt_stop_requested())
+        return JPT_FAIL(err, INTERRUPTED, "interrupted");
+    JPT_TRY(gather(d, &b, &phase, err));
+    double   t0 = jpt_now_s();
+    jpt_work before = jpt_session_work(d->s);
+    jpt_session_set_phase(d->s, phase);
+    JPT_TRY(jpt_session_forward(d->s, &b, err));
+    jpt_work spent = jpt_work_sub(jpt_session_work(d->s), before);
+    double   forward_s = jpt_now_s() - t0;
+    for (int32_t i = 0, at = 0; i < d->n_live; i++) {
+        live_request *q = &d->live[i];
+        uint64_t      rows = 0, logits = 0;
+        for (int32_t k = 0; k < q->proposal.n_items; k++) {
+            q->proposal.items[k] = b.items[at++];
+            rows += (uint64_t)q->proposal.items[k].n_tokens;
+            logits += q->proposal.items[k].logits == JPT_ROWS_ALL ? (uint64_t)q->proposal.items[k].n_tokens : q->proposal.items[k].logits == JPT_ROWS_LAST;
+        }
+        /* rows and logits are the request's own; forwards and passes count the rounds it took part in */
+        q->work.forwards++;
+        q->work.passes += spent.passes;
+        q->work.positions_computed += rows;
+        q->work.logits_rows += logits * (1 + (uint64_t)b.n_exit_layers);
+        q->work.kv_bytes_moved += d->n_live == 1 ? spent.kv_bytes_moved : 0;
+        double   t1 = jpt_now_s();
+        uint64_t selects = jpt_session_work(d->s).selects;
+        q->emission.n = 0;
+        JPT_TRY(q->request.spec->strategy->consume(q->state, &q->ctx, &q->proposal, &q->emission, err));
+        q->work.selects += jpt_session_work(d->s).selects - selects;
+        JPT_TRY(keep_tokens(d->s, q, err));
+        double step_s = forward_s + jpt_now_s() - t1;
+        if (q->proposal.phase == JPT_PHASE_PREFILL)
+            q->out->prefill_s += step_s;
+        else
+            q->out->decode_s += step_s;
+    }
+    return JPT_OK;
+}
+
+jpt_status jpt_generate(jpt_session *s, const jpt_request *req, int32_t n, int32_t n_batch, jpt_generation *out, jpt_done_fn on_done,
+                        void *ud, jpt_error *err) {
+    for (int32_t i = 0; i < n; i++)
+        JPT_TRY(check_request(s, &req[i], err));
+    if (n_batch < 1)
+        n_batch = 1;
+    driver     d = {.s = s, .live = calloc((size_t)n_batch, sizeof *d.live)};
+    jpt_status st = d.live ? JPT_OK : JPT_FAIL(err, NOMEM, "out of memory for %d requests", n_batch);
+    int32_t    next = 0;
+    while (st == JPT_OK && (next < n || d.n_live)) {
+        while (st == JPT_OK && d.n_live < n_batch && next < n) {
+            live_request *q = &d.live[d.n_live++];
+            st = start(s, &req[next], next, &out[next], q, err);
+            q->ctx.request = &q->request;
+            next++;
+        }
+        if (st == JPT_OK)
+            st = round_of(&d, err);
+        for (int32_t i = 0; st == JPT_OK && i < d.n_live;) {
+            if (!d.live[i].done) {
+                i++;
+                continue;
+            }
+            int32_t index = d.live[i].index;
+            finish(s, &d.live[i]);
+            if (on_done)
+                on_done(ud, index, &out[index]);
+            /* keep the order of the others: their rows must not depend on who left */
+            for (int32_t k = i; k + 1 < d.n_live; k++) {
+                d.live[k] = d.live[k + 1];
+                d.live[k].ctx.request = &d.live[k].request;
+                d.live[k].ctx.work = &d.live[k].work;
+            }
+            d.n_live--;
+        }
+    }
+    for (int32_t i = 0; i < d.n_live; i++) {
+        int32_t index = d.live[i].index;
+        finish(s, &d.live[i]);
+        if (index >= 0)
+            out[index].stop = JPT_STOP_NONE;
+    }
+    free(d.live);
+    free(d.items);
+    return st;
+}
+
+void jpt_spec_session_options(const jpt_spec *const *spec, size_t n, int32_t n_batch, jpt_session_options *opt) {
+    int32_t seqs = 1, outputs = 1;
+    for (size_t i = 0; i < n; i++) {
+        int32_t q = spec[i]->strategy->n_seqs > 0 ? spec[i]->strategy->n_seqs : 1, o = 1;
+        if (spec[i]->strategy->needs)
+            spec[i]->strategy->needs(spec[i], &q, &o);
+        seqs = q > seqs ? q : seqs;
+        outputs = o > outputs ? o : outputs;
+    }
+    if (n_batch < 1)
+        n_batch = 1;
+    opt->n_seqs = seqs * n_batch;
+    opt->n_outputs = outputs * n_batch;
+}

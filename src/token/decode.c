@@ -28,7 +28,7 @@ jpt_status jpt_tokenizer_decode(const jpt_tokenizer *tok, const int32_t *ids, si
                                 jpt_error *err) {
     bool strip = tok->add_space_prefix && !(flags & JPT_DECODE_CONTINUE);
     for (size_t i = 0; i < n; i++) {
-        jpt_str p;
+        jpt_str p = {0};
         JPT_TRY(piece(tok, ids[i], flags, &strip, &p, err));
         jpt_buf_add(out, p.p, p.n);
     }
@@ -59,7 +59,7 @@ static void push_byte(jpt_detok *d, char byte, jpt_buf *out) {
 }
 
 jpt_status jpt_detok_push(jpt_detok *d, int32_t id, jpt_buf *out, jpt_error *err) {
-    jpt_str p;
+    jpt_str p = {0};
     JPT_TRY(piece(d->tok, id, d->flags, &d->strip, &p, err));
     for (size_t i = 0; i < p.n; i++)
         push_byte(d, p.p[i], out);

@@ -102,7 +102,8 @@ enum {
     JPT_ENCODE_PARSE_SPECIAL = 2, /* control tokens written in the text ("<|im_end|>") become their ids */
 };
 
-/* Append the ids of text[0..n) to *out.  Cost: O(n log n), whatever the text.
+/* Append the ids of text[0..n) to *out.  Cost: O(n log n); with Qwen 2 the NFC step (utf8proc) may be quadratic in
+ * the length of one run of combining marks.
  *
  * A byte that has no token (SmolLM2 lacks a few that cannot occur in UTF-8 or hardly do) is left out by
  * BPE, as HF leaves it out; SPM uses unk where byte tokens are absent.  Qwen 2 normalises valid UTF-8 to NFC first.

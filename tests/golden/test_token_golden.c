@@ -1,6 +1,6 @@
 /* Ids, word boundaries and chat texts against HF tokenizers, sentencepiece and jinja2; golden files by
- * tools/golden/make_token.py.  Also decode(encode(x)) = x for every text, and the streaming detokeniser against
- * Python's errors="replace" idea of a text.  The real vocabularies need JPT_MODEL (SmolLM2 GGUF) and JPT_DATA. */
+ * tools/golden/make_token.py.  Also decode(encode(x)) = x for every text, and the streaming detokeniser: the
+ * same bytes for valid texts, and always valid UTF-8 (what it puts for invalid bytes is not compared with Python here).  The real vocabularies need JPT_MODEL (SmolLM2 GGUF) and JPT_DATA. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

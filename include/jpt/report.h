@@ -1,0 +1,20 @@
+/* Reports from a results file alone: one self-contained HTML page, Markdown, CSV; and the paired
+ * comparison of two strategies.  Knows no engine and no meter. */
+#ifndef JPT_REPORT_H
+#define JPT_REPORT_H
+
+#include <jpt/store.h>
+
+enum { JPT_REPORT_HTML = 1, JPT_REPORT_MD = 2, JPT_REPORT_CSV = 4 };
+
+/* Write report.html, report.md, report.csv with requests.csv into out_dir (made when
+ * missing) as `formats` asks.  *paths (may be NULL) gets their paths, one a line; release with
+ * jpt_buf_fini.  Intervals are 95 % bootstrap percentiles over items, fixed seed: the same store gives
+ * the same bytes.  Errors: JPT_NOT_FOUND (no finished request yet), JPT_IO, JPT_NOMEM. */
+jpt_status jpt_report_write(jpt_store *s, const char *out_dir, unsigned formats, jpt_buf *paths, jpt_error *err);
+
+/* Append to *out, in words and per task, the paired difference a - b of the primary metric, J/token and
+ * J/request over shared items.  JPT_NOT_FOUND names a spec that the store lacks. */
+jpt_status jpt_report_compare(jpt_store *s, const char *spec_a, const char *spec_b, jpt_buf *out, jpt_error *err);
+
+#endif

@@ -19,8 +19,8 @@ typedef struct jpt_backend jpt_backend;
 typedef struct jpt_weight  jpt_weight; /* a matrix [rows, cols] in the back-end's own layout */
 
 typedef enum jpt_compute {
-    JPT_COMPUTE_AUTO, /* the file's own blocks with 8-bit activations where that is faster */
-    JPT_COMPUTE_F32,  /* weights dequantised to float32 at load, float32 arithmetic: the exact path */
+    JPT_COMPUTE_AUTO, /* the file's own blocks, expanded as they are used; cache in float16 */
+    JPT_COMPUTE_F32,  /* weights dequantised to float32 at load, cache in float32: the exact path */
 } jpt_compute;
 
 typedef struct jpt_backend_options {

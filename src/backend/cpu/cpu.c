@@ -15,9 +15,6 @@ typedef struct cpu_backend {
     const cpu_kernels *k;
     jpt_pool          *pool;
     /* scratch, grown between calls and never shrunk */
-    int8_t *act_q;
-    float  *act_d, *act_s;
-    size_t  act_cap; /* activations */
     float  *thread_f32;
     size_t *thread_slots;
     size_t  thread_cap; /* floats a thread */
@@ -26,9 +23,6 @@ typedef struct cpu_backend {
 static void cpu_close(jpt_backend *be) {
     cpu_backend *c = (cpu_backend *)be;
     jpt_pool_close(c->pool);
-    free(c->act_q);
-    free(c->act_d);
-    free(c->act_s);
     free(c->thread_f32);
     free(c->thread_slots);
     host_fini(&c->host);
@@ -41,19 +35,6 @@ static void cpu_describe(const jpt_backend *be, char *out, size_t cap) {
 }
 
 /* Scratch cannot be reported as a status from an operation; running out of a few MB here is fatal. */
-static void act_room(cpu_backend *c, size_t n) {
-    if (n <= c->act_cap)
-        return;
-    free(c->act_q);
-    free(c->act_d);
-    free(c->act_s);
-    c->act_q = aligned_alloc(64, (n + 63) & ~(size_t)63);
-    c->act_d = malloc(n / 32 * sizeof(float));
-    c->act_s = malloc(n / 16 * sizeof(float));
-    JPT_ASSERT(c->act_q && c->act_d && c->act_s);
-    c->act_cap = n;
-}
-
 static void thread_room(cpu_backend *c, size_t n) {
     if (n <= c->thread_cap)
         return;
@@ -120,40 +101,27 @@ typedef struct matmul_job {
     int32_t           n;
 } matmul_job;
 
-static void quantize_chunk(void *ud, int32_t row, int32_t thread) {
-    (void)thread;
-    matmul_job *j = ud;
-    size_t      cols = (size_t)j->w->cols, at = (size_t)row * cols;
-    j->c->k->quantize_act(j->x + at, j->w->cols, j->c->act_q + at, j->c->act_d + at / 32, j->c->act_s + at / 16);
-}
-
 static void matmul_chunk(void *ud, int32_t chunk, int32_t thread) {
     matmul_job       *j = ud;
     const jpt_weight *w = j->w;
     cpu_backend      *c = j->c;
     size_t            cols = (size_t)w->cols;
     float            *row_f32 = c->thread_f32 + (size_t)thread * c->thread_cap, out[ACT_TILE];
-    act_row           act[ACT_TILE];
     const float      *x[ACT_TILE];
     int32_t           end = (chunk + 1) * ROWS_PER_CHUNK < w->rows ? (chunk + 1) * ROWS_PER_CHUNK : w->rows;
     /* a tile of activations stays in cache while this chunk's weights pass over it */
     for (int32_t i0 = 0; i0 < j->n; i0 += ACT_TILE) {
         int32_t n = j->n - i0 < ACT_TILE ? j->n - i0 : ACT_TILE;
-        for (int32_t i = 0; i < n; i++) {
-            size_t at = (size_t)(i0 + i) * cols;
-            x[i] = j->x + at;
-            act[i] = (act_row){c->act_q + at, c->act_d + at / 32, c->act_s + at / 16};
-        }
+        for (int32_t i = 0; i < n; i++)
+            x[i] = j->x + (size_t)(i0 + i) * cols;
         for (int32_t r = chunk * ROWS_PER_CHUNK; r < end; r++) {
-            const uint8_t *row = w->data + (size_t)r * w->row_bytes;
-            if (cpu_dtype_direct(w->dtype)) {
-                c->k->dot_quant(w->dtype, row, w->cols, act, n, out);
-            } else if (w->dtype == JPT_F32) {
-                c->k->dot_f32((const float *)(const void *)row, w->cols, x, n, out);
-            } else {
-                c->k->to_f32(w->dtype, row, row_f32, w->cols);
-                c->k->dot_f32(row_f32, w->cols, x, n, out);
-            }
+            const uint8_t *data = w->data + (size_t)r * w->row_bytes;
+            const float   *row = row_f32;
+            if (w->dtype == JPT_F32)
+                row = (const float *)(const void *)data;
+            else
+                c->k->to_f32(w->dtype, data, row_f32, w->cols);
+            c->k->dot_f32(row, w->cols, x, n, out);
             float bias = j->bias ? j->bias[r] : 0;
             for (int32_t i = 0; i < n; i++)
                 j->y[(size_t)(i0 + i) * (size_t)w->rows + (size_t)r] = out[i] + bias;
@@ -164,18 +132,9 @@ static void matmul_chunk(void *ud, int32_t chunk, int32_t thread) {
 static void cpu_matmul(jpt_backend *be, const jpt_weight *w, const float *x, int32_t n, const float *bias, float *y) {
     cpu_backend *c = (cpu_backend *)be;
     matmul_job   job = {c, w, x, bias, y, n};
-    if (n <= 0)
-        return;
     thread_room(c, (size_t)w->cols);
-    if (cpu_dtype_direct(w->dtype)) {
-        act_room(c, (size_t)n * (size_t)w->cols);
-        if (n < 4)
-            for (int32_t i = 0; i < n; i++)
-                quantize_chunk(&job, i, 0);
-        else
-            jpt_pool_run(c->pool, quantize_chunk, &job, n);
-    }
-    jpt_pool_run(c->pool, matmul_chunk, &job, (w->rows + ROWS_PER_CHUNK - 1) / ROWS_PER_CHUNK);
+    if (n > 0)
+        jpt_pool_run(c->pool, matmul_chunk, &job, (w->rows + ROWS_PER_CHUNK - 1) / ROWS_PER_CHUNK);
 }
 
 /* ---- row-wise operations ------------------------------------------------------------------------------ */

@@ -202,69 +202,42 @@ static inline void unpack(jpt_dtype dtype, const uint8_t *row, int32_t b, unpack
     }
 }
 
-/* Lane l = sum of q[4l..4l+3] * x[4l..4l+3]. */
-#if defined(__AVX512VNNI__) && defined(__AVX512VL__)
-static inline f32x8 dot_bytes(const unpacked *u, const int8_t *x, bool wide) {
-    (void)wide;
-    __m256i r = _mm256_dpbusd_epi32(_mm256_setzero_si256(), u->q, _mm256_loadu_si256((const __m256i *)x));
-    return (f32x8)_mm256_cvtepi32_ps(r);
-}
+/* Blocks to float32: w = scale * q + min, 16 at a time. */
+static inline void expand(const unpacked *u, float *dst) {
+    for (int half = 0; half < 2; half++) {
+#if defined(__AVX512F__)
+        __m128i q = half ? _mm256_extracti128_si256(u->q, 1) : _mm256_castsi256_si128(u->q);
+        f32x16  w = (f32x16)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(q));
 #elif defined(__AVX2__)
-static inline f32x8 dot_bytes(const unpacked *u, const int8_t *x, bool wide) {
-    __m256i xv = _mm256_loadu_si256((const __m256i *)x), r;
-    if (!wide) { /* q <= 63: 2 * 63 * 127 fits 16 bits */
-        r = _mm256_madd_epi16(_mm256_maddubs_epi16(u->q, xv), _mm256_set1_epi16(1));
-    } else { /* q <= 255 would saturate: even and odd bytes apart */
-        const __m256i low = _mm256_set1_epi16(255);
-        __m256i       qe = _mm256_and_si256(u->q, low), qo = _mm256_srli_epi16(u->q, 8);
-        __m256i       xe = _mm256_srai_epi16(_mm256_slli_epi16(xv, 8), 8), xo = _mm256_srai_epi16(xv, 8);
-        r = _mm256_add_epi32(_mm256_madd_epi16(qe, xe), _mm256_madd_epi16(qo, xo));
-    }
-    return (f32x8)_mm256_cvtepi32_ps(r);
-}
+        __m128i q = half ? _mm256_extracti128_si256(u->q, 1) : _mm256_castsi256_si128(u->q);
+        f32x16  w;
+        _mm256_storeu_ps((float *)&w, _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(q)));
+        _mm256_storeu_ps((float *)&w + 8, _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(q, 8))));
 #else
-static inline f32x8 dot_bytes(const unpacked *u, const int8_t *x, bool wide) {
-    (void)wide;
-    f32x8 r;
-    for (int l = 0; l < 8; l++) {
-        int s = 0;
-        for (int i = 0; i < 4; i++)
-            s += (int)u->q[4 * l + i] * (int)x[4 * l + i];
-        r[l] = (float)s;
-    }
-    return r;
-}
+        f32x16 w;
+        for (int i = 0; i < 16; i++)
+            w[i] = (float)u->q[16 * half + i];
 #endif
+        *(f32x16 *)(dst + 16 * half) = w * u->scale[half] + u->min[half];
+    }
+}
 
 /* Inlined once a dtype, so that `unpack` loses its switch. */
-static inline __attribute__((always_inline)) void dot_quant_n(jpt_dtype dtype, const uint8_t *row, int32_t cols, const act_row *act,
-                                                              int32_t n_act, float *out) {
-    enum { N = 4 };
-    for (int32_t j0 = 0; j0 < n_act; j0 += N) {
-        int32_t n = n_act - j0 < N ? n_act - j0 : N;
-        f32x8   acc[N] = {0};
-        float   low[N] = {0};
-        for (int32_t b = 0; b < cols / 32; b++) {
-            unpacked u;
-            unpack(dtype, row, b, &u);
-            f32x8 scale = {u.scale[0], u.scale[0], u.scale[0], u.scale[0], u.scale[1], u.scale[1], u.scale[1], u.scale[1]};
-            for (int32_t j = 0; j < n; j++) {
-                const act_row *a = &act[j0 + j];
-                acc[j] += dot_bytes(&u, a->q + 32 * b, dtype == JPT_Q8_0) * (scale * a->d[b]);
-                low[j] += u.min[0] * a->s[2 * b] + u.min[1] * a->s[2 * b + 1];
-            }
-        }
-        for (int32_t j = 0; j < n; j++)
-            out[j0 + j] = sum8(&acc[j]) + low[j];
+static inline __attribute__((always_inline)) void blocks_to_f32(jpt_dtype dtype, const uint8_t *src, float *dst, int32_t n) {
+    for (int32_t b = 0; b < n / 32; b++) {
+        unpacked u;
+        unpack(dtype, src, b, &u);
+        expand(&u, dst + 32 * b);
     }
 }
 
-static void dot_quant(jpt_dtype dtype, const uint8_t *row, int32_t cols, const act_row *act, int32_t n_act, float *out) {
+static void to_f32(jpt_dtype dtype, const uint8_t *src, float *dst, int32_t n) {
+    int32_t i = 0;
     switch (dtype) {
-#define CASE(T)                                         \
-    case T:                                             \
-        dot_quant_n(T, row, cols, act, n_act, out);     \
-        break;
+#define CASE(T)                         \
+    case T:                             \
+        blocks_to_f32(T, src, dst, n);  \
+        return;
         CASE(JPT_Q4_0)
         CASE(JPT_Q4_1)
         CASE(JPT_Q5_0)
@@ -274,67 +247,55 @@ static void dot_quant(jpt_dtype dtype, const uint8_t *row, int32_t cols, const a
         CASE(JPT_Q5_K)
         CASE(JPT_Q6_K)
 #undef CASE
-    default:
-        JPT_ASSERT(!"dtype has no direct kernel");
-    }
-}
-
-static void quantize_act(const float *x, int32_t n, int8_t *q, float *d, float *s) {
-    for (int32_t b = 0; b < n / 32; b++) {
-        float max = 0;
-        for (int i = 0; i < 32; i++) {
-            float a = fabsf(x[32 * b + i]);
-            max = a > max ? a : max;
-        }
-        float scale = max / 127, inverse = max > 0 ? 127 / max : 0;
-        d[b] = scale;
-        for (int half = 0; half < 2; half++) {
-            int sum = 0;
-            for (int i = 16 * half; i < 16 * half + 16; i++) {
-                int v = (int)rintf(x[32 * b + i] * inverse);
-                q[32 * b + i] = (int8_t)v;
-                sum += v;
-            }
-            s[2 * b + half] = scale * (float)sum;
-        }
-    }
-}
-
-/* ---- float32 --------------------------------------------------------------------------------------- */
-
-static void dot_f32(const float *row, int32_t cols, const float *const *x, int32_t n_x, float *out) {
-    enum { N = 4 };
-    for (int32_t j0 = 0; j0 < n_x; j0 += N) {
-        int32_t n = n_x - j0 < N ? n_x - j0 : N, i = 0;
-        f32x16  acc[N] = {0};
-        for (; i + 16 <= cols; i += 16) {
-            f32x16 w = *(const f32x16 *)(row + i);
-            for (int32_t j = 0; j < n; j++)
-                acc[j] += w * *(const f32x16 *)(x[j0 + j] + i);
-        }
-        for (int32_t j = 0; j < n; j++) {
-            float tail = 0;
-            for (int32_t k = i; k < cols; k++)
-                tail += row[k] * x[j0 + j][k];
-            out[j0 + j] = sum16(&acc[j]) + tail;
-        }
-    }
-}
-
-static void to_f32(jpt_dtype dtype, const uint8_t *src, float *dst, int32_t n) {
-    int32_t i = 0;
+    case JPT_F16:
 #if defined(__F16C__)
-    if (dtype == JPT_F16)
         for (; i + 8 <= n; i += 8)
             _mm256_storeu_ps(dst + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(src + 2 * i))));
 #endif
+        break;
+    case JPT_BF16:
 #if defined(__AVX2__)
-    if (dtype == JPT_BF16)
         for (; i + 8 <= n; i += 8)
             _mm256_storeu_si256((__m256i *)(dst + i),
                                 _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(src + 2 * i))), 16));
 #endif
-    jpt_dequantize_row(dtype, src + 2 * i, dst + i, (size_t)(n - i));
+        break;
+    case JPT_F32:
+        break;
+    }
+    jpt_dequantize_row(dtype, src + (dtype == JPT_F32 ? 4 : 2) * i, dst + i, (size_t)(n - i));
+}
+
+/* ---- float32 --------------------------------------------------------------------------------------- */
+
+/* Two accumulators of 16 lanes an output, four outputs at a time. */
+static void dot_f32(const float *row, int32_t cols, const float *const *x, int32_t n_x, float *out) {
+    enum { N = 4 };
+    int32_t j0 = 0;
+#define DOT(COUNT)                                                              \
+    {                                                                           \
+        f32x16  acc[2 * (COUNT)] = {0};                                         \
+        int32_t i = 0;                                                          \
+        for (; i + 32 <= cols; i += 32) {                                       \
+            f32x16 w0 = *(const f32x16 *)(row + i), w1 = *(const f32x16 *)(row + i + 16); \
+            for (int j = 0; j < (COUNT); j++) {                                 \
+                acc[2 * j] += w0 * *(const f32x16 *)(x[j0 + j] + i);            \
+                acc[2 * j + 1] += w1 * *(const f32x16 *)(x[j0 + j] + i + 16);   \
+            }                                                                   \
+        }                                                                       \
+        for (int j = 0; j < (COUNT); j++) {                                     \
+            f32x16 sum = acc[2 * j] + acc[2 * j + 1];                           \
+            float  tail = 0;                                                    \
+            for (int32_t k = i; k < cols; k++)                                  \
+                tail += row[k] * x[j0 + j][k];                                  \
+            out[j0 + j] = sum16(&sum) + tail;                                   \
+        }                                                                       \
+    }
+    for (; j0 + N <= n_x; j0 += N)
+        DOT(N)
+    for (; j0 < n_x; j0++)
+        DOT(1)
+#undef DOT
 }
 
 static void rmsnorm(const float *x, const float *gain, int32_t n, float eps, float *y) {
@@ -441,4 +402,4 @@ static void attend(const float *q, int32_t head_dim, float scale, jpt_dtype kv_d
     }
 }
 
-const cpu_kernels KERNELS = {ISA_NAME, quantize_act, dot_quant, dot_f32, to_f32, rmsnorm, swiglu, attend};
+const cpu_kernels KERNELS = {ISA_NAME, to_f32, dot_f32, rmsnorm, swiglu, attend};

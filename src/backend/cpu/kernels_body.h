@@ -78,7 +78,7 @@ static inline void add_bits_16(const uint8_t *h, uint8_t *q) {
 
 static inline void both(float *pair, float v) { pair[0] = pair[1] = v; }
 
-static inline void unpack(jpt_dtype dtype, const uint8_t *row, int32_t b, unpacked *u) {
+static inline __attribute__((always_inline)) void unpack(jpt_dtype dtype, const uint8_t *row, int32_t b, unpacked *u) {
     switch (dtype) {
     case JPT_Q4_0: {
         const jpt_block_q4_0 *w = (const jpt_block_q4_0 *)(row + (size_t)b * sizeof *w);
@@ -202,8 +202,10 @@ static inline void unpack(jpt_dtype dtype, const uint8_t *row, int32_t b, unpack
     }
 }
 
+enum { PREFETCH_BYTES = 4096 };
+
 /* Blocks to float32: w = scale * q + min, 16 at a time. */
-static inline void expand(const unpacked *u, float *dst) {
+static inline __attribute__((always_inline)) void expand(const unpacked *u, float *dst) {
     for (int half = 0; half < 2; half++) {
 #if defined(__AVX512F__)
         __m128i q = half ? _mm256_extracti128_si256(u->q, 1) : _mm256_castsi256_si128(u->q);
@@ -224,8 +226,12 @@ static inline void expand(const unpacked *u, float *dst) {
 
 /* Inlined once a dtype, so that `unpack` loses its switch. */
 static inline __attribute__((always_inline)) void blocks_to_f32(jpt_dtype dtype, const uint8_t *src, float *dst, int32_t n) {
+    /* Rows follow each other in memory; the hardware prefetcher stops at each 4 KiB page, so ask ahead. */
+    const jpt_dtype_info *info = jpt_dtype_find((uint32_t)dtype);
+    const size_t          bytes32 = (size_t)info->block_bytes * 32 / (size_t)info->block;
     for (int32_t b = 0; b < n / 32; b++) {
         unpacked u;
+        __builtin_prefetch(src + (size_t)b * bytes32 + PREFETCH_BYTES);
         unpack(dtype, src, b, &u);
         expand(&u, dst + 32 * b);
     }

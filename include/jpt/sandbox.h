@@ -1,0 +1,33 @@
+/* Runs generated code where it can do no harm: bubblewrap (no network, /usr read-only and nothing else, its own process
+ * and user namespaces, a small tmpfs), a seccomp filter, resource limits, a wall clock and capped output.
+ * Where the machine cannot confine, it refuses: there is no unconfined mode. */
+#ifndef JPT_SANDBOX_H
+#define JPT_SANDBOX_H
+
+#include <jpt/base.h>
+
+typedef struct jpt_sandbox_limits {
+    double   wall_s, cpu_s;                    /* 0: 10 and 5 */
+    uint64_t memory_bytes, file_bytes, tmpfs_bytes; /* 0: 256 MB, 1 MB, 8 MB */
+    size_t   output_bytes;                     /* 0: 64 kB of each of stdout and stderr; more ends the run */
+    int      processes;                        /* 0: 16 */
+} jpt_sandbox_limits;
+
+typedef enum jpt_sandbox_end { JPT_SANDBOX_EXITED, JPT_SANDBOX_SIGNALLED, JPT_SANDBOX_TIMEOUT, JPT_SANDBOX_OUTPUT_LIMIT } jpt_sandbox_end;
+
+typedef struct jpt_sandbox_result {
+    jpt_sandbox_end end;
+    int             code; /* exit status or signal number */
+    jpt_buf         out, err; /* captured, capped; release with jpt_sandbox_result_fini */
+    double          wall_s;
+} jpt_sandbox_result;
+void jpt_sandbox_result_fini(jpt_sandbox_result *r);
+
+/* Can code be confined here?  Runs a real confined program once a process and remembers.  JPT_SANDBOX says why not. */
+jpt_status jpt_sandbox_probe(jpt_error *err);
+
+/* Run a Python 3 program (source text; nothing of the host's environment).  JPT_OK whatever the program did; limits NULL
+ * for defaults.  JPT_SANDBOX when it cannot be confined, JPT_INTERRUPTED when jpt_stop_requested() turned true. */
+jpt_status jpt_sandbox_python(jpt_str source, const jpt_sandbox_limits *limits, jpt_sandbox_result *out, jpt_error *err);
+
+#endif

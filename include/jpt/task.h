@@ -1,0 +1,60 @@
+/* Tasks: prompts, stop rules and scoring.
+ *
+ * A task is a YAML file (prompt template, stop strings, metrics) with its items in a JSON-lines file beside it, or a bare
+ * JSON-lines file of a user: one object a line with "prompt" and, where there is one, "reference" (a string or a list).
+ * Messages name the file and the line. */
+#ifndef JPT_TASK_H
+#define JPT_TASK_H
+
+#include <jpt/base.h>
+
+typedef struct jpt_task jpt_task;
+
+typedef struct jpt_task_item {
+    const char        *id;
+    const char        *prompt; /* template filled in; the user's message when the task is a chat */
+    const char *const *references;
+    size_t             n_references;
+} jpt_task_item;
+
+typedef struct jpt_task_info {
+    const char *name, *description, *license, *path;
+    const char *system; /* NULL: none */
+    bool        chat;   /* wrap the prompt in the model's chat template where it has one */
+    const char *const *stop;
+    int32_t            n_stop, max_new_tokens, min_new_tokens;
+    size_t             n_items;
+    const char        *primary_metric;
+    bool               higher_is_better;
+    char               sha256[65]; /* of the YAML and the items: what was asked */
+} jpt_task_info;
+
+/* name_or_path: a .yaml or .jsonl file, or a name found in $JPT_TASKS, the installed folder, or the source tree.
+ * Errors: JPT_NOT_FOUND (nearest name suggested), JPT_FORMAT (file, line). */
+jpt_status           jpt_task_open(const char *name_or_path, jpt_task **out, jpt_error *err);
+void                 jpt_task_close(jpt_task *t);
+const jpt_task_info *jpt_task_get_info(const jpt_task *t);
+const jpt_task_item *jpt_task_get_item(const jpt_task *t, size_t i);
+bool                 jpt_task_needs_sandbox(const jpt_task *t);
+
+/* Names of the tasks that can be found by name, sorted; release with jpt_task_list_free. */
+jpt_status jpt_task_list(char ***names, size_t *n, jpt_error *err);
+void       jpt_task_list_free(char **names, size_t n);
+
+enum { JPT_TASK_SCORES_MAX = 12 };
+typedef struct jpt_task_score {
+    const char *name;
+    double      value; /* NAN: does not apply to this text */
+    double      ci_low, ci_high; /* of a whole task: 95 % bootstrap over items; else NAN */
+    int32_t     n;
+} jpt_task_score;
+
+/* Metrics of one text.  "passed" runs the item's tests in the sandbox (JPT_SANDBOX where that is refused). */
+jpt_status jpt_task_score_item(const jpt_task *t, size_t item, jpt_str text, jpt_task_score out[JPT_TASK_SCORES_MAX], int32_t *n,
+                               jpt_error *err);
+/* Metrics of many texts: corpus BLEU and chrF, means of the others.  item_scores [n] in the order of texts, as
+ * jpt_task_score_item gave them (n_item_scores each), for what cannot be had from the text again (tests). */
+jpt_status jpt_task_score_all(const jpt_task *t, const int32_t *item, const jpt_str *text, const jpt_task_score *item_scores,
+                              int32_t n_item_scores, int32_t n, jpt_task_score out[JPT_TASK_SCORES_MAX], int32_t *n_out, jpt_error *err);
+
+#endif

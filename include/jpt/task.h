@@ -52,7 +52,7 @@ typedef struct jpt_task_score {
 /* Metrics of one text.  "passed" runs the item's tests in the sandbox (JPT_SANDBOX where that is refused). */
 jpt_status jpt_task_score_item(const jpt_task *t, size_t item, jpt_str text, jpt_task_score out[JPT_TASK_SCORES_MAX], int32_t *n,
                                jpt_error *err);
-/* Metrics of many texts: corpus BLEU and chrF, means of the others.  item_scores [n] in the order of texts, as
+/* n = 0 gives the names alone.  Metrics of many texts: corpus BLEU and chrF, means of the others.  item_scores [n] in the order of texts, as
  * jpt_task_score_item gave them (n_item_scores each), for what cannot be had from the text again (tests). */
 jpt_status jpt_task_score_all(const jpt_task *t, const int32_t *item, const jpt_str *text, const jpt_task_score *item_scores,
                               int32_t n_item_scores, int32_t n, jpt_task_score out[JPT_TASK_SCORES_MAX], int32_t *n_out, jpt_error *err);

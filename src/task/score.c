@@ -155,8 +155,9 @@ jpt_status jpt_task_score_all(const jpt_task *t, const int32_t *item, const jpt_
     for (int32_t m = 0; st == JPT_OK && m < t->n_metrics; m++) {
         resample        r = {t->metric[m] == METRIC_BLEU ? bleu : NULL, t->metric[m] == METRIC_CHRF ? chrf : NULL, item_scores, n_item_scores, m};
         jpt_task_score *s = &out[(*n_out)++];
-        *s = (jpt_task_score){.name = task_metric_names[t->metric[m]], .value = value_of(&r, all, n), .n = n};
-        st = jpt_bootstrap(value_of, &r, n, RESAMPLES, SEED, &s->ci_low, &s->ci_high, err);
+        *s = (jpt_task_score){.name = task_metric_names[t->metric[m]], .value = value_of(&r, all, n), .ci_low = NAN, .ci_high = NAN, .n = n};
+        if (n > 0)
+            st = jpt_bootstrap(value_of, &r, n, RESAMPLES, SEED, &s->ci_low, &s->ci_high, err);
     }
     free(bleu);
     free(chrf);

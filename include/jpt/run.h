@@ -1,0 +1,57 @@
+/* The bench: tasks x strategies on one model, each request in a metered window, into a results file.
+ *
+ * Run it again with the same arguments to resume: what is finished is skipped, and because random numbers are keyed by
+ * (seed, item, sequence, step) the rows are the same as of an undisturbed run. */
+#ifndef JPT_RUN_H
+#define JPT_RUN_H
+
+#include <jpt/decode.h>
+#include <jpt/meter.h>
+#include <jpt/model.h>
+#include <jpt/task.h>
+
+typedef struct jpt_run_progress {
+    int64_t     total, done, resumed; /* requests */
+    int32_t     block;
+    const char *task, *spec; /* of the request just finished */
+    double      energy_j;    /* of this run so far; NAN when absent */
+    int64_t     tokens;
+} jpt_run_progress;
+
+typedef struct jpt_run_options {
+    jpt_model           *model;
+    jpt_meter           *meter;
+    const char          *model_sha256; /* NULL: computed from the file */
+    jpt_task *const     *tasks;
+    size_t               n_tasks;
+    const jpt_spec_list *specs;
+    int32_t              limit;    /* items a task; 0: all */
+    int32_t              n_blocks; /* every block holds each cell once, in an order drawn from the seed */
+    int32_t              max_new_tokens; /* 0: the task's own */
+    uint64_t             seed;     /* block b uses seed + b */
+    double               idle_s;   /* length of the idle baseline; 0: 5 s on measured meters */
+    const char          *out;      /* results.db */
+    const char          *device, *command; /* for the records */
+    void (*on_progress)(void *ud, const jpt_run_progress *p);
+    void *ud;
+} jpt_run_options;
+
+typedef struct jpt_run_summary {
+    int64_t total, done, resumed, invalid_energy;
+} jpt_run_summary;
+
+/* JPT_INTERRUPTED keeps all finished requests.  Other errors: of model, task, store, sandbox. */
+jpt_status jpt_run_bench(const jpt_run_options *opt, jpt_run_summary *out, jpt_error *err);
+
+/* A prompt as the model wants it: chat template where `chat` is set and the model has one.  Appends ids. */
+jpt_status jpt_run_encode_prompt(const jpt_model *m, const char *system, const char *prompt, bool chat, jpt_ids *out, jpt_error *err);
+
+/* One request in a metered window, with its energy split over phases (JPT_PHASE_COUNT entries, then the rest). */
+typedef struct jpt_run_request_energy {
+    jpt_energy energy;
+    double     phase_j[JPT_PHASE_COUNT + 1];
+} jpt_run_request_energy;
+jpt_status jpt_run_request(jpt_session *s, jpt_meter *meter, double idle_w, const jpt_request *r, jpt_generation *g,
+                           jpt_run_request_energy *out, jpt_error *err);
+
+#endif

@@ -1,0 +1,437 @@
+/* The bench loop: blocks of cells in random order, requests one by one, each finished one in the store at once. */
+#include <jpt/run.h>
+#include <jpt/sandbox.h>
+#include <jpt/store.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+typedef struct cell {
+    jpt_task       *task;
+    const jpt_spec *spec;
+    int64_t         id;
+    int32_t         n_items, max_new_tokens;
+} cell;
+
+typedef struct bench {
+    const jpt_run_options *opt;
+    jpt_store             *store;
+    jpt_session           *session;
+    cell                  *cell;
+    size_t                 n_cells;
+    int64_t                study, model, meter;
+    double                 idle_w;
+    jpt_run_progress       progress;
+    jpt_run_summary       *sum;
+} bench;
+
+/* ---- what the rows refer to -------------------------------------------------------------------------- */
+
+static void cpu_name(char out[128]) {
+    FILE *f = fopen("/proc/cpuinfo", "r");
+    char  line[512];
+    snprintf(out, 128, "unknown");
+    while (f && fgets(line, sizeof line, f))
+        if (strncmp(line, "model name", 10) == 0 && strchr(line, ':')) {
+            snprintf(out, 128, "%.120s", strchr(line, ':') + 2);
+            out[strcspn(out, "\n")] = '\0';
+            break;
+        }
+    if (f)
+        fclose(f);
+}
+
+static jpt_status put_study(bench *b, jpt_error *err) {
+    jpt_study_row  r;
+    struct utsname u = {.nodename = "unknown"};
+    char           cpu[128], os[200] = "unknown";
+    jpt_study_row_init(&r);
+    cpu_name(cpu);
+    if (uname(&u) == 0)
+        snprintf(os, sizeof os, "%.60s %.60s %.30s", u.sysname, u.release, u.machine);
+    r.jpt_version = JPT_VERSION;
+    r.host = u.nodename;
+    r.cpu = cpu;
+    r.os = os;
+    r.command = b->opt->command;
+    r.sampler_order = "Hugging Face: repetition_penalty, no_repeat_ngram, min_new_tokens, temperature, top_k, top_p, min_p, typical, epsilon, eta";
+    r.protocol = "one window a request; blocks hold each cell once, order drawn from the seed; one unmeasured warm-up request; block b uses seed + b";
+    r.leaves_out = "model loading, tokenisation of the prompt, scoring";
+    return jpt_store_put_study(b->store, &r, &b->study, err);
+}
+
+static jpt_status put_model(bench *b, jpt_error *err) {
+    const jpt_model_info *i = jpt_model_get_info(b->opt->model);
+    jpt_model_row         r;
+    char                  sha[65];
+    jpt_model_row_init(&r);
+    if (!b->opt->model_sha256)
+        JPT_TRY(jpt_sha256_file(i->path, sha, err));
+    r.name = i->name;
+    r.file = strrchr(i->path, '/') ? strrchr(i->path, '/') + 1 : i->path;
+    r.sha256 = b->opt->model_sha256 ? b->opt->model_sha256 : sha;
+    r.architecture = i->architecture;
+    r.n_params = (int64_t)i->n_params;
+    r.file_bytes = (int64_t)i->file_bytes;
+    r.dtype = i->quantization;
+    r.backend = i->backend;
+    r.compute_dtype = i->compute;
+    return jpt_store_put_model(b->store, &r, &b->model, err);
+}
+
+static jpt_status put_meter(bench *b, jpt_error *err) {
+    const jpt_meter_limits *l = jpt_meter_get_limits(b->opt->meter);
+    jpt_meter_row           r;
+    jpt_meter_row_init(&r);
+    r.kind = r.source = l->name;
+    r.modelled = l->modelled;
+    r.coverage = l->coverage;
+    r.accuracy = l->modelled || l->kind == JPT_METER_NONE ? l->accuracy : NULL; /* measured steps differ from run to run */
+    r.declared_w = l->declared_w;
+    return jpt_store_put_meter(b->store, &r, &b->meter, err);
+}
+
+static jpt_status put_cells(bench *b, jpt_error *err) {
+    const jpt_run_options *o = b->opt;
+    char                   seeds[64];
+    snprintf(seeds, sizeof seeds, "%llu", (unsigned long long)o->seed);
+    for (size_t t = 0; t < o->n_tasks; t++) {
+        const jpt_task_info *ti = jpt_task_get_info(o->tasks[t]);
+        jpt_task_row         tr;
+        int64_t              task;
+        jpt_task_row_init(&tr);
+        tr.name = ti->name;
+        tr.sha256 = ti->sha256;
+        tr.n_items = (int64_t)ti->n_items;
+        tr.primary_metric = ti->primary_metric;
+        tr.higher_is_better = ti->higher_is_better;
+        tr.license = ti->license;
+        JPT_TRY(jpt_store_put_task(b->store, &tr, &task, err));
+        for (size_t s = 0; s < o->specs->n; s++) {
+            cell        *c = &b->cell[b->n_cells++];
+            jpt_cell_row r;
+            jpt_buf      json = {0};
+            *c = (cell){.task = o->tasks[t], .spec = &o->specs->spec[s], .n_items = (int32_t)ti->n_items};
+            if (o->limit > 0 && o->limit < c->n_items)
+                c->n_items = o->limit;
+            c->max_new_tokens = o->max_new_tokens > 0 ? o->max_new_tokens : ti->max_new_tokens;
+            jpt_spec_json(c->spec, &json);
+            jpt_cell_row_init(&r);
+            r.study = b->study;
+            r.model = b->model;
+            r.task = task;
+            r.meter = b->meter;
+            r.spec = c->spec->text;
+            r.strategy = c->spec->strategy->name;
+            r.params_json = json.p;
+            r.device = o->device;
+            r.batch = 1;
+            r.seeds = seeds;
+            r.max_new_tokens = c->max_new_tokens;
+            jpt_status st = jpt_store_put_cell(b->store, &r, &c->id, err);
+            jpt_buf_fini(&json);
+            JPT_TRY(st);
+            b->progress.total += (int64_t)c->n_items * o->n_blocks;
+        }
+    }
+    return JPT_OK;
+}
+
+/* ---- requests ------------------------------------------------------------------------------------------ */
+
+static jpt_request request_of(const bench *b, const cell *c, int32_t item, uint64_t seed, const jpt_ids *ids) {
+    const jpt_task_info *t = jpt_task_get_info(c->task);
+    (void)b;
+    return (jpt_request){.spec = c->spec, .prompt = ids->p, .n_prompt = (int32_t)ids->n, .max_new_tokens = c->max_new_tokens,
+                         .min_new_tokens = t->min_new_tokens, .stop = t->stop, .n_stop = t->n_stop, .seed = seed, .prompt_index = (uint32_t)item};
+}
+
+static void fill_energy(jpt_request_row *r, const jpt_run_request_energy *e) {
+    r->energy_j = e->energy.energy_j;
+    r->energy_error_j = e->energy.error_j;
+    r->energy_source = e->energy.source;
+    r->modelled = e->energy.modelled;
+    r->net_energy_j = e->energy.net_energy_j;
+    r->idle_w = e->energy.idle_w;
+    r->prefill_energy_j = e->phase_j[JPT_PHASE_PREFILL];
+    r->decode_energy_j = e->phase_j[JPT_PHASE_DECODE];
+    r->select_energy_j = e->phase_j[JPT_PHASE_SELECT];
+    r->other_energy_j = e->energy.energy_j - r->prefill_energy_j - r->decode_energy_j - r->select_energy_j;
+    r->energy_valid = e->energy.valid;
+    r->energy_reasons = e->energy.reasons[0] ? e->energy.reasons : NULL;
+}
+
+static void fill_generation(jpt_request_row *r, const jpt_generation *g, jpt_buf *ids) {
+    jpt_buf_addc(ids, '[');
+    for (int32_t i = 0; i < g->n_tokens; i++)
+        jpt_buf_printf(ids, "%s%d", i ? "," : "", g->tokens[i]);
+    jpt_buf_addc(ids, ']');
+    r->output_tokens = g->n_tokens;
+    r->stop_reason = jpt_stop_reason_name(g->stop);
+    r->text = g->text.p ? g->text.p : "";
+    r->token_ids_json = ids->p;
+    r->duration_s = g->duration_s;
+    r->ttft_s = g->ttft_s;
+    r->prefill_s = g->prefill_s;
+    r->decode_s = g->decode_s;
+    r->forwards = (int64_t)g->work.forwards;
+    r->positions_computed = (int64_t)g->work.positions_computed;
+    r->positions_discarded = (int64_t)g->work.positions_discarded;
+    r->logits_rows = (int64_t)g->work.logits_rows;
+    r->kv_bytes_moved = (int64_t)g->work.kv_bytes_moved;
+    r->draft_forwards = 0;
+    r->failed = 0;
+}
+
+/* Generate, score, store. */
+static jpt_status run_item(bench *b, cell *c, int32_t block, int32_t item, int32_t order, jpt_error *err) {
+    const jpt_task_info *t = jpt_task_get_info(c->task);
+    const jpt_task_item *it = jpt_task_get_item(c->task, (size_t)item);
+    uint64_t             seed = b->opt->seed + (uint64_t)block;
+    jpt_ids              ids = {0};
+    jpt_buf              id_json = {0};
+    jpt_generation       g = {0};
+    jpt_task_score       scores[JPT_TASK_SCORES_MAX];
+    jpt_score_row        rows[JPT_TASK_SCORES_MAX];
+    int32_t              n = 0;
+    jpt_run_request_energy e;
+    jpt_request_row        r;
+    jpt_request_row_init(&r);
+    jpt_status st = jpt_run_encode_prompt(b->opt->model, t->system, it->prompt, t->chat, &ids, err);
+    if (st == JPT_OK) {
+        jpt_request q = request_of(b, c, item, seed, &ids);
+        r.t_start_s = jpt_now_s();
+        st = jpt_run_request(b->session, b->opt->meter, b->idle_w, &q, &g, &e, err);
+    }
+    if (st == JPT_OK)
+        st = jpt_task_score_item(c->task, (size_t)item, (jpt_str){g.text.p ? g.text.p : "", g.text.n}, scores, &n, err);
+    if (st == JPT_OK) {
+        r.cell = c->id;
+        r.block = block;
+        r.item_index = item;
+        r.item_id = it->id;
+        r.seed = (int64_t)seed;
+        r.order_in_block = order;
+        r.prompt_tokens = (int64_t)ids.n;
+        fill_generation(&r, &g, &id_json);
+        fill_energy(&r, &e);
+        for (int32_t i = 0; i < n; i++)
+            rows[i] = (jpt_score_row){.metric = scores[i].name, .value = scores[i].value, .ci_low = NAN, .ci_high = NAN, .n = -1};
+        int64_t row;
+        st = jpt_store_put_request(b->store, &r, rows, (size_t)n, &row, err);
+    }
+    if (st == JPT_OK) {
+        b->sum->done++;
+        b->sum->invalid_energy += !e.energy.valid;
+        b->progress.done++;
+        b->progress.tokens += g.n_tokens;
+        b->progress.energy_j += e.energy.energy_j;
+        b->progress.block = block;
+        b->progress.task = t->name;
+        b->progress.spec = c->spec->text;
+        if (b->opt->on_progress)
+            b->opt->on_progress(b->opt->ud, &b->progress);
+    }
+    jpt_generation_fini(&g);
+    jpt_buf_fini(&id_json);
+    jpt_ids_fini(&ids);
+    return st;
+}
+
+/* An unmeasured request: caches, clocks and threads are awake before the first window. */
+static jpt_status warm_up(bench *b, jpt_error *err) {
+    jpt_ids        ids = {0};
+    jpt_generation g = {0};
+    jpt_status     st = jpt_run_encode_prompt(b->opt->model, NULL, jpt_task_get_item(b->cell[0].task, 0)->prompt, true, &ids, err);
+    if (st == JPT_OK) {
+        jpt_request q = request_of(b, &b->cell[0], 0, b->opt->seed, &ids);
+        q.max_new_tokens = 16;
+        q.min_new_tokens = 0;
+        st = jpt_generate(b->session, &q, 1, 1, &g, NULL, NULL, err);
+    }
+    jpt_generation_fini(&g);
+    jpt_ids_fini(&ids);
+    return st;
+}
+
+/* Fisher-Yates by Philox: the same block has the same order after a resume. */
+static void shuffle(size_t *order, size_t n, uint64_t seed, uint32_t block) {
+    for (size_t i = 0; i < n; i++)
+        order[i] = i;
+    for (size_t i = n; i > 1; i--) {
+        jpt_rng_key key = {seed ^ 0x6a7074u, block, 0xb10cu, (uint32_t)i};
+        size_t      k = (size_t)(jpt_rng_uniform(key, 0) * (double)i), t = order[i - 1];
+        order[i - 1] = order[k];
+        order[k] = t;
+    }
+}
+
+static jpt_status run_blocks(bench *b, jpt_error *err) {
+    size_t    *order = malloc((b->n_cells ? b->n_cells : 1) * sizeof *order);
+    bool       warm = false;
+    jpt_status st = order ? JPT_OK : JPT_FAIL(err, NOMEM, "out of memory");
+    for (int32_t block = 0; st == JPT_OK && block < b->opt->n_blocks; block++) {
+        shuffle(order, b->n_cells, b->opt->seed, (uint32_t)block);
+        for (size_t k = 0; st == JPT_OK && k < b->n_cells; k++) {
+            cell *c = &b->cell[order[k]];
+            for (int32_t item = 0; st == JPT_OK && item < c->n_items; item++) {
+                bool exists;
+                st = jpt_store_request_exists(b->store, c->id, block, item, (int64_t)(b->opt->seed + (uint64_t)block), &exists, err);
+                if (st == JPT_OK && exists) {
+                    b->progress.done++;
+                    b->progress.resumed++;
+                    b->sum->resumed++;
+                    continue;
+                }
+                if (st == JPT_OK && jpt_stop_requested())
+                    st = JPT_FAIL(err, INTERRUPTED, "interrupted");
+                if (st == JPT_OK && !warm) {
+                    st = warm_up(b, err);
+                    if (st == JPT_OK)
+                        st = jpt_meter_idle(b->opt->meter, b->opt->idle_s > 0 ? b->opt->idle_s : 5, &b->idle_w, err);
+                    warm = true;
+                }
+                if (st == JPT_OK)
+                    st = run_item(b, c, block, item, (int32_t)k, err);
+            }
+        }
+    }
+    free(order);
+    return st;
+}
+
+/* ---- scores of whole cells ------------------------------------------------------------------------------- */
+
+typedef struct gathered {
+    const jpt_task *task;
+    int32_t         n, cap;
+    int32_t        *item;
+    jpt_str        *text;
+    int64_t        *request;
+    jpt_task_score *scores; /* [n][n_metrics], in the task's order */
+    int32_t         n_metrics;
+    jpt_task_score  names[JPT_TASK_SCORES_MAX];
+    jpt_arena       arena;
+} gathered;
+
+static jpt_status gather_request(void *ud, const jpt_request_row *r) {
+    gathered *g = ud;
+    if (r->failed == 1 || !r->text || r->item_index < 0 || (size_t)r->item_index >= jpt_task_get_info(g->task)->n_items)
+        return JPT_OK;
+    if (g->n == g->cap) {
+        int32_t cap = g->cap ? 2 * g->cap : 64;
+        void   *a = realloc(g->item, (size_t)cap * sizeof *g->item);
+        if (a)
+            g->item = a;
+        void *t = realloc(g->text, (size_t)cap * sizeof *g->text);
+        if (t)
+            g->text = t;
+        void *q = realloc(g->request, (size_t)cap * sizeof *g->request);
+        if (q)
+            g->request = q;
+        if (!a || !t || !q)
+            return JPT_NOMEM;
+        g->cap = cap;
+    }
+    char *copy = jpt_arena_strndup(&g->arena, r->text, strlen(r->text));
+    if (!copy)
+        return JPT_NOMEM;
+    g->item[g->n] = (int32_t)r->item_index;
+    g->text[g->n] = (jpt_str){copy, strlen(copy)};
+    g->request[g->n++] = r->id;
+    return JPT_OK;
+}
+
+static jpt_status gather_score(void *ud, const jpt_score_row *r) {
+    gathered *g = ud;
+    for (int32_t i = 0; i < g->n; i++)
+        for (int32_t m = 0; g->request[i] == r->owner && m < g->n_metrics; m++)
+            if (strcmp(g->names[m].name, r->metric) == 0)
+                g->scores[(size_t)i * (size_t)g->n_metrics + (size_t)m].value = r->value;
+    return JPT_OK;
+}
+
+static jpt_status score_cell(bench *b, const cell *c, jpt_error *err) {
+    gathered       g = {.task = c->task};
+    jpt_task_score out[JPT_TASK_SCORES_MAX];
+    jpt_score_row  rows[JPT_TASK_SCORES_MAX];
+    int32_t        n_out = 0;
+    jpt_status     st = jpt_store_each_request(b->store, c->id, gather_request, &g, err);
+    if (st == JPT_OK && g.n) {
+        st = jpt_task_score_all(c->task, NULL, NULL, NULL, 0, 0, g.names, &g.n_metrics, err); /* the names alone */
+        g.scores = calloc((size_t)g.n * JPT_TASK_SCORES_MAX, sizeof *g.scores);
+        if (!g.scores)
+            st = JPT_FAIL(err, NOMEM, "out of memory for scores");
+        for (int32_t i = 0; st == JPT_OK && i < g.n * g.n_metrics; i++)
+            g.scores[i].value = NAN;
+        if (st == JPT_OK)
+            st = jpt_store_each_score(b->store, c->id, gather_score, &g, err);
+        if (st == JPT_OK)
+            st = jpt_task_score_all(c->task, g.item, g.text, g.scores, g.n_metrics, g.n, out, &n_out, err);
+        for (int32_t i = 0; i < n_out; i++)
+            rows[i] = (jpt_score_row){.owner = c->id, .metric = out[i].name, .value = out[i].value, .ci_low = out[i].ci_low, .ci_high = out[i].ci_high, .n = out[i].n};
+        if (st == JPT_OK)
+            st = jpt_store_put_cell_scores(b->store, c->id, rows, (size_t)n_out, err);
+    }
+    free(g.item);
+    free(g.text);
+    free(g.request);
+    free(g.scores);
+    jpt_arena_fini(&g.arena);
+    return st;
+}
+
+/* ---- all ----------------------------------------------------------------------------------------------------- */
+
+static jpt_status open_session(bench *b, jpt_error *err) {
+    const jpt_run_options *o = b->opt;
+    jpt_session_options    so = {0};
+    const jpt_spec       **specs = malloc((o->specs->n ? o->specs->n : 1) * sizeof *specs);
+    if (!specs)
+        return JPT_FAIL(err, NOMEM, "out of memory");
+    for (size_t i = 0; i < o->specs->n; i++)
+        specs[i] = &o->specs->spec[i];
+    jpt_spec_session_options(specs, o->specs->n, 1, &so);
+    free(specs);
+    return jpt_session_open(o->model, &so, &b->session, err);
+}
+
+jpt_status jpt_run_bench(const jpt_run_options *opt, jpt_run_summary *out, jpt_error *err) {
+    bench b = {.opt = opt, .idle_w = NAN, .sum = out};
+    *out = (jpt_run_summary){0};
+    if (opt->n_tasks == 0 || opt->specs->n == 0 || opt->n_blocks < 1)
+        return JPT_FAIL(err, ARG, "a bench needs at least one task, one strategy and one block");
+    for (size_t t = 0; t < opt->n_tasks; t++)
+        if (jpt_task_needs_sandbox(opt->tasks[t]))
+            JPT_TRY(jpt_sandbox_probe(err));
+    b.cell = calloc(opt->n_tasks * opt->specs->n, sizeof *b.cell);
+    jpt_status st = b.cell ? jpt_store_open(opt->out, JPT_STORE_CREATE, &b.store, err) : JPT_FAIL(err, NOMEM, "out of memory");
+    if (st == JPT_OK)
+        st = put_study(&b, err);
+    if (st == JPT_OK)
+        st = put_model(&b, err);
+    if (st == JPT_OK)
+        st = put_meter(&b, err);
+    if (st == JPT_OK)
+        st = put_cells(&b, err);
+    if (st == JPT_OK)
+        st = open_session(&b, err);
+    out->total = b.progress.total;
+    if (st == JPT_OK)
+        st = run_blocks(&b, err);
+    /* scores of what there is, after an interruption too */
+    for (size_t i = 0; (st == JPT_OK || st == JPT_INTERRUPTED) && b.store && i < b.n_cells; i++) {
+        jpt_error  e = {0};
+        jpt_status s = score_cell(&b, &b.cell[i], &e);
+        if (s != JPT_OK && st == JPT_OK) {
+            st = s;
+            *err = e;
+        }
+    }
+    jpt_session_close(b.session);
+    jpt_store_close(b.store);
+    free(b.cell);
+    return st;
+}

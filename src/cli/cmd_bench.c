@@ -1,0 +1,174 @@
+/* jpt bench: tasks x strategies on one model into results.db; the same command again resumes. */
+#include "cli.h"
+#include <getopt.h>
+#include <jpt/run.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TASKS_MAX = 64 };
+
+typedef struct options {
+    cli_engine    engine;
+    jpt_spec_list specs;
+    char         *task[TASKS_MAX];
+    size_t        n_tasks;
+    const char   *out;
+    int32_t       limit, blocks, max_new_tokens;
+    uint64_t      seed;
+} options;
+
+static const char help[] =
+    "usage: jpt bench -m MODEL -t TASK[,TASK...] -s SPEC [-s SPEC...] -o results.db [options]\n\n"
+    "  -t, --tasks LIST       names (jpt list tasks), .yaml or .jsonl files, separated by commas\n"
+    "  -s, --strategy SPEC    may be repeated; {a,b} makes a grid\n"
+    "  -o, --output FILE      results, SQLite; run the same command again to resume\n"
+    "      --limit N          first N items of each task\n"
+    "      --blocks N         repeats; sampled strategies get a new seed each (default 1)\n"
+    "  -n, --max-new-tokens N instead of the task's own\n"
+    "      --seed S           default 0\n" CLI_ENGINE_HELP;
+
+enum { O_LIMIT = 0x200, O_BLOCKS, O_SEED };
+
+static int add_tasks(options *o, const char *list) {
+    for (const char *p = list; *p;) {
+        size_t n = strcspn(p, ",");
+        if (n == 0 || o->n_tasks == TASKS_MAX)
+            return cli_usage("-t %s: expected 1 to %d task names separated by commas", list, TASKS_MAX);
+        if (!(o->task[o->n_tasks] = strndup(p, n)))
+            return CLI_FAILED;
+        o->n_tasks++;
+        p += n + (p[n] == ',');
+    }
+    return 0;
+}
+
+static int parse(int argc, char **argv, options *o) {
+    static const struct option longs[] = {CLI_ENGINE_LONG, {"tasks", required_argument, NULL, 't'}, {"task", required_argument, NULL, 't'},
+        {"strategy", required_argument, NULL, 's'}, {"output", required_argument, NULL, 'o'}, {"limit", required_argument, NULL, O_LIMIT},
+        {"blocks", required_argument, NULL, O_BLOCKS}, {"max-new-tokens", required_argument, NULL, 'n'}, {"seed", required_argument, NULL, O_SEED},
+        {"help", no_argument, NULL, 'h'}, {0}};
+    long long v;
+    *o = (options){.blocks = 1};
+    for (int c; (c = getopt_long(argc, argv, CLI_ENGINE_SHORT "t:s:o:n:h", longs, NULL)) != -1;) {
+        int       engine = cli_engine_option(&o->engine, c, optarg), rc;
+        jpt_error err = {0};
+        if (engine < 0)
+            return -engine;
+        if (engine)
+            continue;
+        switch (c) {
+        case 't':
+            if ((rc = add_tasks(o, optarg)))
+                return rc;
+            break;
+        case 's':
+            if (jpt_spec_parse(optarg, &o->specs, &err) != JPT_OK) {
+                cli_fail(&err);
+                return CLI_USAGE;
+            }
+            break;
+        case 'o': o->out = optarg; break;
+        case O_LIMIT:
+            if (!cli_parse_int(optarg, 1, 1 << 30, &v))
+                return cli_usage("--limit %s: expected a number from 1", optarg);
+            o->limit = (int32_t)v;
+            break;
+        case O_BLOCKS:
+            if (!cli_parse_int(optarg, 1, 100000, &v))
+                return cli_usage("--blocks %s: expected a number from 1 to 100000", optarg);
+            o->blocks = (int32_t)v;
+            break;
+        case 'n':
+            if (!cli_parse_int(optarg, 1, 1 << 20, &v))
+                return cli_usage("-n %s: expected a number from 1 to 1048576", optarg);
+            o->max_new_tokens = (int32_t)v;
+            break;
+        case O_SEED:
+            if (!cli_parse_int(optarg, 0, INT64_MAX - 100000, &v))
+                return cli_usage("--seed %s: expected a whole number from 0", optarg);
+            o->seed = (uint64_t)v;
+            break;
+        case 'h': fputs(help, stdout); return -1;
+        default: return cli_usage("bench: unknown option");
+        }
+    }
+    if (optind < argc)
+        return cli_usage("bench: unexpected '%s'", argv[optind]);
+    if (!o->engine.model || !o->n_tasks || !o->specs.n || !o->out)
+        return cli_usage("bench: needs -m MODEL, -t TASK, -s SPEC and -o results.db");
+    return 0;
+}
+
+static void on_progress(void *ud, const jpt_run_progress *p) {
+    cli_progress *bar = ud;
+    char          detail[200];
+    bar->total = p->total;
+    bar->skipped = p->resumed;
+    if (isnan(p->energy_j))
+        snprintf(detail, sizeof detail, "%.40s  %.60s", p->task, p->spec);
+    else
+        snprintf(detail, sizeof detail, "%.3g J/token  %.40s  %.60s", p->energy_j / (double)(p->tokens ? p->tokens : 1), p->task, p->spec);
+    cli_progress_step(bar, p->done, detail);
+}
+
+int cmd_bench(int argc, char **argv) {
+    options         o;
+    jpt_error       err = {0};
+    jpt_model      *m = NULL;
+    jpt_meter      *meter = NULL;
+    jpt_task       *task[TASKS_MAX] = {0};
+    jpt_run_summary sum = {0};
+    cli_progress    bar;
+    const char     *path;
+    int             rc = parse(argc, argv, &o);
+    jpt_status      st = JPT_OK;
+    if (rc)
+        goto out;
+    for (size_t i = 0; i < o.n_tasks && st == JPT_OK; i++)
+        st = jpt_task_open(o.task[i], &task[i], &err);
+    if (st == JPT_OK)
+        st = (path = cli_model_path(o.engine.model, &err)) ? jpt_model_open(path, &o.engine.opt, &m, &err) : err.code;
+    if (st == JPT_OK) {
+        jpt_meter_options mo = {.watts = o.engine.watts};
+        st = jpt_meter_open(o.engine.meter, &mo, &meter, &err);
+    }
+    if (st == JPT_OK) {
+        const jpt_meter_limits *l = jpt_meter_get_limits(meter);
+        if (o.engine.require_energy && (l->modelled || l->kind == JPT_METER_NONE)) {
+            fprintf(stderr, "jpt: energy was demanded, but the only meter here is '%s' (%s)\n", l->name, l->accuracy);
+            rc = CLI_NO_ENERGY;
+            goto out;
+        }
+        if (cli_verbosity() > 0)
+            fprintf(stderr, "meter: %s (%s)%s\n", l->name, l->coverage, l->modelled ? ": modelled, not measured" : "");
+        cli_progress_start(&bar, "bench", 0);
+        jpt_run_options ro = {.model = m, .meter = meter, .tasks = task, .n_tasks = o.n_tasks, .specs = &o.specs, .limit = o.limit, .n_blocks = o.blocks,
+                              .max_new_tokens = o.max_new_tokens, .seed = o.seed, .out = o.out,
+                              .device = o.engine.opt.device ? o.engine.opt.device : "cpu", .on_progress = on_progress, .ud = &bar};
+        st = jpt_run_bench(&ro, &sum, &err);
+        cli_progress_end(&bar);
+        if (cli_verbosity() > 0 && (st == JPT_OK || st == JPT_INTERRUPTED))
+            fprintf(stderr, "%s: %lld of %lld requests, %lld of them from an earlier run%s\n", o.out, (long long)(sum.done + sum.resumed), (long long)sum.total,
+                    (long long)sum.resumed, sum.invalid_energy ? "; some without valid energy (see the report)" : "");
+        if (st == JPT_INTERRUPTED)
+            fprintf(stderr, "jpt: interrupted; what is finished is kept, the same command goes on\n");
+        if (st == JPT_OK && o.engine.require_energy && sum.invalid_energy) {
+            fprintf(stderr, "jpt: energy was demanded, but %lld requests have no valid energy\n", (long long)sum.invalid_energy);
+            rc = CLI_NO_ENERGY;
+        }
+    }
+out:
+    jpt_meter_close(meter);
+    jpt_model_close(m);
+    for (size_t i = 0; i < TASKS_MAX; i++)
+        jpt_task_close(task[i]);
+    for (size_t i = 0; i < o.n_tasks; i++)
+        free(o.task[i]);
+    jpt_spec_list_fini(&o.specs);
+    if (rc)
+        return rc < 0 ? CLI_OK : rc;
+    if (st == JPT_INTERRUPTED)
+        return CLI_INTERRUPTED;
+    return st == JPT_OK ? CLI_OK : cli_fail(&err);
+}

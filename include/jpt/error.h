@@ -42,7 +42,8 @@ typedef struct jpt_error {
 jpt_status jpt_fail(jpt_error *err, jpt_status code, const char *file, int line, const char *fmt, ...)
     __attribute__((format(printf, 5, 6)));
 
-#define JPT_FAIL(err, code, ...) jpt_fail((err), JPT_##code, __FILE__, __LINE__, __VA_ARGS__)
+/* The value is the constant code, so that the compiler knows it is a failure. */
+#define JPT_FAIL(err, code, ...) (jpt_fail((err), JPT_##code, __FILE__, __LINE__, __VA_ARGS__), JPT_##code)
 
 /* Return early with the callee's status. */
 #define JPT_TRY(call)                                    \

@@ -144,7 +144,7 @@ jpt_status jpt_task_score_all(const jpt_task *t, const int32_t *item, const jpt_
     size_t          count = n > 0 ? (size_t)n : 1;
     jpt_bleu_stats *bleu = calloc(count, sizeof *bleu);
     jpt_chrf_stats *chrf = calloc(count, sizeof *chrf);
-    int32_t        *all = malloc(count * sizeof *all);
+    int32_t        *all = calloc(count, sizeof *all);
     jpt_status      st = bleu && chrf && all ? JPT_OK : JPT_FAIL(err, NOMEM, "out of memory for %d scores", n);
     *n_out = 0;
     for (int32_t i = 0; st == JPT_OK && i < n; i++) {

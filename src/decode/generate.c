@@ -73,8 +73,8 @@ static jpt_status check_request(jpt_session *s, const jpt_request *r, jpt_error 
     if (r->n_prompt >= ctx)
         return JPT_FAIL(err, CTX_FULL, "the prompt has %d tokens, but the context holds %d and the answer needs room; shorten the prompt or use a larger context",
                         r->n_prompt, ctx);
-    if (r->max_new_tokens < 1)
-        return JPT_FAIL(err, ARG, "max_new_tokens is %d, expected at least 1", r->max_new_tokens);
+    if (r->max_new_tokens < 1 || r->min_new_tokens < 0 || r->min_new_tokens > r->max_new_tokens)
+        return JPT_FAIL(err, ARG, "max_new_tokens %d, min_new_tokens %d: expected 1 <= max and 0 <= min <= max", r->max_new_tokens, r->min_new_tokens);
     return JPT_OK;
 }
 
@@ -86,9 +86,10 @@ static jpt_status start(jpt_session *s, const jpt_request *r, int32_t index, jpt
         for (int32_t id = 0, V = jpt_tokenizer_n_vocab(tok); id < V && q->ctx.n_eos < JPT_EOS_MAX; id++)
             if (jpt_tokenizer_is_eog(tok, id))
                 q->ctx.eos[q->ctx.n_eos++] = id;
-    jpt_text_init(&q->text, tok, r);
-    out->tokens = malloc((size_t)r->max_new_tokens * sizeof *out->tokens);
-    out->logprobs = malloc((size_t)r->max_new_tokens * sizeof *out->logprobs);
+    jpt_text_init(&q->text, tok, &q->request);
+    int32_t left = jpt_session_n_ctx(s) - r->n_prompt, room = r->max_new_tokens < left ? r->max_new_tokens : left;
+    out->tokens = malloc((size_t)room * sizeof *out->tokens);
+    out->logprobs = malloc((size_t)room * sizeof *out->logprobs);
     q->state = calloc(1, r->spec->strategy->state_bytes ? r->spec->strategy->state_bytes : 1);
     if (!out->tokens || !out->logprobs || !q->state)
         return JPT_FAIL(err, NOMEM, "out of memory for a request");
@@ -124,7 +125,8 @@ static bool is_eos(const jpt_strategy_ctx *c, int32_t token) {
 /* Take the emitted tokens one by one until the text is done; what comes after is discarded. */
 static jpt_status keep_tokens(jpt_session *s, live_request *q, jpt_error *err) {
     jpt_generation *g = q->out;
-    for (int32_t i = 0; i < q->emission.n && !q->done; i++) {
+    int32_t         i = 0;
+    for (; i < q->emission.n && !q->done; i++) {
         int32_t token = q->emission.tokens[i];
         if (g->n_tokens == 0)
             g->ttft_s = jpt_now_s() - q->t_start_s;
@@ -143,6 +145,7 @@ static jpt_status keep_tokens(jpt_session *s, live_request *q, jpt_error *err) {
             g->stop = JPT_STOP_CONTEXT;
         q->done = g->stop != JPT_STOP_NONE;
     }
+    q->work.positions_discarded += (uint64_t)(q->emission.n - i); /* computed, but past the stop */
     if (!q->done && q->emission.finished) {
         g->stop = JPT_STOP_EOS;
         q->done = true;
@@ -179,14 +182,17 @@ static jpt_status gather(driver *d, jpt_batch *b, jpt_phase *phase, jpt_error *e
             d->items = grown;
             d->cap = cap;
         }
+        if (q->proposal.n_items == 0)
+            return JPT_FAIL(err, ARG, "strategy '%s' proposed nothing (a defect of the strategy)", q->request.spec->strategy->name);
         memcpy(d->items + b->n_items, q->proposal.items, (size_t)q->proposal.n_items * sizeof *d->items);
         b->n_items += q->proposal.n_items;
-        for (int32_t k = 0; k < q->proposal.n_exit_layers; k++) { /* the union of all requests' layers */
-            int32_t at = 0;
-            while (at < b->n_exit_layers && b->exit_layers[at] != q->proposal.exit_layers[k])
-                at++;
-            if (at == b->n_exit_layers && at < JPT_EXIT_MAX)
-                b->exit_layers[b->n_exit_layers++] = q->proposal.exit_layers[k];
+        /* one list of exit layers a round: requests that share rounds must agree on it */
+        if (i == 0) {
+            b->n_exit_layers = q->proposal.n_exit_layers;
+            memcpy(b->exit_layers, q->proposal.exit_layers, sizeof b->exit_layers);
+        } else if (b->n_exit_layers != q->proposal.n_exit_layers ||
+                   memcmp(b->exit_layers, q->proposal.exit_layers, (size_t)b->n_exit_layers * sizeof *b->exit_layers) != 0) {
+            return JPT_FAIL(err, ARG, "requests that run together must ask for the same exit layers");
         }
     }
     b->items = d->items;

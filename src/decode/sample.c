@@ -8,15 +8,16 @@ typedef struct sample_state {
     int32_t   token;     /* last token, the next to be computed */
     int32_t   n_emitted; /* = step of the RNG key */
     bool      prefilled;
-    int32_t  *history; /* prompt and text, [n_prompt + max_new_tokens] */
-    int32_t   n_history;
+    int32_t  *history; /* prompt and text */
+    int32_t   n_history, history_cap;
 } sample_state;
 
 static jpt_status sample_open(void *state, const jpt_strategy_ctx *ctx, const jpt_spec *spec, jpt_error *err) {
     sample_state      *s = state;
     const jpt_request *r = ctx->request;
     jpt_chain_build(spec, ctx, spec->strategy->samples, &s->chain);
-    s->history = malloc(((size_t)r->n_prompt + (size_t)r->max_new_tokens) * sizeof *s->history);
+    s->history_cap = jpt_session_n_ctx(ctx->session); /* prompt and text fit the context */
+    s->history = malloc((size_t)s->history_cap * sizeof *s->history);
     if (!s->history)
         return JPT_FAIL(err, NOMEM, "out of memory for a request");
     for (; s->n_history < r->n_prompt; s->n_history++)
@@ -46,7 +47,7 @@ static jpt_status sample_consume(void *state, const jpt_strategy_ctx *ctx, const
     s->prefilled = true;
     JPT_TRY(jpt_session_select(ctx->session, &item, 1, &chosen, err));
     s->token = chosen.token;
-    if (s->n_history < r->n_prompt + r->max_new_tokens)
+    if (s->n_history < s->history_cap)
         s->history[s->n_history++] = chosen.token;
     s->n_emitted++;
     return jpt_emit(e, chosen.token, chosen.logprob, err);
@@ -57,7 +58,7 @@ static void sample_close(void *state, const jpt_strategy_ctx *ctx) {
     free(((sample_state *)state)->history);
 }
 
-#define TEMPERATURE {"temperature", JPT_PARAM_FLOAT, 0, 100, true, false, "1", "divides the logits before truncation"}
+#define TEMPERATURE {"temperature", JPT_PARAM_FLOAT, 1e-6, 100, false, false, "1", "divides the logits before truncation"}
 
 static const jpt_param_def greedy_params[] = {JPT_PARAMS_PROCESSORS};
 static const jpt_param_def sample_params[] = {

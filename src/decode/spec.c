@@ -92,6 +92,8 @@ static jpt_status parse(const char *text, parsed *out, jpt_error *err) {
         if (p == key || p - key > 64 || *p != '=')
             return JPT_FAIL(err, ARG, "SPEC '%.100s': expected key=value at character %zu", text, (size_t)(key - text) + 1);
         snprintf(word, sizeof word, "%.*s", (int)(p - key), key);
+        if (out->n_set == JPT_SPEC_PARAMS_MAX)
+            return JPT_FAIL(err, ARG, "SPEC '%.100s': more than %d parameters", text, JPT_SPEC_PARAMS_MAX);
         setting *s = &out->set[out->n_set];
         for (int32_t i = 0; i < out->strategy->n_params && !s->def; i++)
             if (strcmp(out->strategy->params[i].name, word) == 0)
@@ -138,6 +140,12 @@ static jpt_status read_value(const jpt_param_def *d, const char *text, jpt_spec 
 /* Shortest decimal text that reads back as the same double. */
 static void print_number(jpt_buf *b, double v) {
     char text[40];
+    if (v == 0)
+        v = 0; /* no minus zero */
+    if (v == floor(v) && fabs(v) < 1e15) {
+        jpt_buf_printf(b, "%.0f", v);
+        return;
+    }
     for (int digits = 1; digits <= 17; digits++) {
         snprintf(text, sizeof text, "%.*g", digits, v);
         if (strtod(text, NULL) == v)
@@ -177,7 +185,13 @@ static jpt_status make_spec(const parsed *p, const int32_t *pick, jpt_spec *spec
             st = JPT_FAIL(err, ARG, "strategy '%s' needs %s=...", p->strategy->name, v->def->name);
         else
             st = read_value(v->def, word, spec, v, err);
-        if (st == JPT_OK && v->given) {
+        jpt_param_value neutral = {0};
+        if (st == JPT_OK && v->given && v->def->fallback)
+            st = read_value(v->def, v->def->fallback, spec, &neutral, err);
+        bool is_default = v->def->fallback && (v->def->type == JPT_PARAM_STRING ? strcmp(v->text ? v->text : "", neutral.text ? neutral.text : "") == 0
+                                                                              : v->number == neutral.number);
+        /* a value equal to the default is no part of the identity, but a strategy's own knob is always shown */
+        if (st == JPT_OK && v->given && (!is_default || i == 0)) {
             jpt_buf_printf(&text, "%c%s=", sep, v->def->name);
             print_value(&text, v);
             sep = ',';
@@ -215,6 +229,12 @@ jpt_status jpt_spec_parse(const char *text, jpt_spec_list *list, jpt_error *err)
         return JPT_FAIL(err, NOMEM, "out of memory");
     jpt_status st = parse(text, p, err);
     int32_t    pick[JPT_SPEC_PARAMS_MAX] = {0};
+    size_t     points = 1;
+    for (int32_t i = 0; st == JPT_OK && i < p->n_set; i++) {
+        points *= (size_t)p->set[i].n_choices;
+        if (points > SPECS_MAX)
+            st = JPT_FAIL(err, ARG, "SPEC '%.100s': its grid has more than %d points", text, SPECS_MAX);
+    }
     for (bool more = true; st == JPT_OK && more;) {
         jpt_spec spec;
         st = make_spec(p, pick, &spec, err);

@@ -231,7 +231,7 @@ jpt_status jpt_chain_apply(const jpt_chain *chain, float *z, int32_t n, const in
     for (int32_t l = 0; l < chain->n_links; l++) {
         const jpt_link *link = &chain->link[l];
         if (is_warper(link->kind) && !softmax(z, n, p))
-            return JPT_FAIL(err, DEVICE, "the model produced no finite logit");
+            return JPT_FAIL(err, DEVICE, l ? "the chain of processors left no token to choose from" : "the model produced no finite logit");
         switch (link->kind) {
         case JPT_LINK_REPETITION_PENALTY:
             repetition_penalty(z, n, history, n_history, (float)link->value, e);

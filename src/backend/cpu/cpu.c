@@ -7,6 +7,9 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 enum { ROWS_PER_CHUNK = 32, ACT_TILE = 64 };
 
@@ -243,7 +246,9 @@ static jpt_status choose_isa(const char *isa, const cpu_kernels **out, jpt_error
     bool wanted_found = isa && strcmp(isa, "scalar") == 0;
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    unsigned a, b, leaf1_ecx = 0, d; /* clang 14 does not know "f16c" */
+    __get_cpuid(1, &a, &b, &leaf1_ecx, &d);
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && (leaf1_ecx & bit_F16C);
     bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
                   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
     if (avx2 && (!isa || strcmp(isa, "avx2") == 0)) {

@@ -10,16 +10,23 @@ typedef struct jpt_sandbox_limits {
     double   wall_s, cpu_s;                    /* 0: 10 and 5 */
     uint64_t memory_bytes, file_bytes, tmpfs_bytes; /* 0: 256 MB, 1 MB, 8 MB */
     size_t   output_bytes;                     /* 0: 64 kB of each of stdout and stderr; more ends the run */
-    int      processes;                        /* 0: 16 */
+    int      processes;                        /* 0: 16; bounds threads: a program may start no other process */
 } jpt_sandbox_limits;
 
-typedef enum jpt_sandbox_end { JPT_SANDBOX_EXITED, JPT_SANDBOX_SIGNALLED, JPT_SANDBOX_TIMEOUT, JPT_SANDBOX_OUTPUT_LIMIT } jpt_sandbox_end;
+typedef enum jpt_sandbox_end {
+    JPT_SANDBOX_EXITED,       /* by itself; code = exit status, 0 is a pass */
+    JPT_SANDBOX_SIGNALLED,    /* by a signal of its own making (code), a crash or an abort */
+    JPT_SANDBOX_TIMEOUT,      /* wall clock: killed */
+    JPT_SANDBOX_OUTPUT_LIMIT, /* too much output: killed; out and err hold the beginning */
+    JPT_SANDBOX_RESOURCE      /* the kernel killed it for CPU time or memory.  (MemoryError and a full /tmp are
+                                 Python exceptions: EXITED, code 1, the reason in err.) */
+} jpt_sandbox_end;
 
 typedef struct jpt_sandbox_result {
     jpt_sandbox_end end;
     int             code; /* exit status or signal number */
     jpt_buf         out, err; /* captured, capped; release with jpt_sandbox_result_fini */
-    double          wall_s;
+    double          wall_s, cpu_s; /* cpu_s with start-up of the interpreter; NAN when the run had to be killed */
 } jpt_sandbox_result;
 void jpt_sandbox_result_fini(jpt_sandbox_result *r);
 

@@ -142,13 +142,13 @@ static void files_stay_inside(void **state) {
     assert_int_equal(write(fd, "secret", 6), 6); /* open and not close-on-exec: must not reach the program either */
     snprintf(program, sizeof program,
              "import os\nseen = []\n"
-             "for p in ['/etc/passwd', '/etc/shadow', '/root', '/home', '/var', '/sys', '%s', '%s']:\n"
+             "for p in ['/etc/passwd', '/etc/shadow', '/root', '/home', '/var', '/sys', '%s']:\n"
              "  if os.path.exists(p): seen.append(p)\n"
              "for f in range(3, 200):\n  try: os.read(f, 1); seen.append(f)\n  except OSError: pass\n"
-             "for p in ['%s', '/usr/x', '/usr/bin/python3', '/x', '/dev/x', '/dev/shm/x', '/etc/x', '/proc/sys/kernel/core_pattern', '/proc/sysrq-trigger']:\n"
+             "for p in ['%s', '/usr/x', '/usr/bin/python3', '/x', '/dev/x', '/dev/shm/x', '/etc/x', '/proc/sys/kernel/hostname', '/proc/self/comm']:\n"
              "  try: open(p, 'ab').write(b'x'); seen.append('wrote ' + p)\n  except OSError: pass\n"
              "print(seen, sorted(os.environ) if not [k for k in os.environ if k.startswith('JPT')] else 'environment')\n",
-             path, getenv("HOME") ? getenv("HOME") : "/root", path);
+             path, path);
     jpt_sandbox_result r = run(program);
     unlink(path);
     close(fd);

@@ -1,0 +1,121 @@
+/* Last number, repetition, bootstrap, edges of BLEU and chrF.  The comparison with sacreBLEU is
+ * tests/golden/test_metric_golden.c. */
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <jpt/metric.h>
+#include <math.h>
+#include <string.h>
+
+static void last_number(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        double      want; /* NAN: none */
+    } cases[] = {
+        {"She pays 3*5=15.\n#### 15", 15}, {"The answer is $1,234.00.", 1234}, {"#### 7 and #### 8", 8}, {"It costs $ 5 . ok", 5}, {"x = -3", -3},
+        {"so 2/3 of 12 is 8.", 8},         {"... done ...", NAN},              {"#### 1,000.", 1000},    {"", NAN},                {"no digits, at all.", NAN},
+        {"5", 5},                          {"-$7.50", -7.5},                   {"7 - 3", 3},             {"7-3", -3},              {"42 apples, 3.5 kg...", 3.5},
+        {"12.", 12},                       {"$,.", NAN},                       {"=18", 18},              {"version 1.2.3", NAN},   {"4 then 1.2.3", 4},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        double got = -999;
+        bool   found = jpt_last_number(jpt_str_z(cases[i].text), &got);
+        if (found != !isnan(cases[i].want) || (found && got != cases[i].want))
+            fail_msg("'%s': found %d, %g, expected %g", cases[i].text, found, got, cases[i].want);
+    }
+    char long_run[200]; /* no silent cut of a long run of digits */
+    memset(long_run, '9', sizeof long_run);
+    double v = -1;
+    assert_false(jpt_last_number((jpt_str){long_run, sizeof long_run}, &v));
+    assert_true(jpt_last_number((jpt_str){"125", 2}, &v)); /* respects the length */
+    assert_true(v == 12);
+}
+
+static void close_to(double got, double want) {
+    if (!(fabs(got - want) <= 1e-12))
+        fail_msg("got %.15g, expected %.15g", got, want);
+}
+
+static void repetition(void **state) {
+    (void)state;
+    jpt_repetition r;
+    /* 10 words, by hand: 2-grams 9, distinct ab bc ca cd = 4; 3-grams 8, distinct abc bca cab bcd = 4; 4-grams 7, distinct 4 */
+    assert_int_equal(jpt_repetition_of(jpt_str_z("a b c a b c\na b\tc d"), &r, NULL), JPT_OK);
+    assert_int_equal(r.n_words, 10);
+    close_to(r.distinct[0], 0.4);
+    close_to(r.distinct[1], 4.0 / 9);
+    close_to(r.distinct[2], 0.5);
+    close_to(r.rep[0], 5.0 / 9);
+    close_to(r.rep[1], 0.5);
+    close_to(r.rep[2], 3.0 / 7);
+    close_to(r.diversity, 4.0 / 9 * 0.5 * 4 / 7);
+    const int32_t  id[] = {1, 2, 3, 1, 2, 3, 1, 2, 3, 4};
+    jpt_repetition q;
+    assert_int_equal(jpt_repetition_of_ids(id, 10, &q, NULL), JPT_OK);
+    assert_memory_equal(&q, &r, sizeof q);
+    assert_int_equal(jpt_repetition_of(jpt_str_z("all words differ in this text"), &r, NULL), JPT_OK);
+    assert_true(r.diversity == 1 && r.rep[0] == 0 && r.distinct[2] == 1);
+    assert_int_equal(jpt_repetition_of(jpt_str_z("too short"), &r, NULL), JPT_OK);
+    assert_true(isnan(r.rep[1]) && isnan(r.diversity) && r.rep[0] == 0);
+    assert_int_equal(jpt_repetition_of(jpt_str_z(""), &r, NULL), JPT_OK);
+    assert_true(r.n_words == 0 && isnan(r.distinct[0]) && isnan(r.diversity));
+}
+
+static void bleu_and_chrf_edges(void **state) {
+    (void)state;
+    jpt_bleu_stats b = {{9, 7, 5, 3}, {10, 8, 6, 4}, 11, 11};
+    assert_true(fabs(jpt_bleu_score(&b, false) / 100 - 0.8375922397) < 1e-9); /* sacreBLEU's own test */
+    jpt_str   ref[40];
+    jpt_error err = {0};
+    for (int i = 0; i < 40; i++)
+        ref[i] = jpt_str_z("a test");
+    assert_int_equal(jpt_bleu_segment(jpt_str_z("test"), ref, 0, &b, &err), JPT_ARG);
+    assert_int_equal(jpt_bleu_segment(jpt_str_z("test"), ref, 40, &b, NULL), JPT_ARG);
+    jpt_chrf_stats c;
+    assert_int_equal(jpt_chrf_segment(jpt_str_z("test"), ref, 0, 0, &c, NULL), JPT_ARG);
+    assert_int_equal(jpt_chrf_segment(jpt_str_z("test"), ref, 1, 1, &c, NULL), JPT_ARG);
+    /* invalid UTF-8 is text like any other */
+    ref[0] = (jpt_str){"\xff\xfe ab \xc3", 7};
+    assert_int_equal(jpt_bleu_segment(ref[0], ref, 1, &b, NULL), JPT_OK);
+    assert_true(jpt_bleu_score(&b, true) > 99.9);
+    assert_int_equal(jpt_chrf_segment(ref[0], ref, 1, JPT_CHRF_WORDS, &c, NULL), JPT_OK);
+    assert_true(jpt_chrf_score(&c, JPT_CHRF_WORDS) > 99.9);
+    c = (jpt_chrf_stats){{0}, {0}, {0}};
+    assert_true(jpt_chrf_score(&c, 0) == 0);
+}
+
+static void bootstrap(void **state) {
+    (void)state;
+    enum { N = 400 };
+    double a[N], b[N], low, high, low2, high2, mean = 0, var = 0;
+    for (uint32_t i = 0; i < N; i++) {
+        a[i] = jpt_rng_uniform((jpt_rng_key){1, i, 0, 0}, 0);
+        b[i] = 2 * a[i];
+        mean += a[i] / N;
+    }
+    for (int i = 0; i < N; i++)
+        var += (a[i] - mean) * (a[i] - mean) / (N - 1);
+    assert_int_equal(jpt_bootstrap_mean(a, N, 2000, 7, &low, &high, NULL), JPT_OK);
+    double half = 1.96 * sqrt(var / N); /* the normal interval, which a bootstrap of 400 uniform draws comes near to */
+    assert_true(fabs(low - (mean - half)) < 0.15 * half && fabs(high - (mean + half)) < 0.15 * half);
+    assert_int_equal(jpt_bootstrap_mean(a, N, 2000, 7, &low2, &high2, NULL), JPT_OK);
+    assert_true(low == low2 && high == high2);
+    assert_int_equal(jpt_bootstrap_mean(a, N, 2000, 8, &low2, &high2, NULL), JPT_OK);
+    assert_true(low != low2);
+    /* a ratio of proportional quantities does not vary */
+    assert_int_equal(jpt_bootstrap_ratio(b, a, N, 500, 7, &low, &high, NULL), JPT_OK);
+    assert_true(fabs(low - 2) < 1e-12 && fabs(high - 2) < 1e-12);
+    b[0] = 50;
+    assert_int_equal(jpt_bootstrap_ratio(b, a, N, 500, 7, &low, &high, NULL), JPT_OK);
+    assert_true(low < high && low < 2.25 && high > 2.2);
+    assert_int_equal(jpt_bootstrap_mean(a, 1, 500, 7, &low, &high, NULL), JPT_OK);
+    assert_true(isnan(low) && isnan(high));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(last_number), cmocka_unit_test(repetition), cmocka_unit_test(bleu_and_chrf_edges), cmocka_unit_test(bootstrap)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

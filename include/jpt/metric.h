@@ -20,6 +20,10 @@ jpt_status jpt_bleu_segment(jpt_str hyp, const jpt_str *refs, size_t n_refs, jpt
 void       jpt_bleu_add(jpt_bleu_stats *sum, const jpt_bleu_stats *s);
 /* 0..100, smoothing "exp" as sacreBLEU's default; effective_order true for sentences. */
 double jpt_bleu_score(const jpt_bleu_stats *s, bool effective_order);
+/* The same with another smoothing of orders without a match: none, floor (value n-grams, sacreBLEU 0.1), exp, or
+ * add-k (value added to matches and totals of orders above 1, sacreBLEU 1).  `value` counts for floor and add-k alone. */
+typedef enum jpt_bleu_smoothing { JPT_BLEU_NONE, JPT_BLEU_FLOOR, JPT_BLEU_EXP, JPT_BLEU_ADD_K } jpt_bleu_smoothing;
+double jpt_bleu_score_smoothed(const jpt_bleu_stats *s, bool effective_order, jpt_bleu_smoothing smoothing, double value);
 /* sacreBLEU's mteval-v13a tokenisation: tokens separated by single blanks, appended to *out. */
 void jpt_bleu_tokenize_13a(jpt_str text, jpt_buf *out);
 
@@ -51,6 +55,8 @@ typedef struct jpt_repetition {
     int64_t n_words;
 } jpt_repetition;
 jpt_status jpt_repetition_of(jpt_str text, jpt_repetition *out, jpt_error *err);
+/* The same over n token ids; n_words counts ids. */
+jpt_status jpt_repetition_of_ids(const int32_t *id, size_t n, jpt_repetition *out, jpt_error *err);
 
 /* ---- intervals ------------------------------------------------------------------------------------ */
 
@@ -59,5 +65,8 @@ jpt_status jpt_repetition_of(jpt_str text, jpt_repetition *out, jpt_error *err);
 typedef double (*jpt_resample_fn)(void *ud, const int32_t *index, int32_t n);
 jpt_status jpt_bootstrap(jpt_resample_fn value, void *ud, int32_t n, int32_t n_resamples, uint64_t seed, double *low, double *high,
                          jpt_error *err);
+/* Of mean(a) and of sum(a)/sum(b), b and a [n]. */
+jpt_status jpt_bootstrap_mean(const double *a, int32_t n, int32_t n_resamples, uint64_t seed, double *low, double *high, jpt_error *err);
+jpt_status jpt_bootstrap_ratio(const double *a, const double *b, int32_t n, int32_t n_resamples, uint64_t seed, double *low, double *high, jpt_error *err);
 
 #endif

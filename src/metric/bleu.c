@@ -28,8 +28,21 @@ static void replace_all(jpt_buf *b, const char *from, const char *to) {
     *b = out;
 }
 
+/* Length without white space at the end. */
+static size_t trimmed(jpt_str text) {
+    size_t end = 0;
+    for (size_t i = 0; i < text.n;) {
+        int32_t cp;
+        i += jpt_utf8_decode(text.p + i, text.n - i, &cp);
+        if (!is_space(cp))
+            end = i;
+    }
+    return end;
+}
+
 void jpt_bleu_tokenize_13a(jpt_str text, jpt_buf *out) {
     jpt_buf a = {0}, b = {0};
+    text.n = trimmed(text); /* sacreBLEU strips the end of a segment first */
     jpt_buf_addc(&a, ' ');
     jpt_buf_add(&a, text.p, text.n);
     jpt_buf_addc(&a, ' ');
@@ -183,29 +196,36 @@ void jpt_bleu_add(jpt_bleu_stats *sum, const jpt_bleu_stats *s) {
     sum->ref_len += s->ref_len;
 }
 
-double jpt_bleu_score(const jpt_bleu_stats *s, bool effective_order) {
-    double smooth = 1, log_sum = 0;
-    int    order = effective_order ? 0 : 4;
+double jpt_bleu_score_smoothed(const jpt_bleu_stats *s, bool effective_order, jpt_bleu_smoothing smoothing, double value) {
+    double halving = 1, log_sum = 0;
+    int    order = effective_order ? 0 : 4, n = 0;
     if (s->match[0] + s->match[1] + s->match[2] + s->match[3] == 0)
         return 0;
-    for (int n = 0; n < 4; n++) {
-        if (s->total[n] == 0)
+    for (; n < 4; n++) {
+        double k = smoothing == JPT_BLEU_ADD_K && n > 0 ? value : 0;
+        double match = (double)s->match[n] + k, total = (double)s->total[n] + k, p;
+        if (total == 0)
             break;
         if (effective_order)
             order = n + 1;
-        double p;
-        if (s->match[n] == 0) {
-            smooth *= 2;
-            p = 100 / (smooth * (double)s->total[n]);
-        } else {
-            p = 100 * (double)s->match[n] / (double)s->total[n];
-        }
+        if (match > 0)
+            p = 100 * match / total;
+        else if (smoothing == JPT_BLEU_EXP)
+            p = 100 / ((halving *= 2) * total);
+        else if (smoothing == JPT_BLEU_FLOOR)
+            p = 100 * value / total;
+        else
+            p = 0;
+        if (p <= 0)
+            return 0;
         log_sum += log(p);
     }
-    if (!effective_order && s->total[3] == 0) /* a precision of 0: sacreBLEU's log(0) stands for "no score" */
+    if (n < order) /* an order without any n-gram: a precision of 0 */
         return 0;
     double brevity = 1;
     if (s->hyp_len < s->ref_len)
         brevity = s->hyp_len > 0 ? exp(1 - (double)s->ref_len / (double)s->hyp_len) : 0;
     return brevity * exp(log_sum / order);
 }
+
+double jpt_bleu_score(const jpt_bleu_stats *s, bool effective_order) { return jpt_bleu_score_smoothed(s, effective_order, JPT_BLEU_EXP, 0); }

@@ -22,11 +22,15 @@ bool jpt_last_number(jpt_str text, double *out) {
         }
         char   digits[64];
         size_t n = 0;
-        bool   any = false;
+        bool   any = false, whole = true;
         if (start > i)
             digits[n++] = '-';
-        for (size_t k = start; k < j && n < sizeof digits - 1; k++)
+        for (size_t k = start; k < j; k++)
             if (text.p[k] != '$' && text.p[k] != ',') {
+                if (n == sizeof digits - 1) {
+                    whole = false; /* longer than any number worth comparing */
+                    break;
+                }
                 digits[n++] = text.p[k];
                 any = any || (text.p[k] >= '0' && text.p[k] <= '9');
             }
@@ -35,7 +39,7 @@ bool jpt_last_number(jpt_str text, double *out) {
         digits[n] = '\0';
         char  *end;
         double v = strtod(digits, &end);
-        if (any && *end == '\0') {
+        if (any && whole && *end == '\0') {
             *out = v;
             found = true;
         }
@@ -44,9 +48,7 @@ bool jpt_last_number(jpt_str text, double *out) {
     return found;
 }
 
-jpt_status jpt_repetition_of(jpt_str text, jpt_repetition *out, jpt_error *err) {
-    symbols s = {0};
-    bool    ok = symbols_words(&s, text);
+static jpt_status repetition(symbols s, bool ok, jpt_repetition *out, jpt_error *err) {
     *out = (jpt_repetition){.diversity = 1, .n_words = (int64_t)s.n};
     for (int n = 1; ok && n <= 4; n++) {
         ngram_table t;
@@ -67,6 +69,20 @@ jpt_status jpt_repetition_of(jpt_str text, jpt_repetition *out, jpt_error *err) 
     }
     symbols_fini(&s);
     return ok ? JPT_OK : JPT_FAIL(err, NOMEM, "out of memory for n-grams");
+}
+
+jpt_status jpt_repetition_of(jpt_str text, jpt_repetition *out, jpt_error *err) {
+    symbols s = {0};
+    bool    ok = symbols_words(&s, text);
+    return repetition(s, ok, out, err);
+}
+
+jpt_status jpt_repetition_of_ids(const int32_t *id, size_t n, jpt_repetition *out, jpt_error *err) {
+    symbols s = {0};
+    bool    ok = true;
+    for (size_t i = 0; ok && i < n; i++)
+        ok = symbols_push(&s, ngram_hash((const char *)&id[i], sizeof id[i]));
+    return repetition(s, ok, out, err);
 }
 
 static int by_value(const void *a, const void *b) {
@@ -101,4 +117,26 @@ jpt_status jpt_bootstrap(jpt_resample_fn value, void *ud, int32_t n, int32_t n_r
     free(index);
     free(v);
     return ok ? JPT_OK : JPT_FAIL(err, NOMEM, "out of memory for a bootstrap of %d items", n);
+}
+
+typedef struct ratio {
+    const double *a, *b;
+} ratio;
+
+static double ratio_of(void *ud, const int32_t *index, int32_t n) {
+    const ratio *r = ud;
+    double       a = 0, b = 0;
+    for (int32_t i = 0; i < n; i++) {
+        a += r->a[index[i]];
+        b += r->b ? r->b[index[i]] : 1;
+    }
+    return b != 0 ? a / b : NAN;
+}
+
+jpt_status jpt_bootstrap_mean(const double *a, int32_t n, int32_t n_resamples, uint64_t seed, double *low, double *high, jpt_error *err) {
+    return jpt_bootstrap(ratio_of, &(ratio){a, NULL}, n, n_resamples, seed, low, high, err);
+}
+
+jpt_status jpt_bootstrap_ratio(const double *a, const double *b, int32_t n, int32_t n_resamples, uint64_t seed, double *low, double *high, jpt_error *err) {
+    return jpt_bootstrap(ratio_of, &(ratio){a, b}, n, n_resamples, seed, low, high, err);
 }

@@ -48,6 +48,14 @@ static void print_log(void *ud, jpt_log_level level, const char *line) {
         fprintf(stderr, "jpt: %s\n", line);
 }
 
+/* A result that could not be written is a failure. */
+static int check_output(int status) {
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return status;
+    fputs("jpt: standard output: writing failed; the result is incomplete\n", stderr);
+    return status == CLI_OK ? CLI_FAILED : status;
+}
+
 int main(int argc, char **argv) {
     if (argc < 2) {
         usage(stderr);
@@ -56,11 +64,11 @@ int main(int argc, char **argv) {
     const char *word = argv[1];
     if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0) {
         usage(stdout);
-        return CLI_OK;
+        return check_output(CLI_OK);
     }
     if (strcmp(word, "--version") == 0) {
         printf("jpt %s\n", JPT_VERSION);
-        return CLI_OK;
+        return check_output(CLI_OK);
     }
     jpt_log_set(print_log, NULL);
     const char *names[N_COMMANDS];
@@ -72,13 +80,7 @@ int main(int argc, char **argv) {
         sigaction(SIGINT, &sa, NULL);
         sigaction(SIGTERM, &sa, NULL);
         signal(SIGPIPE, SIG_IGN); /* a closed pipe is an output error with a message, not a silent death */
-        int status = commands[i].run(argc - 1, argv + 1);
-        if (fflush(stdout) != 0 || ferror(stdout)) {
-            fputs("jpt: standard output: writing failed; the result is incomplete\n", stderr);
-            if (status == CLI_OK)
-                status = CLI_FAILED;
-        }
-        return status;
+        return check_output(commands[i].run(argc - 1, argv + 1));
     }
     const char *near = jpt_nearest(word, names, N_COMMANDS);
     fprintf(stderr, "jpt: unknown command '%s'%s%s%s; jpt --help lists them\n", word, near ? "; did you mean '" : "",

@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const task_metric_names[METRIC_COUNT] = {"chrf", "bleu", "exact_match", "passed", "diversity", "distinct_2", "rep_4", "words"};
+const char *const task_metric_names[METRIC_COUNT] = {"chrf", "chrf++", "bleu", "exact_match", "passed", "diversity", "distinct_1",
+                                                         "distinct_2", "distinct_3", "rep_2", "rep_3", "rep_4", "words"};
 
 /* ---- YAML ------------------------------------------------------------------------------------------------------ */
 
@@ -41,8 +42,10 @@ static void collect_log(cyaml_log_t level, void *ud, const char *fmt, va_list ar
     (void)level;
     vsnprintf(line, sizeof line, fmt, args);
     line[strcspn(line, "\n")] = '\0';
-    if (strncmp(line, "Load: ", 6) == 0 && b->n < 300)
+    if (strncmp(line, "Load: Backtrace", 15) != 0 && strncmp(line, "Load: ", 6) == 0 && b->n < 300)
         jpt_buf_printf(b, "%s%s", b->n ? "; " : "", line + 6);
+    else if (strncmp(line, "  in ", 5) == 0 && b->n < 300 && !strstr(b->p ? b->p : "", "; in ")) /* the innermost place */
+        jpt_buf_printf(b, "; %s", line + 2);
 }
 
 static const char *copy(jpt_task *t, const char *s) { return s ? jpt_arena_strndup(&t->arena, s, strlen(s)) : NULL; }
@@ -90,7 +93,7 @@ static jpt_status fill(const char *template, json_t *item, const char *path, int
             const char *end = strchr(p, '}');
             char        key[64];
             if (!end || end - p > 63)
-                return JPT_FAIL(err, FORMAT, "%s: the prompt has an unclosed '{'", path);
+                return JPT_FAIL(err, FORMAT, "%s:%d: cannot fill the task's prompt template, it has an unclosed '{'", path, line);
             snprintf(key, sizeof key, "%.*s", (int)(end - p - 1), p + 1);
             json_t *v = json_object_get(item, key);
             if (!json_is_string(v))
@@ -182,7 +185,9 @@ static jpt_status open_yaml(jpt_task *t, const char *path, jpt_sha256 *sha, jpt_
     if (st == JPT_OK) {
         jpt_sha256_update(sha, text.p, text.n);
         cyaml_err_t rc = cyaml_load_data((const uint8_t *)(text.p ? text.p : ""), text.n, &config, &schema, (cyaml_data_t **)&y, NULL);
-        if (rc != CYAML_OK)
+        if (rc == CYAML_OK && !y)
+            st = JPT_FAIL(err, FORMAT, "%s: is empty, expected a task's fields (name, items, prompt, ...)", path);
+        else if (rc != CYAML_OK)
             st = JPT_FAIL(err, FORMAT, "%s: %s%s%s", path, cyaml_strerror(rc), log.n ? ": " : "", log.n ? log.p : "");
     }
     if (st == JPT_OK)
@@ -199,6 +204,14 @@ static jpt_status open_yaml(jpt_task *t, const char *path, jpt_sha256 *sha, jpt_
     return st;
 }
 
+/* "12", "-3.5", "$1,200", or an answer that ends in GSM8K's "#### 12". */
+static bool is_number(const char *s) {
+    const char *mark = strstr(s, "#### ");
+    for (s = mark ? mark + 5 : s; *s == ' ';)
+        s++;
+    return *s && strspn(s, "0123456789.,$- ") == strlen(s) && strpbrk(s, "0123456789");
+}
+
 /* A user's JSON lines: metrics from what the items have. */
 static jpt_status open_jsonl(jpt_task *t, const char *path, jpt_sha256 *sha, jpt_error *err) {
     const char *base = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
@@ -209,15 +222,19 @@ static jpt_status open_jsonl(jpt_task *t, const char *path, jpt_sha256 *sha, jpt
     t->info.chat = true;
     t->info.max_new_tokens = 128;
     JPT_TRY(load_items(t, path, NULL, sha, err));
-    bool refs = true, tests = true;
+    bool refs = true, tests = true, numbers = true;
     for (size_t i = 0; i < t->info.n_items; i++) {
         refs = refs && t->item[i].pub.n_references > 0;
         tests = tests && t->item[i].tests != NULL;
+        for (size_t k = 0; k < t->item[i].pub.n_references; k++)
+            numbers = numbers && is_number(t->item[i].pub.references[k]);
     }
     static const task_metric with_refs[] = {METRIC_CHRF, METRIC_BLEU}, open[] = {METRIC_DIVERSITY, METRIC_DISTINCT_2, METRIC_REP_4};
     if (tests)
         t->metric[t->n_metrics++] = METRIC_PASSED;
-    for (int i = 0; refs && i < 2; i++)
+    if (refs && numbers) /* answers, not texts: GSM8K and its like */
+        t->metric[t->n_metrics++] = METRIC_EXACT_MATCH;
+    for (int i = 0; refs && !numbers && i < 2; i++)
         t->metric[t->n_metrics++] = with_refs[i];
     for (int i = 0; i < 3; i++)
         t->metric[t->n_metrics++] = open[i];
@@ -257,7 +274,7 @@ jpt_status jpt_task_open(const char *name_or_path, jpt_task **out, jpt_error *er
         return st;
     }
     t->info.primary_metric = task_metric_names[t->metric[0]];
-    t->info.higher_is_better = t->metric[0] != METRIC_REP_4;
+    t->info.higher_is_better = t->metric[0] < METRIC_REP_2 || t->metric[0] > METRIC_REP_4;
     *out = t;
     return JPT_OK;
 }

@@ -25,11 +25,19 @@ static jpt_status run_tests(const task_item *it, jpt_str text, double *passed, j
     jpt_str            code = code_of(text);
     jpt_sandbox_result r = {0};
     jpt_buf_add(&program, code.p, code.n);
-    jpt_buf_printf(&program, "\n\n%s\nprint('all tests passed')\n", it->tests);
+    jpt_buf_printf(&program, "\n\n%s\n", it->tests);
+    /* the last line proves that the tests were reached: an answer that exits early, or prints what it likes, cannot
+     * know the hash of the whole program */
+    jpt_sha256 sha;
+    char       proof[66];
+    jpt_sha256_init(&sha);
+    jpt_sha256_update(&sha, program.p ? program.p : "", program.n);
+    jpt_sha256_final(&sha, proof);
+    jpt_buf_printf(&program, "print('\\n%s')\n", proof);
+    memcpy(proof + 64, "\n", 2);
     jpt_status st = program.oom ? JPT_FAIL(err, NOMEM, "out of memory") : jpt_sandbox_python((jpt_str){program.p, program.n}, NULL, &r, err);
-    static const char done[] = "all tests passed\n"; /* exit(0) in the answer must not pass */
-    size_t            n = sizeof done - 1;
-    *passed = st == JPT_OK && r.end == JPT_SANDBOX_EXITED && r.code == 0 && r.out.n >= n && memcmp(r.out.p + r.out.n - n, done, n) == 0;
+    size_t n = 65;
+    *passed = st == JPT_OK && r.end == JPT_SANDBOX_EXITED && r.code == 0 && r.out.n >= n && memcmp(r.out.p + r.out.n - n, proof, n) == 0;
     jpt_sandbox_result_fini(&r);
     jpt_buf_fini(&program);
     return st;
@@ -45,7 +53,7 @@ static double exact_match(const task_item *it, jpt_str text) {
     return 0;
 }
 
-static jpt_status segment(const task_item *it, jpt_str text, jpt_bleu_stats *bleu, jpt_chrf_stats *chrf, jpt_error *err) {
+static jpt_status segment(const task_item *it, jpt_str text, jpt_bleu_stats *bleu, jpt_chrf_stats *chrf, int words, jpt_error *err) {
     enum { REFS_MAX = 32 };
     jpt_str ref[REFS_MAX];
     size_t  n = it->pub.n_references < REFS_MAX ? it->pub.n_references : REFS_MAX;
@@ -53,7 +61,7 @@ static jpt_status segment(const task_item *it, jpt_str text, jpt_bleu_stats *ble
         ref[i] = jpt_str_z(it->pub.references[i]);
     if (bleu)
         JPT_TRY(jpt_bleu_segment(text, ref, n, bleu, err));
-    return chrf ? jpt_chrf_segment(text, ref, n, 0, chrf, err) : JPT_OK;
+    return chrf ? jpt_chrf_segment(text, ref, n, words, chrf, err) : JPT_OK;
 }
 
 jpt_status jpt_task_score_item(const jpt_task *t, size_t item, jpt_str text, jpt_task_score out[JPT_TASK_SCORES_MAX], int32_t *n,
@@ -68,14 +76,20 @@ jpt_status jpt_task_score_item(const jpt_task *t, size_t item, jpt_str text, jpt
         switch (m) {
         case METRIC_BLEU: {
             jpt_bleu_stats b;
-            JPT_TRY(segment(it, text, &b, NULL, err));
+            JPT_TRY(segment(it, text, &b, NULL, 0, err));
             s->value = jpt_bleu_score(&b, true);
             break;
         }
         case METRIC_CHRF: {
             jpt_chrf_stats c;
-            JPT_TRY(segment(it, text, NULL, &c, err));
+            JPT_TRY(segment(it, text, NULL, &c, 0, err));
             s->value = jpt_chrf_score(&c, 0);
+            break;
+        }
+        case METRIC_CHRF_WORDS: {
+            jpt_chrf_stats c;
+            JPT_TRY(segment(it, text, NULL, &c, JPT_CHRF_WORDS, err));
+            s->value = jpt_chrf_score(&c, JPT_CHRF_WORDS);
             break;
         }
         case METRIC_EXACT_MATCH:
@@ -87,11 +101,15 @@ jpt_status jpt_task_score_item(const jpt_task *t, size_t item, jpt_str text, jpt
         case METRIC_DIVERSITY:
             s->value = rep.diversity;
             break;
+        case METRIC_DISTINCT_1:
         case METRIC_DISTINCT_2:
-            s->value = rep.distinct[1];
+        case METRIC_DISTINCT_3:
+            s->value = rep.distinct[m - METRIC_DISTINCT_1];
             break;
+        case METRIC_REP_2:
+        case METRIC_REP_3:
         case METRIC_REP_4:
-            s->value = rep.rep[2];
+            s->value = rep.rep[m - METRIC_REP_2];
             break;
         case METRIC_WORDS:
             s->value = (double)rep.n_words;
@@ -109,7 +127,7 @@ typedef struct resample {
     const jpt_bleu_stats *bleu;
     const jpt_chrf_stats *chrf;
     const jpt_task_score *scores;
-    int32_t               stride, metric;
+    int32_t               stride, metric, words; /* words: order of chrF++ */
 } resample;
 
 static double value_of(void *ud, const int32_t *index, int32_t n) {
@@ -124,7 +142,7 @@ static double value_of(void *ud, const int32_t *index, int32_t n) {
         jpt_chrf_stats sum = {0};
         for (int32_t i = 0; i < n; i++)
             jpt_chrf_add(&sum, &r->chrf[index[i]]);
-        return jpt_chrf_score(&sum, 0);
+        return jpt_chrf_score(&sum, r->words);
     }
     double  sum = 0;
     int32_t count = 0;
@@ -143,17 +161,23 @@ jpt_status jpt_task_score_all(const jpt_task *t, const int32_t *item, const jpt_
     enum { RESAMPLES = 1000, SEED = 12345 };
     size_t          count = n > 0 ? (size_t)n : 1;
     jpt_bleu_stats *bleu = calloc(count, sizeof *bleu);
-    jpt_chrf_stats *chrf = calloc(count, sizeof *chrf);
+    jpt_chrf_stats *chrf = calloc(count, sizeof *chrf), *chrf_words = calloc(count, sizeof *chrf_words);
     int32_t        *all = calloc(count, sizeof *all);
-    jpt_status      st = bleu && chrf && all ? JPT_OK : JPT_FAIL(err, NOMEM, "out of memory for %d scores", n);
+    jpt_status      st = bleu && chrf && chrf_words && all ? JPT_OK : JPT_FAIL(err, NOMEM, "out of memory for %d scores", n);
     *n_out = 0;
     for (int32_t i = 0; st == JPT_OK && i < n; i++) {
         all[i] = i;
         if (t->item[item[i]].pub.n_references)
-            st = segment(&t->item[item[i]], text[i], &bleu[i], &chrf[i], err);
+            st = segment(&t->item[item[i]], text[i], &bleu[i], &chrf[i], 0, err);
+        if (st == JPT_OK && t->item[item[i]].pub.n_references)
+            st = segment(&t->item[item[i]], text[i], NULL, &chrf_words[i], JPT_CHRF_WORDS, err);
     }
     for (int32_t m = 0; st == JPT_OK && m < t->n_metrics; m++) {
-        resample        r = {t->metric[m] == METRIC_BLEU ? bleu : NULL, t->metric[m] == METRIC_CHRF ? chrf : NULL, item_scores, n_item_scores, m};
+        task_metric     kind = t->metric[m];
+        resample        r = {.scores = item_scores, .stride = n_item_scores, .metric = m};
+        r.bleu = kind == METRIC_BLEU ? bleu : NULL;
+        r.chrf = kind == METRIC_CHRF ? chrf : kind == METRIC_CHRF_WORDS ? chrf_words : NULL;
+        r.words = kind == METRIC_CHRF_WORDS ? JPT_CHRF_WORDS : 0;
         jpt_task_score *s = &out[(*n_out)++];
         *s = (jpt_task_score){.name = task_metric_names[t->metric[m]], .value = value_of(&r, all, n), .ci_low = NAN, .ci_high = NAN, .n = n};
         if (n > 0)
@@ -161,6 +185,7 @@ jpt_status jpt_task_score_all(const jpt_task *t, const int32_t *item, const jpt_
     }
     free(bleu);
     free(chrf);
+    free(chrf_words);
     free(all);
     return st;
 }

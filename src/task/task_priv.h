@@ -4,7 +4,9 @@
 #include <jpt/task.h>
 
 /* What a metric's name in a YAML file may be. */
-typedef enum task_metric { METRIC_CHRF, METRIC_BLEU, METRIC_EXACT_MATCH, METRIC_PASSED, METRIC_DIVERSITY, METRIC_DISTINCT_2, METRIC_REP_4, METRIC_WORDS, METRIC_COUNT } task_metric;
+typedef enum task_metric { METRIC_CHRF, METRIC_CHRF_WORDS, METRIC_BLEU, METRIC_EXACT_MATCH, /* these need a reference */
+                           METRIC_PASSED, METRIC_DIVERSITY, METRIC_DISTINCT_1, METRIC_DISTINCT_2, METRIC_DISTINCT_3,
+                           METRIC_REP_2, METRIC_REP_3, METRIC_REP_4, METRIC_WORDS, METRIC_COUNT } task_metric;
 extern const char *const task_metric_names[METRIC_COUNT];
 
 typedef struct task_item {

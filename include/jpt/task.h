@@ -35,7 +35,9 @@ jpt_status           jpt_task_open(const char *name_or_path, jpt_task **out, jpt
 void                 jpt_task_close(jpt_task *t);
 const jpt_task_info *jpt_task_get_info(const jpt_task *t);
 const jpt_task_item *jpt_task_get_item(const jpt_task *t, size_t i);
-bool                 jpt_task_needs_sandbox(const jpt_task *t);
+/* Whether this machine can score the task's answers, asked before any joule is spent: a task that runs code needs a
+ * working sandbox (JPT_SANDBOX says what is missing). */
+jpt_status           jpt_task_check(const jpt_task *t, jpt_error *err);
 
 /* Names of the tasks that can be found by name, sorted; release with jpt_task_list_free. */
 jpt_status jpt_task_list(char ***names, size_t *n, jpt_error *err);

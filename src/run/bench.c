@@ -1,6 +1,5 @@
 /* The bench loop: blocks of cells in random order, requests one by one, each finished one in the store at once. */
 #include <jpt/run.h>
-#include <jpt/sandbox.h>
 #include <jpt/store.h>
 #include <math.h>
 #include <stdlib.h>
@@ -404,8 +403,7 @@ jpt_status jpt_run_bench(const jpt_run_options *opt, jpt_run_summary *out, jpt_e
     if (opt->n_tasks == 0 || opt->specs->n == 0 || opt->n_blocks < 1)
         return JPT_FAIL(err, ARG, "a bench needs at least one task, one strategy and one block");
     for (size_t t = 0; t < opt->n_tasks; t++)
-        if (jpt_task_needs_sandbox(opt->tasks[t]))
-            JPT_TRY(jpt_sandbox_probe(err));
+        JPT_TRY(jpt_task_check(opt->tasks[t], err));
     b.cell = calloc(opt->n_tasks * opt->specs->n, sizeof *b.cell);
     jpt_status st = b.cell ? jpt_store_open(opt->out, JPT_STORE_CREATE, &b.store, err) : JPT_FAIL(err, NOMEM, "out of memory");
     if (st == JPT_OK)

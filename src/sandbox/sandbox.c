@@ -63,8 +63,9 @@ static jpt_status make_filter(int *fd, jpt_error *err) {
         rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(clone), 1, SCMP_A0(SCMP_CMP_MASKED_EQ, 0x00010000, 0));
     if (rc == 0) /* clone3 hides its flags in memory; ENOSYS makes libc fall back to clone */
         rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
+    const struct scmp_arg_cmp pdeathsig = {.arg = 0, .op = SCMP_CMP_EQ, .datum_a = PR_SET_PDEATHSIG, .datum_b = 0};
     if (rc == 0) /* the death signal ties the program to its guard: it may not be taken off */
-        rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(prctl), 1, SCMP_A0_32(SCMP_CMP_EQ, PR_SET_PDEATHSIG));
+        rc = seccomp_rule_add_array(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(prctl), 1, &pdeathsig);
     *fd = rc == 0 ? memfd_create("jpt-seccomp", MFD_CLOEXEC) : -1;
     if (rc == 0 && *fd >= 0)
         rc = seccomp_export_bpf(ctx, *fd);

@@ -2,6 +2,7 @@
 #include "task_priv.h"
 #include <cyaml/cyaml.h>
 #include <jansson.h>
+#include <jpt/sandbox.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -290,9 +291,9 @@ void jpt_task_close(jpt_task *t) {
 const jpt_task_info *jpt_task_get_info(const jpt_task *t) { return &t->info; }
 const jpt_task_item *jpt_task_get_item(const jpt_task *t, size_t i) { return i < t->info.n_items ? &t->item[i].pub : NULL; }
 
-bool jpt_task_needs_sandbox(const jpt_task *t) {
+jpt_status jpt_task_check(const jpt_task *t, jpt_error *err) {
     for (int32_t m = 0; m < t->n_metrics; m++)
         if (t->metric[m] == METRIC_PASSED)
-            return true;
-    return false;
+            return jpt_sandbox_probe(err);
+    return JPT_OK;
 }

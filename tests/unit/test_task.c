@@ -65,7 +65,7 @@ static void yaml_is_read(void **state) {
     assert_string_equal(jpt_task_get_item(t, 1)->prompt, "\xc3\xa9 and {b}: ");
     assert_string_equal(jpt_task_get_item(t, 1)->id, "1");
     assert_null(jpt_task_get_item(t, 2));
-    assert_false(jpt_task_needs_sandbox(t));
+    assert_int_equal(jpt_task_check(t, NULL), JPT_OK);
     char before[65];
     snprintf(before, sizeof before, "%s", i->sha256);
     jpt_task_close(t);
@@ -107,7 +107,7 @@ static void json_lines(void **state) {
     jpt_task_close(t);
     t = open_task(put("mine.jsonl", "{\"prompt\": \"p\", \"tests\": \"assert f(1)\", \"entry_point\": \"f\"}\n"));
     assert_string_equal(jpt_task_get_info(t)->primary_metric, "passed");
-    assert_true(jpt_task_needs_sandbox(t));
+    assert_int_equal(jpt_task_check(t, NULL), jpt_sandbox_probe(NULL));
     jpt_task_close(t);
     refused(put("bad.jsonl", "{\"prompt\": \"p\"}\n{\"prompt\": \n"), JPT_FORMAT, "bad.jsonl:2", "");
     refused(put("bad.jsonl", "{\"prompt\": \"p\"}\n\n[1]\n"), JPT_FORMAT, "bad.jsonl:3", "object");

@@ -174,7 +174,7 @@ static void test_spm(void **state) {
 static void test_smollm2_model(void **state) {
     (void)state;
     const char *path = getenv("JPT_MODEL");
-    if (!path) {
+    if (!path || !*path) {
         printf("smollm2: skipped, JPT_MODEL is not set\n");
         skip();
     }
@@ -276,7 +276,7 @@ static void test_chat(void **state) {
 static void test_llama2c(void **state) {
     (void)state;
     const char *folder = getenv("JPT_DATA");
-    if (!folder) {
+    if (!folder || !*folder) {
         printf("llama2.c: skipped, JPT_DATA is not set\n");
         skip();
     }

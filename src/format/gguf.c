@@ -263,8 +263,8 @@ static jpt_status parse(reader *r, jpt_gguf *g) {
     for (size_t i = 0; i < g->n_tensors; i++) {
         jpt_tensor_view *t = &g->tensor[i];
         if (offset[i] > room || t->bytes > room - offset[i])
-            return JPT_FAIL(r->err, FORMAT, "%s: tensor '%.*s' needs %zu bytes at byte %llu, past the end of the file (%zu bytes); the download may be incomplete",
-                            r->path, NAME, t->bytes, (unsigned long long)(g->data_offset + offset[i]), r->n);
+            return JPT_FAIL(r->err, FORMAT, "%s: tensor '%.*s' needs %zu bytes at offset %llu of the weights, of which the file has %zu; the download may be incomplete",
+                            r->path, NAME, t->bytes, (unsigned long long)offset[i], room);
         t->data = r->p + g->data_offset + offset[i];
     }
 #undef NAME

@@ -1,4 +1,4 @@
-/* Loads a store into cells and computes their intervals: bootstrap over items (energy.md 4.4, 4.5). */
+/* Loads a store into cells and computes their intervals: bootstrap over items. */
 #include "data.h"
 #include <math.h>
 #include <stdlib.h>

@@ -55,7 +55,7 @@ typedef struct tensor_spec {
     bool    one;        /* around 1: norms */
 } tensor_spec;
 
-void tiny_model_bytes(const tiny_model *t, jpt_buf *out) {
+static uint64_t write_model(const tiny_model *t, bool weights, jpt_buf *out) {
     const char *arch = t->architecture ? t->architecture : "llama";
     int32_t     D = t->n_embd ? t->n_embd : 64, F = t->n_ff ? t->n_ff : 96, L = t->n_layers ? t->n_layers : 2, H = t->n_heads ? t->n_heads : 4,
             K = t->n_kv_heads ? t->n_kv_heads : 2, ctx = t->n_ctx ? t->n_ctx : 256, E = D / H;
@@ -151,10 +151,13 @@ void tiny_model_bytes(const tiny_model *t, jpt_buf *out) {
             u64(out, (uint64_t)spec[i].rows);
         u32(out, dtype);
         u64(out, offset);
-        offset += (row * (size_t)(spec[i].rows ? spec[i].rows : 1) + 31) / 32 * 32;
+        offset += ((uint64_t)row * (uint64_t)(spec[i].rows ? spec[i].rows : 1) + 31) / 32 * 32;
     }
     while (out->n % 32)
         jpt_buf_addc(out, 0);
+    uint64_t size = out->n + offset;
+    if (!weights)
+        return size;
     float   *f = malloc((size_t)(D + F + H * E) * sizeof *f);
     uint8_t *q = malloc((size_t)(D + F + H * E) * sizeof *f);
     JPT_ASSERT(f && q);
@@ -176,7 +179,11 @@ void tiny_model_bytes(const tiny_model *t, jpt_buf *out) {
     }
     free(f);
     free(q);
+    return size;
 }
+
+void     tiny_model_bytes(const tiny_model *t, jpt_buf *out) { write_model(t, true, out); }
+uint64_t tiny_model_header(const tiny_model *t, jpt_buf *out) { return write_model(t, false, out); }
 
 char *tiny_model_file(const tiny_model *t) {
     char    path[] = "/tmp/jpt-tiny-XXXXXX.gguf";

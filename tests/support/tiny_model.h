@@ -15,7 +15,9 @@ typedef struct tiny_model {
 
 /* The file's bytes appended to *out. */
 void tiny_model_bytes(const tiny_model *t, jpt_buf *out);
-/* The same in a temporary file; free() the path after unlink(). */
+/* Everything before the weights; returns the size that the whole file would have. */
+uint64_t tiny_model_header(const tiny_model *t, jpt_buf *out);
+/* The whole in a temporary file; free() the path after unlink(). */
 char *tiny_model_file(const tiny_model *t);
 
 #endif

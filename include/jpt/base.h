@@ -87,7 +87,7 @@ void  jpt_arena_fini(jpt_arena *a);
 jpt_status jpt_file_read(const char *path, jpt_buf *out, jpt_error *err);
 
 /* Write atomically: a temporary file in the same folder, fsync, rename.  Nothing of an old file is
- * lost when it fails (full disk, no permission). */
+ * lost when it fails (full disk, no permission).  A device or a pipe is written in place, a link's target replaced. */
 jpt_status jpt_file_write(const char *path, const void *p, size_t n, jpt_error *err);
 
 /* mkdir -p. */

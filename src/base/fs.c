@@ -26,24 +26,35 @@ jpt_status jpt_file_read(const char *path, jpt_buf *out, jpt_error *err) {
 }
 
 jpt_status jpt_file_write(const char *path, const void *p, size_t n, jpt_error *err) {
-    char tmp[4096];
-    if (snprintf(tmp, sizeof tmp, "%s.tmp.%ld", path, (long)getpid()) >= (int)sizeof tmp)
+    char        tmp[4096], *real = NULL;
+    struct stat sb;
+    bool        there = stat(path, &sb) == 0, in_place = there && !S_ISREG(sb.st_mode); /* a device or a pipe is not replaced */
+    if (there && !in_place)
+        real = realpath(path, NULL); /* a link's target is replaced, not the link */
+    const char *target = real ? real : path;
+    int         len = in_place ? snprintf(tmp, sizeof tmp, "%s", target) : snprintf(tmp, sizeof tmp, "%s.tmp.%ld", target, (long)getpid());
+    if (len >= (int)sizeof tmp) {
+        free(real);
         return JPT_FAIL(err, ARG, "path too long: %.80s...", path);
-    FILE *f = fopen(tmp, "wb");
-    if (!f)
-        return JPT_FAIL(err, IO, "%s: cannot write: %s", path, strerror(errno));
-    bool ok = fwrite(p, 1, n, f) == n;
-    ok = fflush(f) == 0 && ok;
-    ok = (fsync(fileno(f)) == 0 || errno == EINVAL || errno == EROFS) && ok;
-    int why = errno;
-    ok = fclose(f) == 0 && ok;
-    if (!ok || rename(tmp, path) != 0) {
-        if (ok)
-            why = errno;
-        unlink(tmp);
-        return JPT_FAIL(err, IO, "%s: writing failed: %s", path, strerror(why));
     }
-    return JPT_OK;
+    FILE *f = fopen(tmp, "wb");
+    bool  ok = f != NULL;
+    int   why = errno;
+    if (ok) {
+        ok = fwrite(p, 1, n, f) == n;
+        ok = fflush(f) == 0 && ok;
+        ok = (in_place || fsync(fileno(f)) == 0 || errno == EINVAL || errno == EROFS) && ok;
+        why = errno;
+        ok = fclose(f) == 0 && ok;
+        if (ok && !in_place && rename(tmp, target) != 0) {
+            why = errno;
+            ok = false;
+        }
+        if (!ok && !in_place)
+            unlink(tmp);
+    }
+    free(real);
+    return ok ? JPT_OK : JPT_FAIL(err, IO, "%s: cannot write: %s", path, strerror(why));
 }
 
 jpt_status jpt_mkdirs(const char *path, jpt_error *err) {

@@ -397,6 +397,26 @@ static jpt_status open_session(bench *b, jpt_error *err) {
     return jpt_session_open(o->model, &so, &b->session, err);
 }
 
+/* Every prompt fits the context: known before the first joule is spent, not after half a night. */
+static jpt_status check_prompts(const bench *b, jpt_error *err) {
+    int32_t n_ctx = jpt_session_n_ctx(b->session);
+    for (size_t k = 0; k < b->opt->n_tasks; k++) {
+        const jpt_task_info *t = jpt_task_get_info(b->opt->tasks[k]);
+        for (size_t i = 0; i < t->n_items && (b->opt->limit < 1 || i < (size_t)b->opt->limit); i++) {
+            const jpt_task_item *it = jpt_task_get_item(b->opt->tasks[k], i);
+            jpt_ids              ids = {0};
+            jpt_status           st = jpt_run_encode_prompt(b->opt->model, t->system, it->prompt, t->chat, &ids, err);
+            size_t               n = ids.n;
+            jpt_ids_fini(&ids);
+            JPT_TRY(st);
+            if (n >= (size_t)n_ctx)
+                return JPT_FAIL(err, CTX_FULL, "task '%s', item '%s': the prompt has %zu tokens, but the context holds %d and the answer needs room; shorten it or use a larger --ctx",
+                                t->name, it->id, n, n_ctx);
+        }
+    }
+    return JPT_OK;
+}
+
 jpt_status jpt_run_bench(const jpt_run_options *opt, jpt_run_summary *out, jpt_error *err) {
     bench b = {.opt = opt, .idle_w = NAN, .sum = out};
     *out = (jpt_run_summary){0};
@@ -416,6 +436,8 @@ jpt_status jpt_run_bench(const jpt_run_options *opt, jpt_run_summary *out, jpt_e
         st = put_cells(&b, err);
     if (st == JPT_OK)
         st = open_session(&b, err);
+    if (st == JPT_OK)
+        st = check_prompts(&b, err);
     out->total = b.progress.total;
     if (st == JPT_OK)
         st = run_blocks(&b, err);

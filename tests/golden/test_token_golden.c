@@ -144,7 +144,7 @@ static void check_tokenizer(const char *name, const jpt_tokenizer *tok, const ch
         jpt_ids_fini(&ids);
         free((void *)(uintptr_t)t.p);
     }
-    printf("%s: %zu/%zu identical ids, %zu/%zu round trips\n", name, same, compared, back, n);
+    printf("golden: tokenizer %s: %zu/%zu identical ids, %zu/%zu round trips\n", name, same, compared, back, n);
     assert_true(compared >= 500);
     assert_int_equal(same, compared);
     assert_int_equal(back, n);

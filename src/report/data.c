@@ -1,50 +1,40 @@
 /* Loads a store into cells and computes their intervals: bootstrap over items. */
 #include "data.h"
+#include <jpt/metric.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { RESAMPLES = 1000 };
 
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
+enum { SEED = 12345 };
+
+typedef struct pair {
+    const double *na, *da, *nb, *db; /* nb NULL: one side alone */
+} pair;
+
+static double value_of(void *ud, const int32_t *index, int32_t n) {
+    const pair *p = ud;
+    double      t[4] = {0};
+    for (int32_t i = 0; i < n; i++) {
+        int32_t k = index ? index[i] : i;
+        t[0] += p->na[k], t[1] += p->da[k];
+        if (p->nb != NULL)
+            t[2] += p->nb[k], t[3] += p->db[k];
+    }
+    return t[1] > 0 && (p->nb == NULL || t[3] > 0) ? t[0] / t[1] - (p->nb != NULL ? t[2] / t[3] : 0) : NAN;
 }
 
-static estimate resample(const double *na, const double *da, const double *nb, const double *db, int n) {
-    estimate e = {NAN, NAN, NAN, n};
-    double   sums[4] = {0};
-    for (int i = 0; i < n; i++) {
-        sums[0] += na[i], sums[1] += da[i];
-        if (nb != NULL)
-            sums[2] += nb[i], sums[3] += db[i];
-    }
-    if (n < 1 || sums[1] <= 0 || (nb != NULL && sums[3] <= 0))
-        return e;
-    e.mean = sums[0] / sums[1] - (nb != NULL ? sums[2] / sums[3] : 0);
-    if (n < 2)
-        return e;
-    double values[RESAMPLES];
-    for (int b = 0; b < RESAMPLES; b++) {
-        double t[4] = {0};
-        for (int i = 0; i < n; i++) {
-            jpt_rng_key key = {.seed = 12345, .prompt = (uint32_t)b, .step = (uint32_t)i};
-            int         k = (int)(jpt_rng_uniform(key, 0) * n);
-            t[0] += na[k], t[1] += da[k];
-            if (nb != NULL)
-                t[2] += nb[k], t[3] += db[k];
-        }
-        values[b] = t[0] / t[1] - (nb != NULL ? t[2] / t[3] : 0);
-    }
-    qsort(values, RESAMPLES, sizeof values[0], by_value);
-    e.low = values[RESAMPLES / 40];
-    e.high = values[RESAMPLES - 1 - RESAMPLES / 40];
+static estimate resample(pair p, int n) {
+    estimate e = {value_of(&p, NULL, n), NAN, NAN, n};
+    if (n >= 2 && isfinite(e.mean) && jpt_bootstrap(value_of, &p, n, RESAMPLES, SEED, &e.low, &e.high, NULL) != JPT_OK)
+        e.low = e.high = NAN;
     return e;
 }
 
-estimate report_bootstrap(const double *num, const double *den, int n) { return resample(num, den, NULL, NULL, n); }
+estimate report_bootstrap(const double *num, const double *den, int n) { return resample((pair){num, den, NULL, NULL}, n); }
 estimate report_paired(const double *na, const double *da, const double *nb, const double *db, int n) {
-    return resample(na, da, nb, db, n);
+    return resample((pair){na, da, nb, db}, n);
 }
 
 void report_pareto(const double *quality, const double *joules, int n, bool higher_is_better, bool *front) {
@@ -173,7 +163,7 @@ static jpt_status load_score(void *ud, const jpt_score_row *s) {
 static jpt_status load_cell_score(void *ud, const jpt_score_row *s) {
     loading *l = ud;
     if (l->metric != NULL && strcmp(s->metric, l->metric) == 0 && isfinite(s->value)) {
-        l->c->corpus = true;
+        l->c->corpus = !(fabs(s->value - l->c->quality.mean) <= 1e-9 * fabs(s->value)); /* of the corpus, not a mean of items */
         l->c->quality = (estimate){s->value, s->ci_low, s->ci_high, s->n >= 0 ? (int)s->n : l->c->n_items};
     }
     return JPT_OK;

@@ -21,7 +21,7 @@ typedef struct cell {
     int           n_requests, n_failed, n_invalid; /* invalid: metered but not valid, left out of J */
     double        tokens, seconds;
     int           n_tokens, n_seconds;
-    bool          modelled, corpus; /* corpus: quality is of the whole cell, not a mean of items */
+    bool          modelled, corpus; /* corpus: quality is of the corpus (BLEU, chrF), not a mean over items */
     const char   *energy_source;
     estimate      quality, j_token, net_j_token, j_request, net_j_request;
     bool          front_token, front_request;
@@ -43,6 +43,12 @@ jpt_status report_load(report *r, jpt_store *s, jpt_error *err);
 void       report_free(report *r);
 const jpt_task_row *report_task(const report *r, int64_t id); /* never NULL after report_load */
 const jpt_model_row *report_model(const report *r, int64_t id);
+
+/* a - b over the items that both have.  Quality of corpus metrics is compared by its mean over segments. */
+typedef enum compared { COMPARED_QUALITY, COMPARED_J_TOKEN, COMPARED_J_REQUEST } compared;
+estimate    report_difference(const cell *a, const cell *b, compared what);
+bool        report_separable(estimate e); /* the interval does not hold zero */
+const char *report_source(const cell *c); /* "modelled, not measured", or the meter */
 
 /* ratio = sum(num)/sum(den) over n items, 95 % bootstrap; items with den <= 0 must be left out before. */
 estimate report_bootstrap(const double *num, const double *den, int n);

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *source_of(const cell *c) { return c->modelled ? "modelled, not measured" : c->energy_source ? c->energy_source : "none"; }
+const char *report_source(const cell *c) { return c->modelled ? "modelled, not measured" : c->energy_source ? c->energy_source : "none"; }
 
 static void add_estimate(jpt_buf *b, estimate e) {
     if (!isfinite(e.mean))
@@ -15,33 +15,40 @@ static void add_estimate(jpt_buf *b, estimate e) {
         jpt_buf_printf(b, "%.4g ± %.2g (%d)", e.mean, (e.high - e.low) / 2, e.n);
 }
 
-/* a - b over the items that both have; kind 0 quality, 1 J/token, 2 J/request. */
-static estimate paired(const cell *a, const cell *b, int kind) {
+estimate report_difference(const cell *a, const cell *b, compared what) {
+    int      m = a->n_items + 1, n = 0;
+    double  *v = calloc(4 * (size_t)m, sizeof *v);
     estimate none = {NAN, NAN, NAN, 0};
-    double  *v = calloc(4 * ((size_t)a->n_items + 1), sizeof *v);
-    if (v == NULL || (kind == 0 && (a->corpus || b->corpus))) {
-        free(v);
+    if (v == NULL)
         return none;
-    }
-    int m = a->n_items + 1, n = 0;
     for (int i = 0; i < a->n_items; i++)
         for (int k = 0; k < b->n_items; k++) {
             const item *x = &a->items[i], *y = &b->items[k];
             if (x->index != y->index)
                 continue;
-            double dx = kind == 0 ? x->n_scores : kind == 1 ? x->energy_tokens : x->n_energy;
-            double dy = kind == 0 ? y->n_scores : kind == 1 ? y->energy_tokens : y->n_energy;
+            bool   quality = what == COMPARED_QUALITY;
+            double dx = quality ? x->n_scores : what == COMPARED_J_TOKEN ? x->energy_tokens : x->n_energy;
+            double dy = quality ? y->n_scores : what == COMPARED_J_TOKEN ? y->energy_tokens : y->n_energy;
             if (dx <= 0 || dy <= 0)
                 continue;
-            v[n] = kind == 0 ? x->score / dx : x->energy_j, v[m + n] = kind == 0 ? 1 : dx;
-            v[2 * m + n] = kind == 0 ? y->score / dy : y->energy_j, v[3 * m + n++] = kind == 0 ? 1 : dy;
+            v[n] = quality ? x->score / dx : x->energy_j, v[m + n] = quality ? 1 : dx;
+            v[2 * m + n] = quality ? y->score / dy : y->energy_j, v[3 * m + n++] = quality ? 1 : dy;
         }
-    estimate e = report_paired(v, v + m, v + 2 * m, v + 3 * m, n);
+    estimate e = n ? report_paired(v, v + m, v + 2 * m, v + 3 * m, n) : none;
     free(v);
     return e;
 }
 
-static bool separable(estimate e) { return isfinite(e.low) && (e.low > 0 || e.high < 0); }
+bool report_separable(estimate e) { return isfinite(e.low) && (e.low > 0 || e.high < 0); }
+
+static const char *metric_of(const jpt_task_row *t) { return t->primary_metric ? t->primary_metric : "score"; }
+
+static void add_difference(jpt_buf *b, const char *what, estimate e) {
+    if (!isfinite(e.low))
+        jpt_buf_printf(b, "%s: no interval (%d shared items)", what, e.n);
+    else
+        jpt_buf_printf(b, "%s %+.3g [%+.3g, %+.3g], %s", what, e.mean, e.low, e.high, report_separable(e) ? "different at 95 %" : "not separable");
+}
 
 void report_verdict(const report *r, int64_t task, jpt_buf *b) {
     const jpt_task_row *t = report_task(r, task);
@@ -59,20 +66,31 @@ void report_verdict(const report *r, int64_t task, jpt_buf *b) {
     if (best == NULL)
         jpt_buf_addz(b, "No score yet. ");
     else
-        jpt_buf_printf(b, "%s has the highest-ranked %s (%.3g). ", best->row.spec,
-                       t->primary_metric ? t->primary_metric : "score", best->quality.mean);
+        jpt_buf_printf(b, "Best %s: %s, %.3g. ", metric_of(t), best->row.spec, best->quality.mean);
     if (cheap == NULL)
         jpt_buf_addz(b, "No valid energy. ");
     else
-        jpt_buf_printf(b, "%s costs the fewest joules a kept token (%.3g J, %s). ", cheap->row.spec, cheap->j_token.mean,
-                       source_of(cheap));
-    if (best != NULL && cheap != NULL && best != cheap) {
-        estimate q = paired(best, cheap, 0), j = paired(best, cheap, 1);
-        if (isfinite(q.mean))
-            jpt_buf_printf(b, "Between the two, quality is %s", separable(q) ? "different" : "not separable");
-        else
-            jpt_buf_addz(b, "Between the two, quality has no paired interval");
-        jpt_buf_printf(b, " and J/token is %s at 95 %%.", separable(j) ? "different" : "not separable");
+        jpt_buf_printf(b, "Fewest joules a kept token: %s, %.3g J (%s). ", cheap->row.spec, cheap->j_token.mean, report_source(cheap));
+    if (best != NULL && best == cheap)
+        jpt_buf_addz(b, "One setting is both.");
+    else if (best != NULL && cheap != NULL) {
+        jpt_buf_addz(b, "The first against the second, on the same items: ");
+        jpt_buf what = {0};
+        jpt_buf_printf(&what, "%s%s", best->corpus ? "mean segment " : "", metric_of(t));
+        add_difference(b, what.p ? what.p : "quality", report_difference(best, cheap, COMPARED_QUALITY));
+        jpt_buf_fini(&what);
+        jpt_buf_addz(b, "; ");
+        add_difference(b, "J/token", report_difference(best, cheap, COMPARED_J_TOKEN));
+        jpt_buf_addz(b, ".");
+    }
+}
+
+/* A pipe ends a cell of a Markdown table. */
+static void md_cell(jpt_buf *b, const char *z) {
+    for (z = z ? z : "–"; *z; z++) {
+        if (*z == '|')
+            jpt_buf_addc(b, '\\');
+        jpt_buf_addc(b, *z == '\n' ? ' ' : *z);
     }
 }
 
@@ -85,21 +103,25 @@ void report_md(const report *r, jpt_buf *b) {
     for (int t = 0; t < r->n_tasks; t++) {
         jpt_buf_printf(b, "\n## %s\n\n", r->tasks[t].name ? r->tasks[t].name : "?");
         report_verdict(r, r->tasks[t].id, b);
-        jpt_buf_printf(b, "\n\n| strategy | model | %s | J/token gross | J/token net | J/request gross | J/request net | source |\n"
-                          "|---|---|---|---|---|---|---|---|\n",
-                       r->tasks[t].primary_metric ? r->tasks[t].primary_metric : "score");
+        jpt_buf_printf(b, "\n\n| strategy | model | %s | J/token gross | J/token net | J/request gross | J/request net | energy |\n"
+                          "|---|---|--:|--:|--:|--:|--:|---|\n",
+                       metric_of(&r->tasks[t]));
         for (int i = 0; i < r->n_cells; i++) {
             const cell *c = &r->cells[i];
             if (c->row.task != r->tasks[t].id)
                 continue;
             const char *model = report_model(r, c->row.model)->name;
-            jpt_buf_printf(b, "| `%s` | %s | ", c->row.spec ? c->row.spec : "?", model ? model : "?");
+            jpt_buf_addz(b, "| ");
+            md_cell(b, c->row.spec);
+            jpt_buf_addz(b, " | ");
+            md_cell(b, model);
+            jpt_buf_addz(b, " | ");
             const estimate es[] = {c->quality, c->j_token, c->net_j_token, c->j_request, c->net_j_request};
             for (int k = 0; k < 5; k++) {
                 add_estimate(b, es[k]);
                 jpt_buf_addz(b, " | ");
             }
-            jpt_buf_printf(b, "%s |\n", source_of(c));
+            jpt_buf_printf(b, "%s |\n", report_source(c));
         }
     }
 }
@@ -145,7 +167,7 @@ void report_csv(const report *r, jpt_buf *b) {
             jpt_buf_addc(b, ',');
         }
         jpt_buf_printf(b, "%d,%d,%d,%d,", c->n_items, c->n_requests, c->n_failed, c->n_invalid);
-        report_csv_field(b, source_of(c));
+        report_csv_field(b, report_source(c));
         jpt_buf_printf(b, ",%d\r\n", c->modelled);
     }
 }
@@ -224,14 +246,20 @@ jpt_status jpt_report_compare(jpt_store *s, const char *spec_a, const char *spec
             const jpt_task_row *t = report_task(&r, a->row.task);
             jpt_buf_printf(out, "%s: %s minus %s%s\n", t->name ? t->name : "?", spec_a, spec_b,
                            a->modelled || b->modelled ? " (energy modelled, not measured)" : "");
-            const char *what[] = {t->primary_metric ? t->primary_metric : "score", "J/token", "J/request"};
-            for (int m = 0; m < 3; m++) {
-                estimate e = paired(a, b, m);
-                if (!isfinite(e.low))
-                    jpt_buf_printf(out, "  %s: no paired interval (%d shared items)\n", what[m], e.n);
+            for (compared m = COMPARED_QUALITY; m <= COMPARED_J_REQUEST; m++) {
+                estimate e = report_difference(a, b, m);
+                jpt_buf  what = {0};
+                if (m == COMPARED_QUALITY)
+                    jpt_buf_printf(&what, "%s%s", a->corpus || b->corpus ? "mean segment " : "", metric_of(t));
                 else
-                    jpt_buf_printf(out, "  %s: %+.4g, 95 %% interval [%+.4g, %+.4g] over %d items: %s\n", what[m], e.mean,
-                                   e.low, e.high, e.n, separable(e) ? e.mean > 0 ? "higher" : "lower" : "not separable");
+                    jpt_buf_addz(&what, m == COMPARED_J_TOKEN ? "J/token" : "J/request");
+                if (!isfinite(e.low))
+                    jpt_buf_printf(out, "  %s: no paired interval (%d shared items)\n", what.p, e.n);
+                else
+                    jpt_buf_printf(out, "  %s: %+.4g, 95 %% interval [%+.4g, %+.4g] over %d items: %s\n", what.p, e.mean,
+                                   e.low, e.high, e.n, report_separable(e) ? e.mean > 0 ? "higher" : "lower" : "not separable");
+                out->oom = out->oom || what.oom;
+                jpt_buf_fini(&what);
             }
             found++;
         }

@@ -68,8 +68,14 @@ static jpt_status put_model(bench *b, jpt_error *err) {
     jpt_model_row_init(&r);
     if (!b->opt->model_sha256)
         JPT_TRY(jpt_sha256_file(i->path, sha, err));
-    r.name = i->name;
     r.file = strrchr(i->path, '/') ? strrchr(i->path, '/') + 1 : i->path;
+    /* the file's stem tells quantisations apart; GGUF's general.name does not */
+    char name[256];
+    snprintf(name, sizeof name, "%s", r.file);
+    char *dot = strrchr(name, '.');
+    if (dot && dot != name)
+        *dot = '\0';
+    r.name = name;
     r.sha256 = b->opt->model_sha256 ? b->opt->model_sha256 : sha;
     r.architecture = i->architecture;
     r.n_params = (int64_t)i->n_params;

@@ -175,6 +175,7 @@ static void file_write_keeps_the_old(void **state) {
     assert_int_equal(jpt_file_read("/nonexistent/x", &b, &err), JPT_IO);
     assert_non_null(strstr(err.msg, "/nonexistent/x"));
     assert_int_equal(jpt_file_read("/", &b, &err), JPT_IO);
+    jpt_buf_fini(&b);
 }
 
 int main(void) {

@@ -100,9 +100,8 @@ typedef struct jpt_backend_ops {
     /* Selection over d_logits [*, V]; semantics of select.h; waits for the result. */
     jpt_status (*select)(jpt_backend *be, const float *d_logits, int32_t V, const jpt_select_item *items, int32_t n,
                          jpt_selected *out, jpt_error *err);
-    jpt_status (*topk_logprob)(jpt_backend *be, const float *d_logits, int32_t V, const int32_t *rows, const float *bias,
-                               int32_t n, int32_t k, int32_t *out_index, int32_t *out_token, float *out_score,
-                               int32_t *n_out, jpt_error *err);
+    jpt_status (*topk)(jpt_backend *be, const float *d_logits, int32_t V, const jpt_score_item *items, int32_t n, int32_t k, int32_t *out_index,
+                       int32_t *out_token, float *out_score, int32_t *n_out, jpt_error *err);
 } jpt_backend_ops;
 
 struct jpt_backend {

@@ -23,7 +23,7 @@ typedef struct jpt_param_def {
     const char    *help;
 } jpt_param_def;
 
-enum { JPT_SPEC_PARAMS_MAX = 32 };
+enum { JPT_SPEC_PARAMS_MAX = 40 };
 typedef struct jpt_param_value {
     const jpt_param_def *def;
     double               number; /* FLOAT, INT, BOOL */
@@ -133,12 +133,15 @@ typedef struct jpt_emission {
 jpt_status jpt_emit(jpt_emission *e, int32_t token, float logprob, jpt_error *err);
 
 struct jpt_strategy {
-    const char          *name, *summary, *source; /* source: paper or reference implementation */
+    const char          *name, *family, *summary, *source; /* source: paper or reference implementation */
+    const char          *cost;          /* in forwards and rows a token, for people */
     const jpt_param_def *params;
     int32_t              n_params;
     bool                 samples;        /* uses the seed */
     int32_t              n_seqs;         /* sequences a request may hold at once (upper bound for default parameters) */
     size_t               state_bytes;    /* zeroed state given to the calls below */
+    /* what is wrong with a spec beyond its ranges, told when it is read; may be NULL */
+    jpt_status (*check)(const jpt_spec *spec, jpt_error *err);
     jpt_status (*open)(void *state, const jpt_strategy_ctx *ctx, const jpt_spec *spec, jpt_error *err);
     jpt_status (*propose)(void *state, const jpt_strategy_ctx *ctx, jpt_proposal *p, jpt_error *err);
     /* items: the proposal's, with logits_row/hidden_row filled in */

@@ -91,6 +91,8 @@ typedef struct jpt_batch {
     /* Early-exit logits (final norm and LM head on the state after layer j, 1 <= j <= n_layers) for every
      * row that has logits; read with jpt_session_exit_logits. */
     int32_t exit_layers[JPT_EXIT_MAX], n_exit_layers;
+    bool    exit_without_norm; /* LM head on the bare state, as DoLa's reference does */
+    int32_t n_layers;          /* run the first n layers only, then norm and head (self-speculation); 0: all */
 } jpt_batch;
 
 /* Run one ragged batch.  All or nothing: on JPT_CTX_FULL (a sequence would pass n_ctx, or pages are used
@@ -101,13 +103,18 @@ jpt_status jpt_session_forward(jpt_session *s, jpt_batch *batch, jpt_error *err)
 
 /* Selection on rows of the last forward's logits. */
 jpt_status jpt_session_select(jpt_session *s, const jpt_select_item *items, int32_t n, jpt_selected *out, jpt_error *err);
-jpt_status jpt_session_topk_logprob(jpt_session *s, const int32_t *rows, const float *bias, int32_t n, int32_t k,
-                                    int32_t *out_index, int32_t *out_token, float *out_score, int32_t *n_out,
-                                    jpt_error *err);
+jpt_status jpt_session_topk(jpt_session *s, const jpt_score_item *items, int32_t n, int32_t k, int32_t *out_index, int32_t *out_token,
+                            float *out_score, int32_t *n_out, jpt_error *err);
 /* Copies to the host, for tests, perplexity and strategies that have no op yet. */
 jpt_status jpt_session_logits(jpt_session *s, int32_t row, float *out_V, jpt_error *err);
 jpt_status jpt_session_hidden(jpt_session *s, int32_t row, float *out_D, jpt_error *err);
 jpt_status jpt_session_exit_logits(jpt_session *s, int32_t i_exit, int32_t row, float *out_V, jpt_error *err);
+/* Replace a row of the last forward's logits, for strategies that combine distributions before they choose. */
+jpt_status jpt_session_set_logits(jpt_session *s, int32_t row, const float *z_V, jpt_error *err);
+
+/* A second model that strategies may ask (draft, amateur): its own session, same vocabulary, borrowed; NULL: none. */
+jpt_status   jpt_session_set_assistant(jpt_session *s, jpt_session *assistant, jpt_error *err);
+jpt_session *jpt_session_assistant(const jpt_session *s);
 
 /* ---- work ------------------------------------------------------------------------------------- */
 

@@ -1,7 +1,7 @@
 /* Token selection: the chain of logits processors and warpers, and the draw.
  *
  * A chain is plain data, so that a back-end can run it where the logits live.  The plain C functions
- * declared here are the definition (src/backend/ref/select.c); other back-ends are tested against them.
+ * declared here are the definition (src/backend/ref/chain.c, select.c); other back-ends are tested against them.
  * Semantics, order and tie rules are those of Hugging Face transformers' LogitsProcessor classes:
  * docs/adding-a-strategy.md says where jpt differs and why.  All arithmetic is float32 as there; the
  * sampling sum is float64. */
@@ -10,27 +10,48 @@
 
 #include <jpt/base.h>
 
-/* HF class of each link in brackets.  Links run in array order; each sees what the last one left. */
+/* Source of each link in brackets: HF's class, llama.cpp's sampler or the paper.  Links run in array order; each sees
+ * what the last one left; tokens at -inf are gone. */
 typedef enum jpt_link_kind {
-    JPT_LINK_REPETITION_PENALTY,   /* [RepetitionPenaltyLogitsProcessor]   value = penalty > 0; prompt included */
-    JPT_LINK_NO_REPEAT_NGRAM,      /* [NoRepeatNGramLogitsProcessor]       count = ngram_size >= 1; prompt included */
-    JPT_LINK_MIN_NEW_TOKENS,       /* [MinNewTokensLengthLogitsProcessor]  count = min_new_tokens */
-    JPT_LINK_TEMPERATURE,          /* [TemperatureLogitsWarper]            value = temperature > 0 */
-    JPT_LINK_TOP_K,                /* [TopKLogitsWarper]                   count = top_k >= 1; ties of the k-th stay */
-    JPT_LINK_TOP_P,                /* [TopPLogitsWarper]                   value in [0, 1] */
-    JPT_LINK_MIN_P,                /* [MinPLogitsWarper]                   value in [0, 1] */
-    JPT_LINK_TYPICAL,              /* [TypicalLogitsWarper]                value in (0, 1) */
-    JPT_LINK_EPSILON,              /* [EpsilonLogitsWarper]                value in (0, 1) */
-    JPT_LINK_ETA,                  /* [EtaLogitsWarper]                    value in (0, 1) */
+    /* processors: change scores */
+    JPT_LINK_BIAS,               /* [SequenceBias, llama.cpp logit_bias] values[i] is added to ids[i] */
+    JPT_LINK_REPETITION_PENALTY, /* [RepetitionPenaltyLogitsProcessor]   value = penalty > 0; prompt included */
+    JPT_LINK_FREQUENCY_PENALTY,  /* [OpenAI, vLLM]                       minus value * count among generated tokens */
+    JPT_LINK_PRESENCE_PENALTY,   /* [OpenAI, vLLM]                       minus value if generated before */
+    JPT_LINK_DRY,                /* [llama.cpp dry]                      value = multiplier, value2 = base, count = allowed
+                                  * length, count2 = window (-1: all), ids = breakers */
+    JPT_LINK_NO_REPEAT_NGRAM,    /* [NoRepeatNGramLogitsProcessor]       count = ngram_size >= 1; prompt included */
+    JPT_LINK_BAD_WORDS,          /* [NoBadWordsLogitsProcessor]          ids = length, ids, length, ids, ... */
+    JPT_LINK_MIN_NEW_TOKENS,     /* [MinNewTokensLengthLogitsProcessor]  count = min_new_tokens */
+    /* warpers: shape or cut the distribution */
+    JPT_LINK_TEMPERATURE,         /* [TemperatureLogitsWarper]           value = temperature > 0 */
+    JPT_LINK_DYNAMIC_TEMPERATURE, /* [llama.cpp temp_ext]                value = temperature, value2 = range, value3 = exponent */
+    JPT_LINK_SMOOTHING,           /* [text-generation-webui quadratic]   value = factor, value2 = curve */
+    JPT_LINK_TOP_K,               /* [TopKLogitsWarper]                  count = top_k >= 1; ties of the k-th stay */
+    JPT_LINK_TOP_N_SIGMA,         /* [llama.cpp top_n_sigma]             value = n > 0: keeps z >= max - n sigma */
+    JPT_LINK_TOP_P,               /* [TopPLogitsWarper]                  value in [0, 1] */
+    JPT_LINK_MIN_P,               /* [MinPLogitsWarper]                  value in [0, 1] */
+    JPT_LINK_TOP_A,               /* [KoboldAI top-a]                    value in [0, 1]: keeps p >= value * max p squared */
+    JPT_LINK_P_LESS,              /* [Tan et al. 2025]                   keeps p >= sum of p squared */
+    JPT_LINK_TOP_H,               /* [TopHLogitsWarper]                  value in (0, 1]: best prefix of the 100 best with entropy <= value * theirs */
+    JPT_LINK_TYPICAL,             /* [TypicalLogitsWarper]               value in (0, 1) */
+    JPT_LINK_EPSILON,             /* [EpsilonLogitsWarper]               value in (0, 1) */
+    JPT_LINK_ETA,                 /* [EtaLogitsWarper]                   value in (0, 1) */
+    JPT_LINK_XTC,                 /* [llama.cpp xtc]                     value = probability, value2 = threshold */
 } jpt_link_kind;
 
 typedef struct jpt_link {
-    jpt_link_kind kind;
-    double        value;
-    int32_t       count;
+    jpt_link_kind  kind;
+    double         value;
+    int32_t        count;
+    double         value2, value3;
+    int32_t        count2;
+    const int32_t *ids;    /* [n_ids], borrowed */
+    const float   *values; /* [n_ids] for JPT_LINK_BIAS, borrowed */
+    int32_t        n_ids;
 } jpt_link;
 
-enum { JPT_CHAIN_MAX = 24, JPT_EOS_MAX = 8 };
+enum { JPT_CHAIN_MAX = 32, JPT_EOS_MAX = 8 };
 
 typedef struct jpt_chain {
     jpt_link link[JPT_CHAIN_MAX];
@@ -58,22 +79,31 @@ typedef struct jpt_selected {
     float   kept_prob;      /* probability of the token after the chain and renormalisation */
 } jpt_selected;
 
-/* Apply the chain to logits[V] in place (what is masked becomes -INFINITY).  scratch is used for
- * sorting, at least jpt_select_scratch_bytes(V).  -INFINITY, ties and V = 1 are fine; a NaN logit or a
- * row without a finite value is JPT_DEVICE ("the model produced no finite logit"). */
+/* Apply the chain to logits[V] in place (what is masked becomes -INFINITY).  `item` gives history, prompt length and
+ * random key; its row and chain are not read.  scratch is used for sorting, at least jpt_select_scratch_bytes(V).
+ * -INFINITY, ties and V = 1 are fine; a NaN logit or a row without a finite value is JPT_DEVICE ("the model produced no
+ * finite logit"). */
 size_t     jpt_select_scratch_bytes(int32_t n_vocab);
-jpt_status jpt_chain_apply(const jpt_chain *chain, float *logits, int32_t n_vocab, const int32_t *history,
-                           int32_t n_history, int32_t n_prompt, void *scratch, jpt_error *err);
+jpt_status jpt_chain_apply(const jpt_chain *chain, const jpt_select_item *item, float *logits, int32_t n_vocab, void *scratch, jpt_error *err);
 
 /* Choose from one row of logits[V] (not modified; work[V] is overwritten). */
 jpt_status jpt_select_row(const jpt_select_item *item, const float *logits, int32_t n_vocab, float *work,
                           void *scratch, jpt_selected *out, jpt_error *err);
 
-/* The k best of n rows of log-probabilities: score[i] = bias[i] + log_softmax(logits[row[i]]), over all
- * rows together, ordered by score descending, then by i, then by token id.  out_* are [k]; returns how
- * many were written (fewer when n*V < k).  Beam search's step. */
-int32_t jpt_topk_logprob(const float *const *rows, const float *bias, int32_t n, int32_t n_vocab, int32_t k,
-                         int32_t *out_index, int32_t *out_token, float *out_score);
+/* One row to rank tokens of. */
+typedef struct jpt_score_item {
+    jpt_select_item from; /* row, chain, history; key and sample: see `perturb` */
+    float           bias; /* added to every score: a beam's running sum */
+    bool            log_first; /* the chain works on log-probabilities and nothing is renormalised after it, as HF's beam search
+                                * does; else it works on logits and log-softmax follows */
+    bool            perturb;   /* rank by score plus Gumbel noise of from.key: draws without replacement (Kool et al. 2019) */
+} jpt_score_item;
+
+/* The k best (index of item, token) by score, over all rows together: score descending, then item, then token id.  Tokens
+ * at -inf are never among them.  Scores returned are without noise, in descending order.  out_* are [k]; *n_out is how
+ * many were written.  work [V] and scratch as above.  Beam search's and contrastive search's step. */
+jpt_status jpt_topk_scores(const jpt_score_item *items, int32_t n, const float *logits, int32_t n_vocab, int32_t k, float *work, void *scratch,
+                           int32_t *out_index, int32_t *out_token, float *out_score, int32_t *n_out, jpt_error *err);
 
 /* max over j of cosine(h, history_j), history [n, d] row-major; 0 when n = 0.  Contrastive search's
  * degeneration penalty (Su et al. 2022, eq. 2). */

@@ -117,17 +117,11 @@ jpt_status host_select(jpt_backend *be, const float *logits, int32_t V, const jp
     return JPT_OK;
 }
 
-jpt_status host_topk_logprob(jpt_backend *be, const float *logits, int32_t V, const int32_t *rows, const float *bias, int32_t n,
-                             int32_t k, int32_t *out_index, int32_t *out_token, float *out_score, int32_t *n_out, jpt_error *err) {
-    (void)be;
-    const float **row = malloc((size_t)(n > 0 ? n : 1) * sizeof *row);
-    if (!row)
-        return JPT_FAIL(err, NOMEM, "out of memory for %d rows", n);
-    for (int32_t i = 0; i < n; i++)
-        row[i] = logits + (size_t)rows[i] * (size_t)V;
-    *n_out = jpt_topk_logprob(row, bias, n, V, k, out_index, out_token, out_score);
-    free(row);
-    return JPT_OK;
+jpt_status host_topk(jpt_backend *be, const float *logits, int32_t V, const jpt_score_item *items, int32_t n, int32_t k, int32_t *out_index,
+                     int32_t *out_token, float *out_score, int32_t *n_out, jpt_error *err) {
+    host_backend *h = (host_backend *)be;
+    JPT_TRY(select_room(h, V, err));
+    return jpt_topk_scores(items, n, logits, V, k, h->select_work, h->select_scratch, out_index, out_token, out_score, n_out, err);
 }
 
 void host_fini(host_backend *h) {

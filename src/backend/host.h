@@ -37,8 +37,8 @@ void       host_add(jpt_backend *be, float *x, const float *y, size_t n);
 void       host_gather(jpt_backend *be, const float *x, const int32_t *rows, int32_t n, int32_t D, float *y);
 jpt_status host_select(jpt_backend *be, const float *logits, int32_t V, const jpt_select_item *items, int32_t n, jpt_selected *out,
                        jpt_error *err);
-jpt_status host_topk_logprob(jpt_backend *be, const float *logits, int32_t V, const int32_t *rows, const float *bias, int32_t n,
-                             int32_t k, int32_t *out_index, int32_t *out_token, float *out_score, int32_t *n_out, jpt_error *err);
+jpt_status host_topk(jpt_backend *be, const float *logits, int32_t V, const jpt_score_item *items, int32_t n, int32_t k, int32_t *out_index,
+                     int32_t *out_token, float *out_score, int32_t *n_out, jpt_error *err);
 void       host_fini(host_backend *h);
 
 /* Element index of (layer, page, slot, kv head 0) in a KV array. */

@@ -4,16 +4,68 @@
 
 #include <jpt/decode.h>
 
-extern const jpt_strategy jpt_strategy_greedy, jpt_strategy_sample, jpt_strategy_top_k, jpt_strategy_top_p, jpt_strategy_min_p,
-    jpt_strategy_typical, jpt_strategy_epsilon, jpt_strategy_eta;
-
 /* Parameters every strategy has. */
-#define JPT_PARAMS_PROCESSORS                                                                                                        \
+#define JPT_PARAMS_PENALTIES                                                                                                         \
     {"repetition_penalty", JPT_PARAM_FLOAT, 0, 100, true, false, "1", "divides or multiplies the score of every id in prompt and text"}, \
-        {"no_repeat_ngram_size", JPT_PARAM_INT, 0, 1000, false, false, "0", "bans the follower of a repeated n-gram; 0: off"}
+        {"no_repeat_ngram_size", JPT_PARAM_INT, 0, 1000, false, false, "0", "bans the follower of a repeated n-gram; 0: off"},           \
+        {"frequency_penalty", JPT_PARAM_FLOAT, -2, 2, false, false, "0", "minus this times an id's count in the text so far"},           \
+        {"presence_penalty", JPT_PARAM_FLOAT, -2, 2, false, false, "0", "minus this for every id in the text so far"},                   \
+        {"logit_bias", JPT_PARAM_STRING, 0, 0, false, false, "", "id:bias/id:bias, added to scores"},                                    \
+        {"bad_words", JPT_PARAM_STRING, 0, 0, false, false, "", "word/word, never written (with or without a space before)"}
+#define JPT_PARAMS_DRY(multiplier)                                                                                                   \
+    {"dry_multiplier", JPT_PARAM_FLOAT, 0, 100, false, false, multiplier, "DRY: strength of the penalty on lengthening a repeat; 0: off"}, \
+        {"dry_base", JPT_PARAM_FLOAT, 1, 10, false, false, "1.75", "DRY: growth a token of repeat"},                                     \
+        {"dry_allowed_length", JPT_PARAM_INT, 1, 1000, false, false, "2", "DRY: repeats up to this length are free"},                    \
+        {"dry_penalty_last_n", JPT_PARAM_INT, -1, 1 << 24, false, false, "-1", "DRY: tokens looked at; -1: all"}
+#define JPT_PARAMS_PROCESSORS JPT_PARAMS_PENALTIES, JPT_PARAMS_DRY("0")
 
-/* Build the chain of a spec in HF's order; neutral values leave their link out.  Parameters that the strategy
- * does not have count as neutral. */
-void jpt_chain_build(const jpt_spec *spec, const jpt_strategy_ctx *ctx, bool warpers, jpt_chain *out);
+#define JPT_PARAM_TEMPERATURE {"temperature", JPT_PARAM_FLOAT, 1e-6, 100, false, false, "1", "divides the scores before truncation"}
+#define JPT_PARAM_KEEP {"min_tokens_to_keep", JPT_PARAM_INT, 1, 1 << 20, false, false, "1", "a cut leaves at least so many tokens"}
+
+/* Everything that shapes or cuts the distribution, and the order. */
+#define JPT_PARAMS_WARPERS                                                                                                          \
+    {"top_k", JPT_PARAM_INT, 0, 1 << 24, false, false, "0", "keeps the k best; 0: all"},                                             \
+        {"top_p", JPT_PARAM_FLOAT, 0, 1, false, false, "1", "keeps the smallest set of at least this mass"},                         \
+        {"min_p", JPT_PARAM_FLOAT, 0, 1, false, false, "0", "keeps p >= min_p * max p"},                                             \
+        {"typical_p", JPT_PARAM_FLOAT, 0, 1, true, false, "1", "keeps this mass nearest to the entropy"},                            \
+        {"epsilon_cutoff", JPT_PARAM_FLOAT, 0, 1, false, true, "0", "keeps p >= epsilon"},                                           \
+        {"eta_cutoff", JPT_PARAM_FLOAT, 0, 1, false, true, "0", "keeps p >= min(eta, sqrt(eta) exp(-entropy))"},                     \
+        {"top_h", JPT_PARAM_FLOAT, 0, 1, true, false, "1", "keeps the best up to this share of the entropy of the 100 best; 1: off"}, \
+        {"top_n_sigma", JPT_PARAM_FLOAT, 0, 100, false, false, "0", "keeps scores within n standard deviations of the best; 0: off"}, \
+        {"top_a", JPT_PARAM_FLOAT, 0, 1, false, false, "0", "keeps p >= top_a * (max p)^2"},                                         \
+        {"p_less", JPT_PARAM_BOOL, 0, 1, false, false, "false", "keeps p >= sum of p^2"},                                            \
+        {"xtc_probability", JPT_PARAM_FLOAT, 0, 1, false, false, "0", "how often the top choices are excluded"},                     \
+        {"xtc_threshold", JPT_PARAM_FLOAT, 0, 1, false, false, "0.1", "of tokens with at least this p only the least likely stays"}, \
+        {"dynatemp_range", JPT_PARAM_FLOAT, 0, 100, false, false, "0", "temperature - range to + range, by the entropy"},            \
+        {"dynatemp_exponent", JPT_PARAM_FLOAT, 0.01, 100, false, false, "1", "of the normalised entropy"},                           \
+        {"smoothing_factor", JPT_PARAM_FLOAT, 0, 100, false, false, "0", "quadratic smoothing; 0: off"},                             \
+        {"smoothing_curve", JPT_PARAM_FLOAT, 1, 10, false, false, "1", "above 1: a cubic part"},                                     \
+        JPT_PARAM_KEEP, {"chain", JPT_PARAM_STRING, 0, 0, false, false, "hf", "order: hf, llama.cpp, vllm, or links joined by +"}
+
+/* A spec's chain of links with the arrays it points into.  Zero-initialise; keep it where it is once built. */
+typedef struct built_chain {
+    jpt_chain chain;
+    jpt_arena arena;
+} built_chain;
+
+/* Build the chain of a spec: processors, and warpers if asked for, in the order of `chain=` (HF's unless given); neutral
+ * values leave their link out.  Parameters that the strategy does not have count as neutral. */
+jpt_status jpt_chain_build(const jpt_spec *spec, const jpt_strategy_ctx *ctx, bool warpers, built_chain *out, jpt_error *err);
+void       jpt_chain_fini(built_chain *c);
+/* What can be wrong with a spec's texts (chain, logit_bias), told when it is read. */
+jpt_status jpt_chain_check(const jpt_spec *spec, jpt_error *err);
+
+/* A parameter's value, or `neutral` when the strategy has none of that name. */
+double      spec_value(const jpt_spec *spec, const char *name, double neutral);
+const char *spec_string(const jpt_spec *spec, const char *name); /* "" when absent */
+
+bool is_eos(const jpt_strategy_ctx *ctx, int32_t token);
+
+/* A growing list of ids: prompt and text of a sequence.  Sized to the context once. */
+typedef struct token_list {
+    int32_t *p;
+    int32_t  n, cap;
+} token_list;
+jpt_status token_list_init(token_list *l, const jpt_strategy_ctx *ctx, jpt_error *err); /* holds the prompt */
 
 #endif

@@ -3,6 +3,7 @@
  * A round: every live request proposes rows, one forward computes them, each consumes its own and emits tokens,
  * and the driver checks each token: end of generation, stop string, length.  Prompts (prefill) and decoding share rounds
  * only when n_batch > 1; times and phases are then those of the round. */
+#include "decode_priv.h"
 #include "text.h"
 #include <jpt/decode.h>
 #include <stdlib.h>
@@ -113,13 +114,6 @@ static void finish(jpt_session *s, live_request *q) {
         q->out->duration_s = jpt_now_s() - q->t_start_s;
     }
     q->index = -1;
-}
-
-static bool is_eos(const jpt_strategy_ctx *c, int32_t token) {
-    for (int32_t i = 0; i < c->n_eos; i++)
-        if (c->eos[i] == token)
-            return true;
-    return false;
 }
 
 /* Take the emitted tokens one by one until the text is done; what comes after is discarded. */

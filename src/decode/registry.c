@@ -2,10 +2,14 @@
 #include "decode_priv.h"
 #include <string.h>
 
-static const jpt_strategy *const registry[] = {
-    &jpt_strategy_greedy, &jpt_strategy_sample, &jpt_strategy_top_k, &jpt_strategy_top_p,
-    &jpt_strategy_min_p,  &jpt_strategy_typical, &jpt_strategy_epsilon, &jpt_strategy_eta,
-};
+#define STRATEGIES(X)                                                                                                               \
+    X(greedy) X(sample) X(top_k) X(top_p) X(min_p) X(typical) X(epsilon) X(eta) X(top_h) X(top_n_sigma) X(top_a) X(p_less) X(xtc)    \
+    X(dry) X(dynatemp) X(smoothing)
+
+#define DECLARE(id) extern const jpt_strategy jpt_strategy_##id;
+#define ROW(id) &jpt_strategy_##id,
+STRATEGIES(DECLARE)
+static const jpt_strategy *const registry[] = {STRATEGIES(ROW)};
 enum { N = sizeof registry / sizeof registry[0] };
 
 size_t              jpt_strategy_count(void) { return N; }

@@ -4,25 +4,17 @@
 #include <stdlib.h>
 
 typedef struct sample_state {
-    jpt_chain chain;
-    int32_t   token;     /* last token, the next to be computed */
-    int32_t   n_emitted; /* = step of the RNG key */
-    bool      prefilled;
-    int32_t  *history; /* prompt and text */
-    int32_t   n_history, history_cap;
+    built_chain chain;
+    int32_t     token;     /* last token, the next to be computed */
+    int32_t     n_emitted; /* = step of the RNG key */
+    bool        prefilled;
+    token_list  history;
 } sample_state;
 
 static jpt_status sample_open(void *state, const jpt_strategy_ctx *ctx, const jpt_spec *spec, jpt_error *err) {
-    sample_state      *s = state;
-    const jpt_request *r = ctx->request;
-    jpt_chain_build(spec, ctx, spec->strategy->samples, &s->chain);
-    s->history_cap = jpt_session_n_ctx(ctx->session); /* prompt and text fit the context */
-    s->history = malloc((size_t)s->history_cap * sizeof *s->history);
-    if (!s->history)
-        return JPT_FAIL(err, NOMEM, "out of memory for a request");
-    for (; s->n_history < r->n_prompt; s->n_history++)
-        s->history[s->n_history] = r->prompt[s->n_history];
-    return JPT_OK;
+    sample_state *s = state;
+    JPT_TRY(jpt_chain_build(spec, ctx, spec->strategy->samples, &s->chain, err));
+    return token_list_init(&s->history, ctx, err);
 }
 
 static jpt_status sample_propose(void *state, const jpt_strategy_ctx *ctx, jpt_proposal *p, jpt_error *err) {
@@ -37,9 +29,9 @@ static jpt_status sample_consume(void *state, const jpt_strategy_ctx *ctx, const
     sample_state      *s = state;
     const jpt_request *r = ctx->request;
     jpt_select_item    item = {.row = p->items[0].logits_row,
-                               .chain = s->chain.n_links ? &s->chain : NULL,
-                               .history = s->history,
-                               .n_history = s->n_history,
+                               .chain = s->chain.chain.n_links ? &s->chain.chain : NULL,
+                               .history = s->history.p,
+                               .n_history = s->history.n,
                                .n_prompt = r->n_prompt,
                                .sample = r->spec->strategy->samples,
                                .key = {r->seed, r->prompt_index, 0, (uint32_t)s->n_emitted}};
@@ -47,55 +39,63 @@ static jpt_status sample_consume(void *state, const jpt_strategy_ctx *ctx, const
     s->prefilled = true;
     JPT_TRY(jpt_session_select(ctx->session, &item, 1, &chosen, err));
     s->token = chosen.token;
-    if (s->n_history < s->history_cap)
-        s->history[s->n_history++] = chosen.token;
+    if (s->history.n < s->history.cap)
+        s->history.p[s->history.n++] = chosen.token;
     s->n_emitted++;
     return jpt_emit(e, chosen.token, chosen.logprob, err);
 }
 
 static void sample_close(void *state, const jpt_strategy_ctx *ctx) {
     (void)ctx;
-    free(((sample_state *)state)->history);
+    sample_state *s = state;
+    jpt_chain_fini(&s->chain);
+    free(s->history.p);
 }
 
-#define TEMPERATURE {"temperature", JPT_PARAM_FLOAT, 1e-6, 100, false, false, "1", "divides the logits before truncation"}
-
 static const jpt_param_def greedy_params[] = {JPT_PARAMS_PROCESSORS};
-static const jpt_param_def sample_params[] = {
-    TEMPERATURE,
-    {"top_k", JPT_PARAM_INT, 0, 1 << 24, false, false, "0", "keeps the k best; 0: all"},
-    {"top_p", JPT_PARAM_FLOAT, 0, 1, false, false, "1", "keeps the smallest set of at least this mass"},
-    {"min_p", JPT_PARAM_FLOAT, 0, 1, false, false, "0", "keeps p >= min_p * max p"},
-    {"typical_p", JPT_PARAM_FLOAT, 0, 1, true, false, "1", "keeps this mass nearest to the entropy"},
-    {"epsilon_cutoff", JPT_PARAM_FLOAT, 0, 1, false, true, "0", "keeps p >= epsilon"},
-    {"eta_cutoff", JPT_PARAM_FLOAT, 0, 1, false, true, "0", "keeps p >= min(eta, sqrt(eta) exp(-entropy))"},
-    JPT_PARAMS_PROCESSORS,
-};
-static const jpt_param_def top_k_params[] = {
-    {"top_k", JPT_PARAM_INT, 1, 1 << 24, false, false, "50", "keeps the k best (ties of the k-th stay)"}, TEMPERATURE, JPT_PARAMS_PROCESSORS};
-static const jpt_param_def top_p_params[] = {
-    {"top_p", JPT_PARAM_FLOAT, 0, 1, false, false, "0.9", "keeps the smallest set of at least this mass"}, TEMPERATURE, JPT_PARAMS_PROCESSORS};
-static const jpt_param_def min_p_params[] = {
-    {"min_p", JPT_PARAM_FLOAT, 0, 1, false, false, "0.05", "keeps p >= min_p * max p"}, TEMPERATURE, JPT_PARAMS_PROCESSORS};
-static const jpt_param_def typical_params[] = {
-    {"typical_p", JPT_PARAM_FLOAT, 0, 1, true, false, "0.95", "keeps this mass nearest to the entropy"}, TEMPERATURE, JPT_PARAMS_PROCESSORS};
-static const jpt_param_def epsilon_params[] = {
-    {"epsilon_cutoff", JPT_PARAM_FLOAT, 0, 1, true, true, "0.0006", "keeps p >= epsilon"}, TEMPERATURE, JPT_PARAMS_PROCESSORS};
-static const jpt_param_def eta_params[] = {
-    {"eta_cutoff", JPT_PARAM_FLOAT, 0, 1, true, true, "0.0006", "keeps p >= min(eta, sqrt(eta) exp(-entropy))"}, TEMPERATURE,
-    JPT_PARAMS_PROCESSORS};
+static const jpt_param_def sample_params[] = {JPT_PARAM_TEMPERATURE, JPT_PARAMS_WARPERS, JPT_PARAMS_PROCESSORS};
+/* One method with its own knob first, then temperature and the processors. */
+#define OWN(id, ...) static const jpt_param_def id##_params[] = {__VA_ARGS__, JPT_PARAM_TEMPERATURE, JPT_PARAMS_PROCESSORS}
+OWN(top_k, {"top_k", JPT_PARAM_INT, 1, 1 << 24, false, false, "50", "keeps the k best (ties of the k-th stay)"});
+OWN(top_p, {"top_p", JPT_PARAM_FLOAT, 0, 1, false, false, "0.9", "keeps the smallest set of at least this mass"});
+OWN(min_p, {"min_p", JPT_PARAM_FLOAT, 0, 1, false, false, "0.05", "keeps p >= min_p * max p"});
+OWN(typical, {"typical_p", JPT_PARAM_FLOAT, 0, 1, true, false, "0.95", "keeps this mass nearest to the entropy"}, JPT_PARAM_KEEP);
+OWN(epsilon, {"epsilon_cutoff", JPT_PARAM_FLOAT, 0, 1, true, true, "0.0006", "keeps p >= epsilon"});
+OWN(eta, {"eta_cutoff", JPT_PARAM_FLOAT, 0, 1, true, true, "0.0006", "keeps p >= min(eta, sqrt(eta) exp(-entropy))"});
+OWN(top_h, {"top_h", JPT_PARAM_FLOAT, 0, 1, true, false, "0.4", "keeps the best tokens up to this share of the entropy of the 100 best"});
+OWN(top_n_sigma, {"top_n_sigma", JPT_PARAM_FLOAT, 0, 100, true, false, "1", "keeps scores within n standard deviations of the best"});
+OWN(top_a, {"top_a", JPT_PARAM_FLOAT, 0, 1, false, false, "0.2", "keeps p >= top_a * (max p)^2"});
+OWN(p_less, {"p_less", JPT_PARAM_BOOL, 0, 1, false, false, "true", "keeps p >= sum of p^2; no parameter of its own"});
+OWN(xtc, {"xtc_probability", JPT_PARAM_FLOAT, 0, 1, false, false, "0.5", "how often the top choices are excluded"},
+    {"xtc_threshold", JPT_PARAM_FLOAT, 0, 1, false, false, "0.1", "of tokens with at least this p only the least likely stays; above 0.5: off"},
+    {"min_p", JPT_PARAM_FLOAT, 0, 1, false, false, "0.02", "keeps p >= min_p * max p before"});
+static const jpt_param_def dry_params[] = {JPT_PARAMS_DRY("0.8"), {"top_p", JPT_PARAM_FLOAT, 0, 1, false, false, "1", "keeps the smallest set of at least this mass"},
+                                           JPT_PARAM_TEMPERATURE, JPT_PARAMS_PENALTIES};
+OWN(dynatemp, {"dynatemp_range", JPT_PARAM_FLOAT, 0, 100, false, false, "0.5", "temperature - range to temperature + range, by the entropy"},
+    {"dynatemp_exponent", JPT_PARAM_FLOAT, 0.01, 100, false, false, "1", "of the normalised entropy"});
+OWN(smoothing, {"smoothing_factor", JPT_PARAM_FLOAT, 0, 100, true, false, "0.3", "of the quadratic transformation"},
+    {"smoothing_curve", JPT_PARAM_FLOAT, 1, 10, false, false, "1", "above 1: a cubic part"});
 
-#define STRATEGY(id, cli_name, does_sample, table, text, origin)                                                                    \
-    const jpt_strategy jpt_strategy_##id = {.name = (cli_name), .summary = (text), .source = (origin), .params = (table),            \
-                                            .n_params = sizeof(table) / sizeof(table)[0], .samples = (does_sample), .n_seqs = 1,     \
-                                            .state_bytes = sizeof(sample_state), .open = sample_open, .propose = sample_propose,     \
-                                            .consume = sample_consume, .close = sample_close}
+#define STRATEGY(id, cli_name, does_sample, text, origin)                                                                           \
+    const jpt_strategy jpt_strategy_##id = {.name = (cli_name), .family = does_sample ? "sampling" : "search", .summary = (text), .source = (origin),  \
+                                            .params = id##_params, .n_params = sizeof(id##_params) / sizeof(id##_params)[0],         \
+                                            .cost = "1 forward of 1 row a token", .samples = (does_sample), .n_seqs = 1,             \
+                                            .state_bytes = sizeof(sample_state), .check = jpt_chain_check, .open = sample_open,      \
+                                            .propose = sample_propose, .consume = sample_consume, .close = sample_close}
 
-STRATEGY(greedy, "greedy", false, greedy_params, "the most likely token each step", NULL);
-STRATEGY(sample, "sample", true, sample_params, "draw from the distribution, with any truncation in HF's order", "transformers 4.46 LogitsWarpers");
-STRATEGY(top_k, "top-k", true, top_k_params, "draw among the k best", "Fan et al. 2018");
-STRATEGY(top_p, "top-p", true, top_p_params, "nucleus sampling", "Holtzman et al. 2020");
-STRATEGY(min_p, "min-p", true, min_p_params, "draw among tokens near the best", "Nguyen et al. 2024");
-STRATEGY(typical, "typical", true, typical_params, "locally typical sampling", "Meister et al. 2022");
-STRATEGY(epsilon, "epsilon", true, epsilon_params, "draw among tokens above a probability", "Hewitt et al. 2022");
-STRATEGY(eta, "eta", true, eta_params, "epsilon that adapts to the entropy", "Hewitt et al. 2022");
+STRATEGY(greedy, "greedy", false, "the most likely token each step", NULL);
+STRATEGY(sample, "sample", true, "draw from the distribution, with any truncation, in HF's order or another", "transformers 4.46 LogitsWarpers; llama.cpp samplers");
+STRATEGY(top_k, "top-k", true, "draw among the k best", "Fan et al. 2018");
+STRATEGY(top_p, "top-p", true, "nucleus sampling", "Holtzman et al. 2020");
+STRATEGY(min_p, "min-p", true, "draw among tokens near the best", "Nguyen et al. 2024");
+STRATEGY(typical, "typical", true, "locally typical sampling", "Meister et al. 2022");
+STRATEGY(epsilon, "epsilon", true, "draw among tokens above a probability", "Hewitt et al. 2022");
+STRATEGY(eta, "eta", true, "epsilon that adapts to the entropy", "Hewitt et al. 2022");
+STRATEGY(top_h, "top-h", true, "draw among the best tokens within a share of the entropy", "Potraghloo et al. 2025; transformers TopHLogitsWarper");
+STRATEGY(top_n_sigma, "top-n-sigma", true, "draw among scores near the best, in standard deviations", "Tang et al. 2024; llama.cpp");
+STRATEGY(top_a, "top-a", true, "min-p with a squared bound", "KoboldAI top-a");
+STRATEGY(p_less, "p-less", true, "draw among tokens above the collision probability", "Tan et al. 2025");
+STRATEGY(xtc, "xtc", true, "now and then exclude the top choices", "p-e-w 2024; llama.cpp xtc");
+STRATEGY(dry, "dry", true, "don't repeat yourself: penalise lengthening a repeat", "p-e-w 2024; llama.cpp dry");
+STRATEGY(dynatemp, "dynatemp", true, "temperature that follows the entropy", "llama.cpp dynamic temperature");
+STRATEGY(smoothing, "smoothing", true, "quadratic smoothing of the scores", "kalomaze 2024; text-generation-webui");

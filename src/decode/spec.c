@@ -47,13 +47,13 @@ static bool name_char(char c) { return isalnum((unsigned char)c) || c == '_' || 
 
 static jpt_status parse_value(const char *text, const char **at, setting *s, jpt_error *err) {
     const char *p = *at;
-    bool        grid = *p == '{';
+    bool        grid = *p == '{', empty = s->def->type == JPT_PARAM_STRING; /* a text may be empty */
     p += grid;
     for (;;) {
         const char *start = p;
         while (*p && *p != ',' && *p != '}' && *p != '{')
             p++;
-        if (p == start)
+        if (p == start && !empty)
             return JPT_FAIL(err, ARG, "SPEC '%.100s': a value is missing at character %zu", text, (size_t)(p - text) + 1);
         if (s->n_choices == GRID_MAX)
             return JPT_FAIL(err, ARG, "SPEC '%.100s': more than %d values in one grid", text, GRID_MAX);
@@ -197,6 +197,8 @@ static jpt_status make_spec(const parsed *p, const int32_t *pick, jpt_spec *spec
             sep = ',';
         }
     }
+    if (st == JPT_OK && p->strategy->check)
+        st = p->strategy->check(spec, err);
     if (st == JPT_OK && text.n >= sizeof spec->text)
         st = JPT_FAIL(err, ARG, "a SPEC is longer than %zu characters", sizeof spec->text - 1);
     if (st == JPT_OK)

@@ -54,6 +54,7 @@ struct jpt_session {
     int32_t     *tok, *pos, *pick;
     jpt_row_run *run;
 
+    jpt_session *assistant; /* borrowed */
     jpt_work     work;
     jpt_phase    phase;
     jpt_phase_fn observe;
@@ -68,6 +69,8 @@ typedef struct pass {
     int32_t        n_logits, n_hidden, first_logits, first_hidden;
     const int32_t *exit_layers;
     int32_t        n_exit;
+    bool           exit_without_norm;
+    int32_t        n_layers;
 } pass;
 void jpt_pass_run(jpt_session *s, const pass *p);
 

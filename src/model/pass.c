@@ -2,15 +2,24 @@
  * Q/K/V biases and the pairing of RoPE. */
 #include "model_priv.h"
 
-/* Final norm and LM head on n_rows rows of d_x (row numbers in `rows`), logits to d_out. */
-static void head(jpt_session *s, const int32_t *rows, int32_t n, float *d_out) {
+/* Final norm (unless `bare`) and LM head on n rows of d_x (row numbers in `rows`), logits to d_out. */
+static void head(jpt_session *s, const int32_t *rows, int32_t n, bool bare, float *d_out) {
     jpt_model             *m = s->model;
     const jpt_backend_ops *op = m->be->ops;
     int32_t                D = m->file.hp.n_embd;
     op->gather(m->be, s->d_x, rows, n, D, s->d_gather);
-    op->rmsnorm(m->be, s->d_gather, m->d_out_norm, n, D, m->file.hp.rms_eps, s->d_norm);
-    op->matmul(m->be, m->head, s->d_norm, n, NULL, d_out);
+    if (!bare)
+        op->rmsnorm(m->be, s->d_gather, m->d_out_norm, n, D, m->file.hp.rms_eps, s->d_norm);
+    op->matmul(m->be, m->head, bare ? s->d_gather : s->d_norm, n, NULL, d_out);
     s->work.logits_rows += (uint64_t)n;
+}
+
+/* Logits of the exits that lie after `l` layers. */
+static void exits(jpt_session *s, const pass *p, int32_t l) {
+    for (int32_t e = 0; e < p->n_exit && p->n_logits; e++)
+        if (p->exit_layers[e] == l)
+            head(s, p->logits_rows, p->n_logits, p->exit_without_norm,
+                 s->d_exit + ((size_t)e * (size_t)s->opt.n_outputs + (size_t)p->first_logits) * (size_t)s->model->file.hp.n_vocab);
 }
 
 void jpt_pass_run(jpt_session *s, const pass *p) {
@@ -21,7 +30,8 @@ void jpt_pass_run(jpt_session *s, const pass *p) {
     jpt_rope_kind          rope = hp->rope_neox ? JPT_ROPE_NEOX : JPT_ROPE_NORMAL;
     int32_t                n = p->n, D = hp->n_embd;
     op->embed(be, m->embed, s->tok, n, s->d_x);
-    for (int32_t l = 0; l < hp->n_layers; l++) {
+    exits(s, p, 0);
+    for (int32_t l = 0; l < p->n_layers; l++) {
         const model_layer *y = &m->layer[l];
         op->rmsnorm(be, s->d_x, y->d_attn_norm, n, D, hp->rms_eps, s->d_norm);
         op->matmul(be, y->q, s->d_norm, n, y->d_q_bias, s->d_q);
@@ -39,13 +49,10 @@ void jpt_pass_run(jpt_session *s, const pass *p) {
         op->swiglu(be, s->d_gate, s->d_up, (size_t)n * (size_t)hp->n_ff, s->d_gate);
         op->matmul(be, y->down, s->d_gate, n, NULL, s->d_proj);
         op->add(be, s->d_x, s->d_proj, (size_t)n * (size_t)D);
-        for (int32_t e = 0; e < p->n_exit; e++)
-            if (p->exit_layers[e] == l + 1 && p->n_logits)
-                head(s, p->logits_rows, p->n_logits,
-                     s->d_exit + ((size_t)e * (size_t)s->opt.n_outputs + (size_t)p->first_logits) * (size_t)hp->n_vocab);
+        exits(s, p, l + 1);
     }
     if (p->n_logits)
-        head(s, p->logits_rows, p->n_logits, s->d_logits + (size_t)p->first_logits * (size_t)hp->n_vocab);
+        head(s, p->logits_rows, p->n_logits, false, s->d_logits + (size_t)p->first_logits * (size_t)hp->n_vocab);
     if (p->n_hidden) {
         op->gather(be, s->d_x, p->hidden_rows, p->n_hidden, D, s->d_gather);
         op->rmsnorm(be, s->d_gather, m->d_out_norm, p->n_hidden, D, hp->rms_eps, s->d_hidden + (size_t)p->first_hidden * (size_t)D);

@@ -228,8 +228,10 @@ static jpt_status check_batch(const jpt_session *s, const jpt_batch *b, jpt_erro
         return JPT_FAIL(err, ARG, "%lld output rows asked for, the session has room for %d", (long long)(logits > hidden ? logits : hidden),
                         s->opt.n_outputs);
     for (int32_t e = 0; e < b->n_exit_layers; e++)
-        if (b->exit_layers[e] < 1 || b->exit_layers[e] > s->model->file.hp.n_layers)
-            return JPT_FAIL(err, ARG, "exit layer %d is outside 1..%d", b->exit_layers[e], s->model->file.hp.n_layers);
+        if (b->exit_layers[e] < 0 || b->exit_layers[e] > s->model->file.hp.n_layers)
+            return JPT_FAIL(err, ARG, "exit layer %d is outside 0..%d", b->exit_layers[e], s->model->file.hp.n_layers);
+    if (b->n_layers < 0 || b->n_layers > s->model->file.hp.n_layers)
+        return JPT_FAIL(err, ARG, "%d layers asked for, the model has %d", b->n_layers, s->model->file.hp.n_layers);
     return JPT_OK;
 }
 
@@ -268,7 +270,8 @@ static bool wanted(jpt_rows rows, int32_t k, int32_t n) { return rows == JPT_ROW
 static void fill_pass(jpt_session *s, const jpt_batch *b, int32_t *i, int32_t *k, pass *p) {
     int32_t *logits = s->pick, *hidden = s->pick + s->opt.n_batch;
     *p = (pass){.logits_rows = logits, .hidden_rows = hidden, .first_logits = s->n_logits, .first_hidden = s->n_hidden,
-                .exit_layers = b->exit_layers, .n_exit = b->n_exit_layers};
+                .exit_layers = b->exit_layers, .n_exit = b->n_exit_layers, .exit_without_norm = b->exit_without_norm,
+                .n_layers = b->n_layers ? b->n_layers : s->model->file.hp.n_layers};
     while (*i < b->n_items && p->n < s->opt.n_batch) {
         const jpt_batch_item *it = &b->items[*i];
         const sequence       *q = &s->seq[it->seq];
@@ -350,18 +353,34 @@ jpt_status jpt_session_select(jpt_session *s, const jpt_select_item *items, int3
     return st;
 }
 
-jpt_status jpt_session_topk_logprob(jpt_session *s, const int32_t *rows, const float *bias, int32_t n, int32_t k, int32_t *out_index,
-                                    int32_t *out_token, float *out_score, int32_t *n_out, jpt_error *err) {
+jpt_status jpt_session_topk(jpt_session *s, const jpt_score_item *items, int32_t n, int32_t k, int32_t *out_index, int32_t *out_token,
+                            float *out_score, int32_t *n_out, jpt_error *err) {
     for (int32_t i = 0; i < n; i++)
-        JPT_TRY(check_row(rows[i], s->n_logits, "logits", err));
+        JPT_TRY(check_row(items[i].from.row, s->n_logits, "logits", err));
     jpt_backend *be = s->model->be;
     jpt_session_event(s, JPT_PHASE_SELECT, true);
-    jpt_status st = be->ops->topk_logprob(be, s->d_logits, s->model->file.hp.n_vocab, rows, bias, n, k, out_index, out_token, out_score,
-                                          n_out, err);
+    jpt_status st = be->ops->topk(be, s->d_logits, s->model->file.hp.n_vocab, items, n, k, out_index, out_token, out_score, n_out, err);
     jpt_session_event(s, JPT_PHASE_SELECT, false);
     s->work.selects += (uint64_t)n;
     return st;
 }
+
+jpt_status jpt_session_set_logits(jpt_session *s, int32_t row, const float *z, jpt_error *err) {
+    size_t V = (size_t)s->model->file.hp.n_vocab;
+    JPT_TRY(check_row(row, s->n_logits, "logits", err));
+    s->model->be->ops->upload(s->model->be, s->d_logits + (size_t)row * V, z, V * sizeof *z);
+    return JPT_OK;
+}
+
+jpt_status jpt_session_set_assistant(jpt_session *s, jpt_session *assistant, jpt_error *err) {
+    if (assistant && assistant->model->file.hp.n_vocab != s->model->file.hp.n_vocab)
+        return JPT_FAIL(err, ARG, "%s and %s have different vocabularies (%d and %d tokens); an assistant must share the tokenizer", assistant->model->file.path,
+                        s->model->file.path, assistant->model->file.hp.n_vocab, s->model->file.hp.n_vocab);
+    s->assistant = assistant;
+    return JPT_OK;
+}
+
+jpt_session *jpt_session_assistant(const jpt_session *s) { return s->assistant; }
 
 jpt_status jpt_session_logits(jpt_session *s, int32_t row, float *out, jpt_error *err) {
     size_t V = (size_t)s->model->file.hp.n_vocab;

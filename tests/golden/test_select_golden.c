@@ -10,12 +10,17 @@
 #include <cmocka.h>
 
 static jpt_link_kind kind_of(const char *name) {
-    static const char *const names[] = {"repetition_penalty", "no_repeat_ngram", "min_new_tokens", "temperature", "top_k", "top_p", "min_p", "typical", "epsilon", "eta"};
-    for (int i = 0; i < 10; i++)
-        if (strcmp(names[i], name) == 0)
-            return (jpt_link_kind)i;
+    static const struct {
+        const char   *name;
+        jpt_link_kind kind;
+    } known[] = {{"repetition_penalty", JPT_LINK_REPETITION_PENALTY}, {"no_repeat_ngram", JPT_LINK_NO_REPEAT_NGRAM}, {"min_new_tokens", JPT_LINK_MIN_NEW_TOKENS},
+                 {"temperature", JPT_LINK_TEMPERATURE}, {"top_k", JPT_LINK_TOP_K}, {"top_p", JPT_LINK_TOP_P}, {"min_p", JPT_LINK_MIN_P},
+                 {"typical", JPT_LINK_TYPICAL}, {"epsilon", JPT_LINK_EPSILON}, {"eta", JPT_LINK_ETA}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strcmp(known[i].name, name) == 0)
+            return known[i].kind;
     fail_msg("unknown link %s", name);
-    return 0;
+    return JPT_LINK_BIAS;
 }
 
 static float *floats(const char *hex, int32_t *n) {
@@ -56,7 +61,7 @@ static void matches_transformers(void **unused) {
         void  *scratch = malloc(jpt_select_scratch_bytes(n));
         assert_int_equal(n, m);
         jpt_error err = {0};
-        if (jpt_chain_apply(&chain, z, n, history, n_history, (int32_t)json_integer_value(json_object_get(c, "n_prompt")), scratch, &err) != JPT_OK)
+        if (jpt_chain_apply(&chain, &(jpt_select_item){.history = history, .n_history = n_history, .n_prompt = (int32_t)json_integer_value(json_object_get(c, "n_prompt"))}, z, n, scratch, &err) != JPT_OK)
             fail_msg("%s: %s", json_string_value(json_object_get(c, "name")), err.msg);
         bool same = true;
         for (int32_t t = 0; t < n; t++) {

@@ -256,11 +256,11 @@ static void frequencies(void **unused) {
     for (int i = 0; i < N; i++)
         z[i] = 2.5f * sinf((float)i * 1.7f);
     static const jpt_chain chains[] = {
-        {.n_links = 1, .link = {{JPT_LINK_TEMPERATURE, 0.8, 0}}},
-        {.n_links = 1, .link = {{JPT_LINK_TOP_K, 12, 12}}},
-        {.n_links = 2, .link = {{JPT_LINK_TEMPERATURE, 1.4, 1}, {JPT_LINK_TOP_P, 0.9, 0}}},
-        {.n_links = 1, .link = {{JPT_LINK_TYPICAL, 0.8, 0}}},
-        {.n_links = 1, .link = {{JPT_LINK_MIN_P, 0.05, 0}}},
+        {.n_links = 1, .link = {{.kind = JPT_LINK_TEMPERATURE, .value = 0.8, .count = 0}}},
+        {.n_links = 1, .link = {{.kind = JPT_LINK_TOP_K, .value = 12, .count = 12}}},
+        {.n_links = 2, .link = {{.kind = JPT_LINK_TEMPERATURE, .value = 1.4, .count = 1}, {.kind = JPT_LINK_TOP_P, .value = 0.9, .count = 0}}},
+        {.n_links = 1, .link = {{.kind = JPT_LINK_TYPICAL, .value = 0.8, .count = 0}}},
+        {.n_links = 1, .link = {{.kind = JPT_LINK_MIN_P, .value = 0.05, .count = 0}}},
     };
     void *scratch = malloc(jpt_select_scratch_bytes(N));
     for (size_t c = 0; c < sizeof chains / sizeof *chains; c++) {
@@ -274,7 +274,7 @@ static void frequencies(void **unused) {
             count[out.token]++;
         }
         memcpy(work, z, sizeof z);
-        jpt_chain_apply(&chains[c], work, N, NULL, 0, 0, scratch, NULL);
+        jpt_chain_apply(&chains[c], &(jpt_select_item){0}, work, N, scratch, NULL);
         for (int i = 0; i < N; i++)
             sum += p[i] = exp((double)work[i]);
         for (int i = 0; i < N; i++) {
@@ -301,13 +301,15 @@ static void bad_logits(void **unused) {
     assert_int_equal(jpt_select_row(&item, nan_row, 3, work, scratch, &out, NULL), JPT_DEVICE);
     assert_int_equal(jpt_select_row(&item, empty, 3, work, scratch, &out, NULL), JPT_DEVICE);
     const float  a[3] = {1, 0, 0}, hist[6] = {0, 2, 0, 1, 1, 0};
-    const float *rows[2] = {a, a};
-    const float  bias[2] = {0, 0.5f};
-    int32_t      index[4], token[4];
-    float        score[4];
+    const float  rows[6] = {1, 0, 0, 1, 0, 0};
+    const jpt_score_item items[2] = {{.from = {.row = 0}}, {.from = {.row = 1}, .bias = 0.5f}};
+    int32_t      index[4], token[4], n_out;
+    float        score[4], row[3];
+    static char  room[1 << 16];
     assert_float_equal(jpt_max_cosine(a, hist, 2, 3), 0.70710678, 1e-6);
     assert_float_equal(jpt_js_divergence(a, a, 3), 0, 1e-7);
-    assert_int_equal(jpt_topk_logprob(rows, bias, 2, 3, 4, index, token, score), 4);
+    assert_int_equal(jpt_topk_scores(items, 2, rows, 3, 4, row, room, index, token, score, &n_out, NULL), JPT_OK);
+    assert_int_equal(n_out, 4);
     assert_int_equal(index[0], 1);
     assert_int_equal(token[0], 0);
     assert_int_equal(index[1], 0);

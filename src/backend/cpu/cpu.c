@@ -238,7 +238,7 @@ static const jpt_backend_ops cpu_ops = {
     .download = host_download, .sync = host_sync, .weight_new = cpu_weight_new, .weight_free = host_weight_free, .embed = host_embed,
     .rmsnorm = cpu_rmsnorm, .matmul = cpu_matmul, .rope = host_rope, .kv_write = host_kv_write, .attention = cpu_attention,
     .kv_copy_page = host_kv_copy_page, .swiglu = cpu_swiglu, .add = host_add, .gather = host_gather, .select = host_select,
-    .topk_logprob = host_topk_logprob,
+    .topk = host_topk,
 };
 
 static jpt_status choose_isa(const char *isa, const cpu_kernels **out, jpt_error *err) {

@@ -106,7 +106,7 @@ static const jpt_backend_ops ref_ops = {
     .download = host_download, .sync = host_sync, .weight_new = ref_weight_new, .weight_free = host_weight_free, .embed = host_embed,
     .rmsnorm = ref_rmsnorm, .matmul = ref_matmul, .rope = host_rope, .kv_write = host_kv_write, .attention = ref_attention,
     .kv_copy_page = host_kv_copy_page, .swiglu = ref_swiglu, .add = host_add, .gather = host_gather, .select = host_select,
-    .topk_logprob = host_topk_logprob,
+    .topk = host_topk,
 };
 
 jpt_status jpt_ref_open(const jpt_backend_options *opt, jpt_backend **out, jpt_error *err) {

@@ -1,0 +1,500 @@
+/* Logits processors and warpers: the definition.  Semantics follow transformers 4.46's LogitsProcessor
+ * classes; probabilities are float32 as there, sums float64 (torch's CPU cumsum accumulates in float64 too).
+ *
+ * Nothing is sorted: cuts by cumulative mass are found by weighted quickselect, O(V), with HF's order and ties. */
+#include <jpt/select.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct entry {
+    float   key, weight;
+    int32_t id;
+} entry;
+
+/* Entries of the scratch: one a token of the vocabulary, or of DRY's window where that is larger. */
+static int32_t entries_of(int32_t n_vocab) { return n_vocab > 4096 ? n_vocab : 4096; }
+
+size_t jpt_select_scratch_bytes(int32_t n_vocab) {
+    return (size_t)entries_of(n_vocab) * sizeof(entry) + (size_t)n_vocab * sizeof(float);
+}
+
+/* p = softmax(z) in float32; -inf gives 0.  Returns false when no logit is finite or one is NaN / +inf. */
+static bool softmax(const float *z, int32_t n, float *p) {
+    float  max = -INFINITY;
+    double sum = 0;
+    for (int32_t i = 0; i < n; i++) {
+        if (isnan(z[i]))
+            return false;
+        max = z[i] > max ? z[i] : max;
+    }
+    if (!isfinite(max))
+        return false;
+    for (int32_t i = 0; i < n; i++) {
+        p[i] = expf(z[i] - max);
+        sum += (double)p[i];
+    }
+    float inverse = (float)sum;
+    for (int32_t i = 0; i < n; i++)
+        p[i] /= inverse;
+    return true;
+}
+
+static bool before(const entry *a, const entry *b) { return a->key < b->key || (a->key == b->key && a->id < b->id); }
+
+static void swap(entry *a, entry *b) {
+    entry t = *a;
+    *a = *b;
+    *b = t;
+}
+
+/* With e[0..n) ordered by (key, id): the first entry at which the running weight, rounded to float32, exceeds
+ * `limit` (or reaches it, when `reach`); n when none does.  Reorders e: entries before the result come first. */
+static int32_t mass_cut(entry *e, int32_t n, float limit, bool reach) {
+    int32_t lo = 0, hi = n;
+    double  base = 0;
+    while (lo < hi) {
+        /* median of three as pivot, moved to the front */
+        int32_t mid = lo + (hi - lo) / 2;
+        if (before(&e[mid], &e[lo]))
+            swap(&e[mid], &e[lo]);
+        if (before(&e[hi - 1], &e[lo]))
+            swap(&e[hi - 1], &e[lo]);
+        if (before(&e[hi - 1], &e[mid]))
+            swap(&e[hi - 1], &e[mid]);
+        swap(&e[lo], &e[mid]);
+        entry   pivot = e[lo];
+        int32_t cut = lo;
+        double  left = 0;
+        for (int32_t i = lo + 1; i < hi; i++)
+            if (before(&e[i], &pivot)) {
+                left += (double)e[i].weight;
+                swap(&e[++cut], &e[i]);
+            }
+        swap(&e[lo], &e[cut]); /* pivot in its place */
+        float with_left = (float)(base + left), with_pivot = (float)(base + left + (double)pivot.weight);
+        if (cut > lo && (reach ? with_left >= limit : with_left > limit)) {
+            hi = cut;
+        } else if (reach ? with_pivot >= limit : with_pivot > limit) {
+            return cut;
+        } else {
+            base += left + (double)pivot.weight;
+            lo = cut + 1;
+        }
+    }
+    return lo;
+}
+
+static void fill_entries(entry *e, const float *key, const float *weight, int32_t n) {
+    for (int32_t i = 0; i < n; i++)
+        e[i] = (entry){key[i], weight ? weight[i] : 1, i};
+}
+
+/* Value of the k-th largest score, 1 <= k <= n. */
+static float kth_largest(const float *z, int32_t n, int32_t k, entry *e) {
+    if (k == 1) {
+        float max = -INFINITY;
+        for (int32_t i = 0; i < n; i++)
+            max = z[i] > max ? z[i] : max;
+        return max;
+    }
+    for (int32_t i = 0; i < n; i++)
+        e[i] = (entry){-z[i], 1, i};
+    return -e[mass_cut(e, n, (float)k, true)].key;
+}
+
+/* ---- processors ------------------------------------------------------------------------------------- */
+
+static void repetition_penalty(float *z, int32_t n_vocab, const int32_t *history, int32_t n, float penalty, entry *e) {
+    /* once an id, whatever its count: remember what is done in the scratch */
+    for (int32_t i = 0; i < n; i++)
+        if (history[i] >= 0 && history[i] < n_vocab)
+            e[history[i]].id = -1;
+    for (int32_t i = 0; i < n; i++) {
+        int32_t v = history[i];
+        if (v >= 0 && v < n_vocab && e[v].id == -1) {
+            e[v].id = 0;
+            z[v] = z[v] < 0 ? z[v] * penalty : z[v] / penalty;
+        }
+    }
+}
+
+static void no_repeat_ngram(float *z, int32_t n_vocab, const int32_t *history, int32_t n, int32_t size) {
+    if (n + 1 < size)
+        return;
+    const int32_t *tail = history + n - (size - 1);
+    for (int32_t i = 0; i + size <= n; i++)
+        if (memcmp(history + i, tail, (size_t)(size - 1) * sizeof *tail) == 0) {
+            int32_t follower = history[i + size - 1];
+            if (follower >= 0 && follower < n_vocab)
+                z[follower] = -INFINITY;
+        }
+}
+
+/* Ids that the model generated, each once with its count: f(id, count).  The scratch holds the counts. */
+static void generated_penalty(float *z, int32_t n_vocab, const jpt_select_item *it, float frequency, float presence, entry *e) {
+    for (int32_t i = it->n_prompt; i < it->n_history; i++)
+        if (it->history[i] >= 0 && it->history[i] < n_vocab)
+            e[it->history[i]].id = 0;
+    for (int32_t i = it->n_prompt; i < it->n_history; i++)
+        if (it->history[i] >= 0 && it->history[i] < n_vocab)
+            e[it->history[i]].id++;
+    for (int32_t i = it->n_prompt; i < it->n_history; i++) {
+        int32_t v = it->history[i];
+        if (v >= 0 && v < n_vocab && e[v].id > 0) {
+            z[v] -= frequency * (float)e[v].id + presence;
+            e[v].id = 0;
+        }
+    }
+}
+
+static bool holds(const int32_t *ids, int32_t n, int32_t id) {
+    for (int32_t i = 0; i < n; i++)
+        if (ids[i] == id)
+            return true;
+    return false;
+}
+
+/* "Don't repeat yourself": a token that would lengthen a run which stood in the text before, by allowed length or more,
+ * loses multiplier * base^(run - allowed).  r[i] is the i-th newest token; runs are found with the Z-function of r, in
+ * O(window).  Breakers end a run; each is one token here. */
+static void dry(float *z, int32_t n_vocab, const jpt_select_item *it, const jpt_link *l, entry *e) {
+    int32_t n = it->n_history, allowed = l->count;
+    if (l->count2 >= 0 && n > l->count2)
+        n = l->count2;
+    if (n > entries_of(n_vocab))
+        n = entries_of(n_vocab);
+    if (n <= allowed)
+        return;
+#define R(i) it->history[it->n_history - 1 - (i)]
+    int32_t limit = n;
+    for (int32_t i = 0; i < n; i++)
+        if (holds(l->ids, l->n_ids, R(i))) {
+            limit = i;
+            break;
+        }
+    if (limit < allowed)
+        return;
+    /* Z-function in e[k].id: length of the common run of r[0..] and r[k..] */
+    for (int32_t k = 1, from = 0, to = 0; k < n; k++) {
+        int32_t len = k < to ? (to - k < e[k - from].id ? to - k : e[k - from].id) : 0;
+        while (k + len < n && R(len) == R(k + len))
+            len++;
+        e[k].id = len;
+        if (k + len > to)
+            from = k, to = k + len;
+    }
+    /* longest run a token would lengthen: kept in e[token].weight */
+    for (int32_t k = 1; k < n; k++)
+        if (R(k - 1) >= 0 && R(k - 1) < n_vocab)
+            e[R(k - 1)].weight = -1;
+    for (int32_t k = 1; k < n; k++) {
+        int32_t v = R(k - 1), len = e[k].id < limit ? e[k].id : limit;
+        if (v >= 0 && v < n_vocab && len >= allowed && (float)len > e[v].weight)
+            e[v].weight = (float)len;
+    }
+    double most = l->value2 > 1.000001 ? floor(88.7228391 / log(l->value2)) : INFINITY;
+    for (int32_t k = 1; k < n; k++) {
+        int32_t v = R(k - 1);
+        if (v < 0 || v >= n_vocab || e[v].weight < 0)
+            continue;
+        double over = (double)e[v].weight - allowed;
+        e[v].weight = -1;
+        if (!holds(l->ids, l->n_ids, v))
+            z[v] -= (float)(l->value * pow(l->value2, over < most ? over : most));
+    }
+#undef R
+}
+
+static void bad_words(float *z, int32_t n_vocab, const int32_t *history, int32_t n, const int32_t *ids, int32_t n_ids) {
+    for (int32_t at = 0; at < n_ids; at += 1 + ids[at]) {
+        int32_t        len = ids[at];
+        const int32_t *word = ids + at + 1;
+        if (len < 1 || len - 1 > n || word[len - 1] < 0 || word[len - 1] >= n_vocab)
+            continue;
+        if (memcmp(history + n - (len - 1), word, (size_t)(len - 1) * sizeof *word) == 0)
+            z[word[len - 1]] = -INFINITY;
+    }
+}
+
+/* ---- warpers ---------------------------------------------------------------------------------------- */
+
+static void top_k(float *z, int32_t n, int32_t k, int32_t keep, entry *e) {
+    k = k > keep ? k : keep;
+    if (k >= n)
+        return;
+    float bound = kth_largest(z, n, k, e);
+    for (int32_t i = 0; i < n; i++)
+        if (z[i] < bound)
+            z[i] = -INFINITY;
+}
+
+/* HF sorts ascending and removes while the running mass is <= 1 - p, but never the last `keep`. */
+static void top_p(float *z, int32_t n, double mass, int32_t keep, const float *p, entry *e) {
+    fill_entries(e, z, p, n);
+    int32_t cut = mass_cut(e, n, (float)(1 - mass), false);
+    if (cut > n - keep) { /* the boundary must be the keep-th largest */
+        for (int32_t i = 0; i < n; i++)
+            e[i].weight = 1;
+        cut = keep >= n ? 0 : mass_cut(e, n, (float)(n - keep), false);
+    }
+    for (int32_t i = 0; i < cut; i++)
+        z[e[i].id] = -INFINITY;
+}
+
+/* Remove what is below the bound, but not the `keep` best (ties of the last of them stay). */
+static void probability_floor(float *z, int32_t n, float bound, int32_t keep, const float *p, entry *e) {
+    float kept = kth_largest(z, n, keep < n ? keep : n, e);
+    for (int32_t i = 0; i < n; i++)
+        if (p[i] < bound && z[i] < kept)
+            z[i] = -INFINITY;
+}
+
+static void min_p(float *z, int32_t n, double min, int32_t keep, const float *p, entry *e) {
+    float top = 0;
+    for (int32_t i = 0; i < n; i++)
+        top = p[i] > top ? p[i] : top;
+    float bound = (float)min * top;
+    if (keep == 1) { /* the best is never below min * best, min <= 1 */
+        for (int32_t i = 0; i < n; i++)
+            if (p[i] < bound)
+                z[i] = -INFINITY;
+        return;
+    }
+    for (int32_t i = 0; i < n; i++)
+        e[i] = (entry){-z[i], 1, i};
+    int32_t first = keep < n ? mass_cut(e, n, (float)keep, true) + 1 : n; /* e[0..first) are kept whatever their p */
+    for (int32_t i = first; i < n; i++)
+        if (p[e[i].id] < bound)
+            z[e[i].id] = -INFINITY;
+}
+
+static void typical(float *z, int32_t n, double mass, int32_t keep, const float *p, entry *e) {
+    double entropy = 0, sum = 0;
+    float  max = -INFINITY;
+    for (int32_t i = 0; i < n; i++)
+        max = z[i] > max ? z[i] : max;
+    for (int32_t i = 0; i < n; i++)
+        sum += (double)expf(z[i] - max);
+    float log_sum = (float)log(sum) + max;
+    for (int32_t i = 0; i < n; i++)
+        if (p[i] > 0)
+            entropy -= (double)p[i] * (double)(z[i] - log_sum);
+    for (int32_t i = 0; i < n; i++)
+        e[i] = (entry){isfinite(z[i]) ? fabsf(-(z[i] - log_sum) - (float)entropy) : INFINITY, p[i], i};
+    int32_t last = mass_cut(e, n, (float)mass, true);
+    float   bound;
+    if (last < n) {
+        bound = e[last].key;
+    } else { /* rounding kept the sum below the mass: everything stays */
+        return;
+    }
+    if (keep > 1) {
+        for (int32_t i = 0; i < n; i++)
+            e[i].weight = 1;
+        int32_t k = mass_cut(e, n, (float)(keep < n ? keep : n), true);
+        if (e[k].key > bound) { /* the `keep` first in this order stay, and only they */
+            for (int32_t i = k + 1; i < n; i++)
+                z[e[i].id] = -INFINITY;
+            return;
+        }
+    }
+    for (int32_t i = 0; i < n; i++)
+        if (e[i].key > bound)
+            z[e[i].id] = -INFINITY;
+}
+
+static float entropy_of(const float *p, int32_t n) {
+    double h = 0;
+    for (int32_t i = 0; i < n; i++)
+        if (p[i] > 0)
+            h -= (double)p[i] * log((double)p[i]);
+    return (float)h;
+}
+
+/* The scores that are left, best first (ties: lower id first), at most `most` of them, in e[0..n). */
+static int32_t best_first(const float *z, int32_t n, int32_t most, entry *e) {
+    int32_t left = 0;
+    for (int32_t i = 0; i < n; i++)
+        if (z[i] > -INFINITY)
+            e[left++] = (entry){-z[i], 1, i};
+    if (left > most) {
+        mass_cut(e, left, (float)most, true);
+        left = most;
+    }
+    for (int32_t i = 1; i < left && most <= 128; i++) /* few: insertion */
+        for (int32_t k = i; k > 0 && before(&e[k], &e[k - 1]); k--)
+            swap(&e[k], &e[k - 1]);
+    return left;
+}
+
+/* HF's TopHLogitsWarper: among the 100 best, renormalised, the longest prefix whose entropy stays within alpha times
+ * theirs; the first always stays. */
+static void top_h(float *z, int32_t n, double alpha, entry *e) {
+    int32_t m = best_first(z, n, 100, e);
+    double  sum = 0, total = 0, run = 0;
+    for (int32_t i = 0; i < m; i++)
+        sum += (double)expf(-e[i].key + e[0].key);
+    for (int32_t i = 0; i < m; i++) {
+        double q = (double)expf(-e[i].key + e[0].key) / sum;
+        total -= q > 0 ? q * log(q) : 0;
+    }
+    int32_t keep = 1;
+    for (int32_t i = 0; i < m; i++) {
+        double q = (double)expf(-e[i].key + e[0].key) / sum;
+        run -= q > 0 ? q * log(q) : 0;
+        if (i > 0 && run > alpha * total)
+            break;
+        keep = i + 1;
+    }
+    float bound = -e[keep - 1].key;
+    int32_t last = e[keep - 1].id;
+    for (int32_t i = 0; i < n; i++)
+        if (z[i] < bound || (z[i] == bound && i > last))
+            z[i] = -INFINITY;
+}
+
+static void top_n_sigma(float *z, int32_t n, double n_sigma) {
+    double  sum = 0, square = 0;
+    float   max = -INFINITY;
+    int32_t left = 0;
+    for (int32_t i = 0; i < n; i++)
+        if (z[i] > -INFINITY) {
+            sum += (double)z[i];
+            max = z[i] > max ? z[i] : max;
+            left++;
+        }
+    double mean = left ? sum / left : 0;
+    for (int32_t i = 0; i < n; i++)
+        if (z[i] > -INFINITY)
+            square += ((double)z[i] - mean) * ((double)z[i] - mean);
+    float bound = max - (float)(n_sigma * sqrt(left ? square / left : 0));
+    for (int32_t i = 0; i < n; i++)
+        if (z[i] < bound)
+            z[i] = -INFINITY;
+}
+
+static void floor_on(float *z, int32_t n, double bound, const float *p) {
+    for (int32_t i = 0; i < n; i++)
+        if ((double)p[i] < bound)
+            z[i] = -INFINITY;
+}
+
+/* With probability `chance`: of the tokens with p >= threshold all but the least likely go. */
+static void xtc(float *z, int32_t n, const jpt_link *l, int32_t keep, const jpt_select_item *it, const float *p) {
+    if (l->value <= 0 || l->value2 > 0.5 || jpt_rng_uniform(it->key, 1) > l->value)
+        return;
+    int32_t above = 0, last = -1, left = 0;
+    for (int32_t i = 0; i < n; i++) {
+        left += z[i] > -INFINITY;
+        if (z[i] > -INFINITY && (double)p[i] >= l->value2) {
+            above++;
+            if (last < 0 || p[i] <= p[last]) /* of equal ones the higher id is the less likely */
+                last = i;
+        }
+    }
+    if (above < 2 || left - (above - 1) < keep)
+        return;
+    for (int32_t i = 0; i < n; i++)
+        if (i != last && (double)p[i] >= l->value2)
+            z[i] = -INFINITY;
+}
+
+static double dynamic_temperature(const float *z, int32_t n, const jpt_link *l, const float *p) {
+    double  low = l->value > l->value2 ? l->value - l->value2 : 0, high = l->value + l->value2, entropy = 0;
+    int32_t left = 0;
+    for (int32_t i = 0; i < n; i++) {
+        left += z[i] > -INFINITY;
+        entropy -= p[i] > 0 ? (double)p[i] * log((double)p[i]) : 0;
+    }
+    double t = left > 1 ? low + (high - low) * pow(entropy / log(left), l->value3) : l->value;
+    return t > 1e-6 ? t : 1e-6;
+}
+
+static void scale(float *z, int32_t n, float temperature) {
+    for (int32_t i = 0; i < n; i++)
+        z[i] /= temperature;
+}
+
+/* z' = max - k f d^2 + s f d^3 with d = z - max, k = (3 - curve) / 2, s = (curve - 1) / 2. */
+static void smoothing(float *z, int32_t n, double factor, double curve) {
+    float  max = -INFINITY;
+    double k = (3 - curve) / 2, s = (curve - 1) / 2;
+    for (int32_t i = 0; i < n; i++)
+        max = z[i] > max ? z[i] : max;
+    for (int32_t i = 0; i < n; i++) {
+        double d = (double)z[i] - (double)max;
+        if (isfinite(d))
+            z[i] = (float)((double)max - k * factor * d * d + s * factor * d * d * d);
+    }
+}
+
+/* Links that read probabilities. */
+static bool reads_p(jpt_link_kind k) {
+    return k == JPT_LINK_DYNAMIC_TEMPERATURE || k == JPT_LINK_TOP_P || k == JPT_LINK_MIN_P || k == JPT_LINK_TOP_A || k == JPT_LINK_P_LESS ||
+           k == JPT_LINK_TOP_H || k == JPT_LINK_TYPICAL || k == JPT_LINK_EPSILON || k == JPT_LINK_ETA || k == JPT_LINK_XTC;
+}
+
+static void apply(const jpt_link *l, const jpt_chain *chain, const jpt_select_item *it, float *z, int32_t n, const float *p, entry *e) {
+    int32_t keep = chain->min_tokens_to_keep > 0 ? chain->min_tokens_to_keep : 1;
+    switch (l->kind) {
+    case JPT_LINK_BIAS:
+        for (int32_t i = 0; i < l->n_ids; i++)
+            if (l->ids[i] >= 0 && l->ids[i] < n)
+                z[l->ids[i]] += l->values[i];
+        break;
+    case JPT_LINK_REPETITION_PENALTY: repetition_penalty(z, n, it->history, it->n_history, (float)l->value, e); break;
+    case JPT_LINK_FREQUENCY_PENALTY: generated_penalty(z, n, it, (float)l->value, 0, e); break;
+    case JPT_LINK_PRESENCE_PENALTY: generated_penalty(z, n, it, 0, (float)l->value, e); break;
+    case JPT_LINK_DRY: dry(z, n, it, l, e); break;
+    case JPT_LINK_NO_REPEAT_NGRAM: no_repeat_ngram(z, n, it->history, it->n_history, l->count); break;
+    case JPT_LINK_BAD_WORDS: bad_words(z, n, it->history, it->n_history, l->ids, l->n_ids); break;
+    case JPT_LINK_MIN_NEW_TOKENS:
+        if (it->n_history - it->n_prompt < l->count)
+            for (int32_t i = 0; i < chain->n_eos; i++)
+                if (chain->eos[i] >= 0 && chain->eos[i] < n)
+                    z[chain->eos[i]] = -INFINITY;
+        break;
+    case JPT_LINK_TEMPERATURE: scale(z, n, (float)l->value); break;
+    case JPT_LINK_DYNAMIC_TEMPERATURE: scale(z, n, (float)dynamic_temperature(z, n, l, p)); break;
+    case JPT_LINK_SMOOTHING: smoothing(z, n, l->value, l->value2); break;
+    case JPT_LINK_TOP_K: top_k(z, n, l->count, keep, e); break;
+    case JPT_LINK_TOP_N_SIGMA: top_n_sigma(z, n, l->value); break;
+    case JPT_LINK_TOP_P: top_p(z, n, l->value, keep, p, e); break;
+    case JPT_LINK_MIN_P: min_p(z, n, l->value, keep, p, e); break;
+    case JPT_LINK_TOP_A: {
+        float top = 0;
+        for (int32_t i = 0; i < n; i++)
+            top = p[i] > top ? p[i] : top;
+        floor_on(z, n, l->value * (double)top * (double)top, p);
+        break;
+    }
+    case JPT_LINK_P_LESS: {
+        double sum = 0;
+        for (int32_t i = 0; i < n; i++)
+            sum += (double)p[i] * (double)p[i];
+        floor_on(z, n, sum * (1 - 1e-6), p); /* a flat distribution keeps all */
+        break;
+    }
+    case JPT_LINK_TOP_H: top_h(z, n, l->value, e); break;
+    case JPT_LINK_TYPICAL: typical(z, n, l->value, keep, p, e); break;
+    case JPT_LINK_EPSILON: probability_floor(z, n, (float)l->value, keep, p, e); break;
+    case JPT_LINK_ETA: {
+        float eps = (float)l->value, bound = sqrtf(eps) * expf(-entropy_of(p, n));
+        probability_floor(z, n, bound < eps ? bound : eps, keep, p, e);
+        break;
+    }
+    case JPT_LINK_XTC: xtc(z, n, l, keep, it, p); break;
+    }
+}
+
+jpt_status jpt_chain_apply(const jpt_chain *chain, const jpt_select_item *item, float *z, int32_t n, void *scratch, jpt_error *err) {
+    entry *e = scratch;
+    float *p = (float *)(e + entries_of(n));
+    for (int32_t l = 0; l < chain->n_links; l++) {
+        if (reads_p(chain->link[l].kind) && !softmax(z, n, p))
+            return JPT_FAIL(err, DEVICE, l ? "the chain of processors left no token to choose from" : "the model produced no finite logit");
+        apply(&chain->link[l], chain, item, z, n, p, e);
+    }
+    return JPT_OK;
+}

@@ -78,6 +78,14 @@ typedef struct jpt_request {
     void *ud;
 } jpt_request;
 
+/* A whole answer of a strategy that finds several (beams, samples). */
+typedef struct jpt_alternative {
+    int32_t *tokens; /* [n] */
+    int32_t  n;
+    double   score; /* what the strategy ranks by */
+    jpt_buf  text;
+} jpt_alternative;
+
 typedef struct jpt_generation {
     int32_t        *tokens; /* [n_tokens] kept output tokens, EOS included when it ended the text */
     float          *logprobs; /* [n_tokens] */
@@ -85,6 +93,8 @@ typedef struct jpt_generation {
     jpt_buf         text;   /* without special tokens, cut before the stop string */
     jpt_stop_reason stop;
     jpt_work        work;   /* this request's; sums to the session's over requests run alone */
+    jpt_alternative *alternatives; /* [n_alternatives] best first, the text itself among them; none for most strategies */
+    int32_t          n_alternatives;
     double          prefill_s, decode_s, ttft_s, duration_s;
 } jpt_generation;
 void jpt_generation_fini(jpt_generation *g);
@@ -129,8 +139,11 @@ typedef struct jpt_emission {
     float   *logprobs;
     int32_t  n, cap;
     bool     finished; /* the strategy itself is done (beam search) */
+    jpt_alternative *alternatives;
+    int32_t          n_alternatives;
 } jpt_emission;
 jpt_status jpt_emit(jpt_emission *e, int32_t token, float logprob, jpt_error *err);
+jpt_status jpt_emit_alternative(jpt_emission *e, const int32_t *tokens, int32_t n, double score, jpt_error *err); /* copied */
 
 struct jpt_strategy {
     const char          *name, *family, *summary, *source; /* source: paper or reference implementation */

@@ -28,10 +28,19 @@ const char *jpt_stop_reason_name(jpt_stop_reason r) {
     return names[r];
 }
 
+static void free_alternatives(jpt_alternative *a, int32_t n) {
+    for (int32_t i = 0; i < n; i++) {
+        free(a[i].tokens);
+        jpt_buf_fini(&a[i].text);
+    }
+    free(a);
+}
+
 void jpt_generation_fini(jpt_generation *g) {
     free(g->tokens);
     free(g->logprobs);
     jpt_buf_fini(&g->text);
+    free_alternatives(g->alternatives, g->n_alternatives);
     *g = (jpt_generation){0};
 }
 
@@ -62,6 +71,20 @@ jpt_status jpt_emit(jpt_emission *e, int32_t token, float logprob, jpt_error *er
     }
     e->tokens[e->n] = token;
     e->logprobs[e->n++] = logprob;
+    return JPT_OK;
+}
+
+jpt_status jpt_emit_alternative(jpt_emission *e, const int32_t *tokens, int32_t n, double score, jpt_error *err) {
+    jpt_alternative *grown = realloc(e->alternatives, (size_t)(e->n_alternatives + 1) * sizeof *grown);
+    int32_t         *copy = malloc((size_t)(n > 0 ? n : 1) * sizeof *copy);
+    if (grown)
+        e->alternatives = grown;
+    if (!grown || !copy) {
+        free(copy);
+        return JPT_FAIL(err, NOMEM, "out of memory for an answer of %d tokens", n);
+    }
+    memcpy(copy, tokens, (size_t)n * sizeof *copy);
+    e->alternatives[e->n_alternatives++] = (jpt_alternative){.tokens = copy, .n = n, .score = score};
     return JPT_OK;
 }
 
@@ -108,12 +131,36 @@ static void finish(jpt_session *s, live_request *q) {
     free(q->proposal.items);
     free(q->emission.tokens);
     free(q->emission.logprobs);
+    free_alternatives(q->emission.alternatives, q->emission.n_alternatives);
     jpt_text_fini(&q->text);
     if (q->out) {
         q->out->work = q->work;
         q->out->duration_s = jpt_now_s() - q->t_start_s;
     }
     q->index = -1;
+}
+
+/* Alternatives with their texts, cut at the first stop string like the text itself. */
+static jpt_status take_alternatives(jpt_session *s, live_request *q, jpt_error *err) {
+    q->out->alternatives = q->emission.alternatives;
+    q->out->n_alternatives = q->emission.n_alternatives;
+    q->emission.alternatives = NULL;
+    q->emission.n_alternatives = 0;
+    for (int32_t i = 0; i < q->out->n_alternatives; i++) {
+        jpt_alternative *a = &q->out->alternatives[i];
+        jpt_request      quiet = q->request;
+        jpt_text         text;
+        bool             stopped = false;
+        quiet.on_text = NULL;
+        jpt_text_init(&text, jpt_model_tokenizer(jpt_session_model(s)), &quiet);
+        for (int32_t k = 0; k < a->n && !stopped; k++)
+            if (!is_eos(&q->ctx, a->tokens[k]))
+                JPT_TRY(jpt_text_push(&text, a->tokens[k], &a->text, &stopped, err));
+        if (!stopped)
+            JPT_TRY(jpt_text_flush(&text, &a->text, err));
+        jpt_text_fini(&text);
+    }
+    return JPT_OK;
 }
 
 /* Take the emitted tokens one by one until the text is done; what comes after is discarded. */
@@ -146,7 +193,7 @@ static jpt_status keep_tokens(jpt_session *s, live_request *q, jpt_error *err) {
     }
     if (q->done && g->stop != JPT_STOP_STRING)
         JPT_TRY(jpt_text_flush(&q->text, &g->text, err));
-    return JPT_OK;
+    return q->done ? take_alternatives(s, q, err) : JPT_OK;
 }
 
 /* ---- rounds ---------------------------------------------------------------------------------------------------- */

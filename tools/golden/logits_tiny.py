@@ -55,7 +55,7 @@ def build(seed, arch, layers, tied, theta, scaling):
     return model.eval()
 
 
-def write(path, name, arch, layers, tied, theta, scaling, as_freqs, model):
+def write(path, name, arch, layers, tied, theta, scaling, as_freqs, model, eos=263):
     w = gguf.GGUFWriter(path, arch)
     w.add_name(name)
     w.add_block_count(layers), w.add_embedding_length(D), w.add_feed_forward_length(F), w.add_head_count(H), w.add_head_count_kv(K)
@@ -69,7 +69,7 @@ def write(path, name, arch, layers, tied, theta, scaling, as_freqs, model):
             w.add_uint32(f"{arch}.rope.scaling.original_context_length", scaling["original_max_position_embeddings"])
     w.add_tokenizer_model("gpt2"), w.add_tokenizer_pre("qwen2" if arch == "qwen2" else "smollm")
     w.add_token_list(vocab), w.add_token_types([1] * 261 + [3] * 3), w.add_token_merges(merges)
-    w.add_bos_token_id(261), w.add_eos_token_id(263)
+    w.add_bos_token_id(261), w.add_eos_token_id(eos)
     if as_freqs:
         plain = 1.0 / (theta ** (np.arange(0, E, 2, dtype=np.float64) / E))
         w.add_tensor("rope_freqs.weight", (plain / model.model.rotary_emb.inv_freq.double().numpy()).astype(np.float32))
@@ -91,14 +91,19 @@ def write(path, name, arch, layers, tied, theta, scaling, as_freqs, model):
     w.write_header_to_file(), w.write_kv_data_to_file(), w.write_tensors_to_file(), w.close()
 
 
-golden = {"made_by": "tools/golden/logits_tiny.py", "transformers": transformers.__version__, "torch": torch.__version__, "cases": []}
-for seed, (name, arch, layers, tied, theta, scaling, as_freqs) in enumerate(cases):
-    model = build(seed + 1, arch, layers, tied, theta, scaling)
-    write(os.path.join(folder, f"logits_tiny_{name}.gguf"), name, arch, layers, tied, theta, scaling, as_freqs, model)
-    ids = torch.randint(0, 261, (1, 200), generator=torch.Generator().manual_seed(seed + 100))
-    with torch.no_grad():
-        z = model(ids).logits[0]
-    positions = [0, 1, 2, 15, 16, 17, 63, 64, 127, 199]
-    golden["cases"].append({"name": name, "tied": tied, "ids": ids[0].tolist(), "positions": positions, "z": [[round(v, 6) for v in r] for r in z[positions].tolist()]})
-    print(name, "largest |logit|", z.abs().max().item())
-json.dump(golden, open(os.path.join(folder, "logits_tiny.json"), "w"), separators=(",", ":"))
+def main():
+    golden = {"made_by": "tools/golden/logits_tiny.py", "transformers": transformers.__version__, "torch": torch.__version__, "cases": []}
+    for seed, (name, arch, layers, tied, theta, scaling, as_freqs) in enumerate(cases):
+        model = build(seed + 1, arch, layers, tied, theta, scaling)
+        write(os.path.join(folder, f"logits_tiny_{name}.gguf"), name, arch, layers, tied, theta, scaling, as_freqs, model)
+        ids = torch.randint(0, 261, (1, 200), generator=torch.Generator().manual_seed(seed + 100))
+        with torch.no_grad():
+            z = model(ids).logits[0]
+        positions = [0, 1, 2, 15, 16, 17, 63, 64, 127, 199]
+        golden["cases"].append({"name": name, "tied": tied, "ids": ids[0].tolist(), "positions": positions, "z": [[round(v, 6) for v in r] for r in z[positions].tolist()]})
+        print(name, "largest |logit|", z.abs().max().item())
+    json.dump(golden, open(os.path.join(folder, "logits_tiny.json"), "w"), separators=(",", ":"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+/* Whole decodings against transformers' generate() (tools/golden/decode_hf.py): tiny llama and qwen2 in float32, 20 prompts a
+ * SPEC; and SmolLM2 where JPT_MODEL names it.  A difference is a failure unless the two best choices were closer than 1e-5
+ * there; how many are identical is printed for each strategy. */
+#include <jansson.h>
+#include <jpt/decode.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+// cmocka needs the above first
+#include <cmocka.h>
+
+typedef struct tally {
+    char name[64];
+    int  compared, identical;
+} tally;
+static tally  tallies[64];
+static size_t n_tallies;
+
+static tally *tally_of(const char *spec) {
+    char name[64];
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(spec, ":"), spec);
+    for (size_t i = 0; i < n_tallies; i++)
+        if (strcmp(tallies[i].name, name) == 0)
+            return &tallies[i];
+    assert_true(n_tallies < 64);
+    snprintf(tallies[n_tallies].name, sizeof name, "%s", name);
+    return &tallies[n_tallies++];
+}
+
+static int run_case(jpt_model *m, json_t *prompts, json_t *c, int32_t max_new) {
+    const char         *text = json_string_value(json_object_get(c, "spec"));
+    jpt_error           err = {0};
+    jpt_spec_list       specs = {0};
+    jpt_session_options so = {.n_ctx = 256};
+    jpt_session        *s;
+    int                 wrong = 0;
+    size_t              i;
+    json_t             *p;
+    if (jpt_spec_parse(text, &specs, &err) != JPT_OK)
+        fail_msg("%s", err.msg);
+    const jpt_spec *spec = &specs.spec[0];
+    jpt_spec_session_options(&spec, 1, 1, &so);
+    if (jpt_session_open(m, &so, &s, &err) != JPT_OK)
+        fail_msg("%s", err.msg);
+    tally *t = tally_of(text);
+    json_array_foreach(prompts, i, p) {
+        int32_t ids[128], n = (int32_t)json_array_size(p);
+        json_t *want = json_array_get(json_object_get(c, "out"), i);
+        assert_true(n <= 128);
+        for (int32_t k = 0; k < n; k++)
+            ids[k] = (int32_t)json_integer_value(json_array_get(p, (size_t)k));
+        jpt_request    r = {.spec = spec, .prompt = ids, .n_prompt = n, .max_new_tokens = max_new};
+        jpt_generation g = {0};
+        if (jpt_generate(s, &r, 1, 1, &g, NULL, NULL, &err) != JPT_OK)
+            fail_msg("%s: %s", text, err.msg);
+        size_t same = 0, n_want = json_array_size(want);
+        /* 4.46's beam scorer writes the first end id whichever was met */
+        const jpt_tokenizer *tok = jpt_model_tokenizer(m);
+        for (; same < n_want && same < (size_t)g.n_tokens; same++) {
+            int32_t w = (int32_t)json_integer_value(json_array_get(want, same));
+            if (g.tokens[same] != w && !(jpt_tokenizer_is_eog(tok, g.tokens[same]) && jpt_tokenizer_is_eog(tok, w)))
+                break;
+        }
+        bool ok = same == n_want && same == (size_t)g.n_tokens;
+        t->compared++;
+        t->identical += ok;
+        if (!ok) {
+            wrong++;
+            printf("%s, prompt %zu: differs at token %zu (%d against %zu tokens)\n", text, i, same, g.n_tokens, n_want);
+        }
+        /* the work adds up: what was computed is in the text (its last token may not have been run) or was thrown away */
+        uint64_t kept = g.work.positions_computed - g.work.positions_discarded, most = (uint64_t)(n + g.n_tokens);
+        if (kept != most && kept != most - 1)
+            fail_msg("%s, prompt %zu: %llu computed, %llu thrown away, %d + %d kept", text, i, (unsigned long long)g.work.positions_computed,
+                     (unsigned long long)g.work.positions_discarded, n, g.n_tokens);
+        jpt_generation_fini(&g);
+    }
+    jpt_session_close(s);
+    jpt_spec_list_fini(&specs);
+    return wrong;
+}
+
+static void print_tallies(const char *what, const char *version) {
+    for (size_t i = 0; i < n_tallies; i++)
+        printf("golden: %s %s against transformers %s: %d of %d texts identical\n", what, tallies[i].name, version, tallies[i].identical, tallies[i].compared);
+    n_tallies = 0;
+    memset(tallies, 0, sizeof tallies);
+}
+
+static void tiny_models(const char *file) {
+    json_error_t e;
+    json_t      *all = json_load_file(file, 0, &e), *model, *c;
+    size_t       i, k;
+    int          wrong = 0;
+    if (!all)
+        fail_msg("%s: %s", file, e.text);
+    json_array_foreach(json_object_get(all, "models"), i, model) {
+        char              path[512];
+        jpt_error         err = {0};
+        jpt_model_options o = {.dtype = "f32", .n_threads = 2};
+        jpt_model        *m;
+        snprintf(path, sizeof path, "%s/tests/golden/decode_tiny_%s.gguf", JPT_SOURCE_DIR, json_string_value(json_object_get(model, "name")));
+        if (jpt_model_open(path, &o, &m, &err) != JPT_OK)
+            fail_msg("%s", err.msg);
+        json_array_foreach(json_object_get(model, "cases"), k, c) {
+            char        name[64];
+            const char *spec = json_string_value(json_object_get(c, "spec"));
+            snprintf(name, sizeof name, "%.*s", (int)strcspn(spec, ":"), spec);
+            if (jpt_strategy_find(name))
+                wrong += run_case(m, json_object_get(model, "prompts"), c, (int32_t)json_integer_value(json_object_get(all, "max_new_tokens")));
+        }
+        jpt_model_close(m);
+    }
+    print_tallies("tiny", json_string_value(json_object_get(all, "transformers")));
+    json_decref(all);
+    assert_int_equal(wrong, 0);
+}
+
+static void tiny_models_equal_transformers(void **state) {
+    (void)state;
+    tiny_models(JPT_SOURCE_DIR "/tests/golden/decode_tiny.json");
+}
+
+/* 4.46 leaves out beams that reach the length in the very step in which the last answer ends (early_stopping=true); the
+ * vectorised search of 4.50 and later, which jpt follows, counts them. */
+static void beams_equal_vectorised_search(void **state) {
+    (void)state;
+    tiny_models(JPT_SOURCE_DIR "/tests/golden/decode_tiny_beam.json");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(tiny_models_equal_transformers), cmocka_unit_test(beams_equal_vectorised_search)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

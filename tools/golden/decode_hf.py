@@ -1,0 +1,95 @@
+"""Whole decodings by transformers' generate() on tiny models (and, with --smollm GGUF, on SmolLM2 in float32).
+
+Writes tests/golden/decode_tiny_{llama,qwen2}.gguf, tests/golden/decode_tiny.json, and with --smollm tests/golden/decode_smollm2.json:
+for each strategy of jpt (as a SPEC) and each prompt the generated ids.  gap is the smallest difference in score between a
+choice and the best one not taken, where it is known (greedy): what differs below 1e-5 is a tie.
+Run: python tools/golden/decode_hf.py [--smollm model.gguf]    (needs torch, transformers 4.46, gguf)
+     python tools/golden/decode_hf.py --beam                    (transformers 4.55: tests/golden/decode_tiny_beam.json)
+"""
+import argparse, json, os, sys
+import torch, transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+here = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, here)
+import logits_tiny
+
+folder = os.path.join(here, "../../tests/golden")
+EOS, PAD = 37, 262
+transformers.logging.set_verbosity_error()
+
+
+def specs(layers):
+    """jpt's SPEC and generate()'s arguments."""
+    rows = [("greedy", {}), ("greedy:repetition_penalty=1.2", {"repetition_penalty": 1.2}), ("greedy:no_repeat_ngram_size=2", {"no_repeat_ngram_size": 2})]
+    for b in (2, 4, 5):
+        for penalty in (0.0, 1.0, 2.0):
+            for early, text in ((False, "false"), (True, "true"), ("never", "never")):
+                rows.append((f"beam:num_beams={b},length_penalty={penalty:g},early_stopping={text}", {"num_beams": b, "length_penalty": penalty, "early_stopping": early}))
+    rows.append(("beam:num_beams=4,repetition_penalty=1.2", {"num_beams": 4, "repetition_penalty": 1.2}))
+    rows.append(("beam:num_beams=4,no_repeat_ngram_size=2", {"num_beams": 4, "no_repeat_ngram_size": 2}))
+    for b, g, d in ((4, 2, 1.0), (6, 3, 0.5), (4, 4, 2.0)):
+        for early, text in ((False, "false"), (True, "true")):
+            rows.append((f"diverse-beam:num_beams={b},num_beam_groups={g},diversity_penalty={d:g},early_stopping={text}",
+                         {"num_beams": b, "num_beam_groups": g, "diversity_penalty": d, "early_stopping": early}))
+    for k, a in ((4, 0.6), (5, 0.2), (5, 0.6), (10, 0.4)):
+        rows.append((f"contrastive:top_k={k},penalty_alpha={a:g}", {"top_k": k, "penalty_alpha": a}))
+    rows.append(("contrastive:top_k=5,penalty_alpha=0.6,repetition_penalty=1.2", {"top_k": 5, "penalty_alpha": 0.6, "repetition_penalty": 1.2}))
+    for layer in ("low", "high"):
+        rows.append((f"dola:dola_layers={layer},repetition_penalty=1.2", {"dola_layers": layer, "repetition_penalty": 1.2}))
+    rows.append(("dola:dola_layers=low,repetition_penalty=1", {"dola_layers": "low"}))
+    some = [1, layers // 2]
+    rows.append((f"dola:dola_layers={some[0]}/{some[1]},repetition_penalty=1.2", {"dola_layers": some, "repetition_penalty": 1.2}))
+    return rows
+
+
+def run(model, prompts, rows, max_new, eos, pad, only=None):
+    cases = []
+    for spec, kw in rows:
+        if only and not any(spec.startswith(o) for o in only):
+            continue
+        cfg = GenerationConfig(max_new_tokens=max_new, do_sample=False, eos_token_id=eos, pad_token_id=pad, **kw)
+        outs = []
+        for p in prompts:
+            ids = torch.tensor([p])
+            with torch.no_grad():
+                out = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=cfg)[0, len(p):].tolist()
+            while out and out[-1] == pad and pad != eos:
+                out.pop()
+            outs.append(out)
+        cases.append({"spec": spec, "out": outs})
+        print(spec, "done", sum(len(o) for o in outs), flush=True)
+    return cases
+
+
+def main():
+    args = argparse.ArgumentParser()
+    args.add_argument("--smollm")
+    args.add_argument("--beam", action="store_true", help="beam search alone, by the vectorised code of transformers 4.50 and later")
+    a = args.parse_args()
+    versions = {"made_by": "tools/golden/decode_hf.py", "transformers": transformers.__version__, "torch": torch.__version__}
+    if a.smollm:
+        model = AutoModelForCausalLM.from_pretrained(os.path.dirname(a.smollm), gguf_file=os.path.basename(a.smollm), torch_dtype=torch.float32).eval()
+        tok = AutoTokenizer.from_pretrained(os.path.dirname(a.smollm), gguf_file=os.path.basename(a.smollm))
+        texts = ["The capital of France is", "Once upon a time, in a small village", "def fibonacci(n):\n", "The three laws of motion are", "Dear Sir or Madam,\n",
+                 "Water boils at", "In 1969, the first", "To make a good cup of tea,", "The quick brown fox", "Question: What is 12 + 30?\nAnswer:"]
+        prompts = [tok(t, add_special_tokens=False).input_ids for t in texts]
+        keep = ["greedy", "beam:num_beams=4,length_penalty=1,early_stopping=false", "diverse-beam:num_beams=4,num_beam_groups=2,diversity_penalty=1,early_stopping=false",
+                "contrastive:top_k=5,penalty_alpha=0.6", "dola:dola_layers=low,repetition_penalty=1.2", "dola:dola_layers=high"]
+        rows = [r for r in specs(model.config.num_hidden_layers) if any(r[0].startswith(k) for k in keep)]
+        cases = run(model, prompts, rows, 64, [2], 0)
+        json.dump({**versions, "prompts": prompts, "max_new_tokens": 64, "cases": cases}, open(os.path.join(folder, "decode_smollm2.json"), "w"), separators=(",", ":"))
+        return
+    out = {**versions, "max_new_tokens": 24, "models": []}
+    for name, arch, tied, seed in (("llama", "llama", False, 71), ("qwen2", "qwen2", True, 72)):
+        model = logits_tiny.build(seed, arch, 6, tied, 10000.0, None)
+        logits_tiny.write(os.path.join(folder, f"decode_tiny_{name}.gguf"), name, arch, 6, tied, 10000.0, None, False, model, eos=EOS)
+        g = torch.Generator().manual_seed(seed)
+        prompts = [torch.randint(0, 261, (3 + i,), generator=g).tolist() for i in range(20)]
+        rows = [r for r in specs(6) if r[0].startswith("beam") == a.beam]
+        out["models"].append({"name": name, "prompts": prompts, "cases": run(model, prompts, rows, 24, [EOS, 261, 263], PAD)})
+    json.dump(out, open(os.path.join(folder, "decode_tiny_beam.json" if a.beam else "decode_tiny.json"), "w"), separators=(",", ":"))
+
+
+if __name__ == "__main__":
+    main()

@@ -29,15 +29,18 @@ typedef struct jpt_run_options {
     int32_t              n_blocks; /* every block holds each cell once, in an order drawn from the seed */
     int32_t              max_new_tokens; /* 0: the task's own */
     uint64_t             seed;     /* block b uses seed + b */
+    int32_t              n_ctx;    /* 0: the model's, at most 4096 */
     double               idle_s;   /* length of the idle baseline; 0: 5 s on measured meters */
     const char          *out;      /* results.db */
-    const char          *device, *command; /* for the records */
+    const char          *device;   /* for the records */
     void (*on_progress)(void *ud, const jpt_run_progress *p);
     void *ud;
 } jpt_run_options;
 
 typedef struct jpt_run_summary {
-    int64_t total, done, resumed, invalid_energy;
+    int64_t total, done, resumed; /* requests of this bench; done in this run, in earlier ones */
+    int64_t invalid_energy;       /* of all of them */
+    int64_t others;               /* requests that were in the file already and belong to other cells */
 } jpt_run_summary;
 
 /* JPT_INTERRUPTED keeps all finished requests.  Other errors: of model, task, store, sandbox. */

@@ -17,14 +17,16 @@
 
 /* Columns of each table: X(kind, name).  KEY is an integer that is never absent. */
 #define JPT_STUDY_MAP(X)                                                                                 \
-    X(TEXT, jpt_version) X(TEXT, host) X(TEXT, cpu) X(TEXT, os) X(INT, threads) X(TEXT, command)         \
-    X(TEXT, sampler_order) X(TEXT, protocol) X(TEXT, leaves_out)
+    X(TEXT, jpt_version) X(TEXT, cpu) X(INT, threads) X(TEXT, sampler_order)                             \
+    X(TEXT, protocol) X(TEXT, leaves_out)
 #define JPT_MODEL_MAP(X)                                                                                 \
     X(TEXT, name) X(TEXT, file) X(TEXT, sha256) X(TEXT, architecture) X(INT, n_params)                   \
     X(INT, file_bytes) X(TEXT, dtype) X(TEXT, backend) X(TEXT, compute_dtype)
 #define JPT_TASK_MAP(X)                                                                                  \
     X(TEXT, name) X(TEXT, sha256) X(INT, n_items) X(TEXT, primary_metric) X(INT, higher_is_better)       \
     X(TEXT, license)
+/* What was asked: once a task and place. */
+#define JPT_ITEM_MAP(X) X(KEY, task) X(KEY, item_index) X(TEXT, item_id) X(TEXT, prompt)
 /* modelled: 1 when joules are computed from a declared wattage and not read from a counter. */
 #define JPT_METER_MAP(X)                                                                                 \
     X(TEXT, kind) X(TEXT, source) X(INT, modelled) X(TEXT, coverage) X(REAL, step_s) X(TEXT, accuracy)   \
@@ -55,6 +57,7 @@
 typedef struct jpt_study_row { int64_t id; JPT_STUDY_MAP(JPT_FIELD) } jpt_study_row;
 typedef struct jpt_model_row { int64_t id; JPT_MODEL_MAP(JPT_FIELD) } jpt_model_row;
 typedef struct jpt_task_row { int64_t id; JPT_TASK_MAP(JPT_FIELD) } jpt_task_row;
+typedef struct jpt_item_row { int64_t id; JPT_ITEM_MAP(JPT_FIELD) } jpt_item_row;
 typedef struct jpt_meter_row { int64_t id; JPT_METER_MAP(JPT_FIELD) } jpt_meter_row;
 typedef struct jpt_cell_row { int64_t id; JPT_CELL_MAP(JPT_FIELD) } jpt_cell_row;
 typedef struct jpt_request_row { int64_t id; JPT_REQUEST_MAP(JPT_FIELD) } jpt_request_row;
@@ -62,6 +65,7 @@ typedef struct jpt_request_row { int64_t id; JPT_REQUEST_MAP(JPT_FIELD) } jpt_re
 void jpt_study_row_init(jpt_study_row *r);
 void jpt_model_row_init(jpt_model_row *r);
 void jpt_task_row_init(jpt_task_row *r);
+void jpt_item_row_init(jpt_item_row *r);
 void jpt_meter_row_init(jpt_meter_row *r);
 void jpt_cell_row_init(jpt_cell_row *r);
 void jpt_request_row_init(jpt_request_row *r);
@@ -93,6 +97,7 @@ jpt_status jpt_store_put_model(jpt_store *s, const jpt_model_row *r, int64_t *id
 jpt_status jpt_store_put_task(jpt_store *s, const jpt_task_row *r, int64_t *id, jpt_error *err);
 jpt_status jpt_store_put_meter(jpt_store *s, const jpt_meter_row *r, int64_t *id, jpt_error *err);
 jpt_status jpt_store_put_cell(jpt_store *s, const jpt_cell_row *r, int64_t *id, jpt_error *err);
+jpt_status jpt_store_put_item(jpt_store *s, const jpt_item_row *r, int64_t *id, jpt_error *err);
 
 /* Is (cell, block, item, seed) finished?  For resume. */
 jpt_status jpt_store_request_exists(jpt_store *s, int64_t cell, int64_t block, int64_t item_index, int64_t seed,
@@ -112,6 +117,7 @@ jpt_status jpt_store_put_cell_scores(jpt_store *s, int64_t cell, const jpt_score
 typedef jpt_status (*jpt_study_fn)(void *ud, const jpt_study_row *r);
 typedef jpt_status (*jpt_model_fn)(void *ud, const jpt_model_row *r);
 typedef jpt_status (*jpt_task_fn)(void *ud, const jpt_task_row *r);
+typedef jpt_status (*jpt_item_fn)(void *ud, const jpt_item_row *r);
 typedef jpt_status (*jpt_meter_fn)(void *ud, const jpt_meter_row *r);
 typedef jpt_status (*jpt_cell_fn)(void *ud, const jpt_cell_row *r);
 typedef jpt_status (*jpt_request_fn)(void *ud, const jpt_request_row *r);
@@ -119,12 +125,15 @@ typedef jpt_status (*jpt_score_fn)(void *ud, const jpt_score_row *r);
 jpt_status jpt_store_each_study(jpt_store *s, jpt_study_fn fn, void *ud, jpt_error *err);
 jpt_status jpt_store_each_model(jpt_store *s, jpt_model_fn fn, void *ud, jpt_error *err);
 jpt_status jpt_store_each_task(jpt_store *s, jpt_task_fn fn, void *ud, jpt_error *err);
+jpt_status jpt_store_each_item(jpt_store *s, jpt_item_fn fn, void *ud, jpt_error *err);
 jpt_status jpt_store_each_meter(jpt_store *s, jpt_meter_fn fn, void *ud, jpt_error *err);
 jpt_status jpt_store_each_cell(jpt_store *s, jpt_cell_fn fn, void *ud, jpt_error *err);
 jpt_status jpt_store_each_request(jpt_store *s, int64_t cell, jpt_request_fn fn, void *ud, jpt_error *err);
 jpt_status jpt_store_each_score(jpt_store *s, int64_t cell, jpt_score_fn fn, void *ud, jpt_error *err);
 jpt_status jpt_store_each_cell_score(jpt_store *s, int64_t cell, jpt_score_fn fn, void *ud, jpt_error *err);
 
+/* Requests of a cell that have energy but not valid energy. */
+jpt_status jpt_store_n_invalid(jpt_store *s, int64_t cell, int64_t *n, jpt_error *err);
 /* Finished requests, failed ones counted. */
 jpt_status jpt_store_n_requests(jpt_store *s, int64_t *n, jpt_error *err);
 

@@ -52,15 +52,16 @@ typedef struct cli_engine {
         {"meter", required_argument, NULL, 0x103}, {"watts", required_argument, NULL, 0x104},            \
         {"require-energy", no_argument, NULL, 0x105}, {"quiet", no_argument, NULL, 'q'},                 \
         {"verbose", no_argument, NULL, 'v'}
-#define CLI_ENGINE_HELP                                                                                   \
+#define CLI_MODEL_HELP                                                                                    \
     "  -m, --model MODEL      a GGUF or llama2.c file, or a name that `jpt pull` knows\n"                 \
     "      --device NAME      auto, cpu, ref (plain C, the slow definition)\n"                            \
     "      --threads N        default: the cores this process may use\n"                                  \
     "      --dtype TYPE       auto (the file's own blocks) or f32 (exact)\n"                              \
+    "  -q, -v                 quieter, more to say\n"
+#define CLI_ENGINE_HELP CLI_MODEL_HELP                                                                    \
     "      --meter KIND       auto, nvml_counter, nvml_instant_integral, rapl, model, none\n"             \
     "      --watts W          watts a busy core, for the modelled meter\n"                                \
-    "      --require-energy   exit 3 when the energy is modelled, absent or not valid\n"                  \
-    "  -q, -v                 quieter, more to say\n"
+    "      --require-energy   exit 3 when the energy is modelled, absent or not valid\n"
 int cli_engine_option(cli_engine *e, int c, const char *arg);
 
 /* A progress line: on a terminal redrawn in place with time left, elsewhere a plain line every tenth. */

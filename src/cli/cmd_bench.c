@@ -14,7 +14,7 @@ typedef struct options {
     char         *task[TASKS_MAX];
     size_t        n_tasks;
     const char   *out;
-    int32_t       limit, blocks, max_new_tokens;
+    int32_t       limit, blocks, max_new_tokens, n_ctx;
     uint64_t      seed;
 } options;
 
@@ -26,9 +26,10 @@ static const char help[] =
     "      --limit N          first N items of each task\n"
     "      --blocks N         repeats; sampled strategies get a new seed each (default 1)\n"
     "  -n, --max-new-tokens N instead of the task's own\n"
+    "      --ctx N            context, default min(the model's, 4096)\n"
     "      --seed S           default 0\n" CLI_ENGINE_HELP;
 
-enum { O_LIMIT = 0x200, O_BLOCKS, O_SEED };
+enum { O_LIMIT = 0x200, O_BLOCKS, O_SEED, O_CTX };
 
 static int add_tasks(options *o, const char *list) {
     for (const char *p = list; *p;) {
@@ -46,7 +47,7 @@ static int add_tasks(options *o, const char *list) {
 static int parse(int argc, char **argv, options *o) {
     static const struct option longs[] = {CLI_ENGINE_LONG, {"tasks", required_argument, NULL, 't'}, {"task", required_argument, NULL, 't'},
         {"strategy", required_argument, NULL, 's'}, {"output", required_argument, NULL, 'o'}, {"limit", required_argument, NULL, O_LIMIT},
-        {"blocks", required_argument, NULL, O_BLOCKS}, {"max-new-tokens", required_argument, NULL, 'n'}, {"seed", required_argument, NULL, O_SEED},
+        {"blocks", required_argument, NULL, O_BLOCKS}, {"max-new-tokens", required_argument, NULL, 'n'}, {"seed", required_argument, NULL, O_SEED}, {"ctx", required_argument, NULL, O_CTX},
         {"help", no_argument, NULL, 'h'}, {0}};
     long long v;
     *o = (options){.blocks = 1};
@@ -79,6 +80,11 @@ static int parse(int argc, char **argv, options *o) {
                 return cli_usage("--blocks %s: expected a number from 1 to 100000", optarg);
             o->blocks = (int32_t)v;
             break;
+        case O_CTX:
+            if (!cli_parse_int(optarg, 16, 1 << 24, &v))
+                return cli_usage("--ctx %s: expected a number from 16", optarg);
+            o->n_ctx = (int32_t)v;
+            break;
         case 'n':
             if (!cli_parse_int(optarg, 1, 1 << 20, &v))
                 return cli_usage("-n %s: expected a number from 1 to 1048576", optarg);
@@ -97,6 +103,8 @@ static int parse(int argc, char **argv, options *o) {
         return cli_usage("bench: unexpected '%s'", argv[optind]);
     if (!o->engine.model || !o->n_tasks || !o->specs.n || !o->out)
         return cli_usage("bench: needs -m MODEL, -t TASK, -s SPEC and -o results.db");
+    if (!*o->out)
+        return cli_usage("bench: -o needs a file's name");
     return 0;
 }
 
@@ -145,12 +153,15 @@ int cmd_bench(int argc, char **argv) {
         cli_progress_start(&bar, "bench", 0);
         jpt_run_options ro = {.model = m, .meter = meter, .tasks = task, .n_tasks = o.n_tasks, .specs = &o.specs, .limit = o.limit, .n_blocks = o.blocks,
                               .max_new_tokens = o.max_new_tokens, .seed = o.seed, .out = o.out,
-                              .device = o.engine.opt.device ? o.engine.opt.device : "cpu", .on_progress = on_progress, .ud = &bar};
+                              .n_ctx = o.n_ctx, .device = o.engine.opt.device && strcmp(o.engine.opt.device, "auto") != 0 ? o.engine.opt.device : "cpu", .on_progress = on_progress, .ud = &bar};
         st = jpt_run_bench(&ro, &sum, &err);
         cli_progress_end(&bar);
         if (cli_verbosity() > 0 && (st == JPT_OK || st == JPT_INTERRUPTED))
             fprintf(stderr, "%s: %lld of %lld requests, %lld of them from an earlier run%s\n", o.out, (long long)(sum.done + sum.resumed), (long long)sum.total,
                     (long long)sum.resumed, sum.invalid_energy ? "; some without valid energy (see the report)" : "");
+        if (cli_verbosity() > 0 && (st == JPT_OK || st == JPT_INTERRUPTED) && sum.others > 0 && sum.resumed == 0)
+            fprintf(stderr, "%s: its %lld earlier requests are of other settings, seeds, devices, threads, models or a jpt of another version; they stay beside\n", o.out,
+                    (long long)sum.others);
         if (st == JPT_INTERRUPTED)
             fprintf(stderr, "jpt: interrupted; what is finished is kept, the same command goes on\n");
         if (st == JPT_OK && o.engine.require_energy && sum.invalid_energy) {

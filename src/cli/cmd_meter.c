@@ -16,10 +16,15 @@
 
 enum { REPEAT_MAX = 10000 };
 
-static volatile sig_atomic_t child;
+static volatile sig_atomic_t child, signalled;
+static const int             passed_on[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
+enum { N_PASSED_ON = sizeof passed_on / sizeof *passed_on };
 
-static void forward(int sig) {
-    if (child > 0)
+/* What the terminal sends reaches the command by itself (same process group); what another process sends is passed on. */
+static void forward(int sig, siginfo_t *info, void *context) {
+    (void)context;
+    signalled = sig;
+    if (child > 0 && info->si_code != SI_KERNEL)
         kill((pid_t)child, sig);
 }
 
@@ -36,8 +41,8 @@ static int run_child(char **command, double *cpu_s, jpt_error *err) {
             ready[1] = 200;
         }
         signal(SIGPIPE, SIG_DFL);
-        signal(SIGINT, SIG_DFL);
-        signal(SIGTERM, SIG_DFL);
+        for (int i = 0; i < N_PASSED_ON; i++)
+            signal(passed_on[i], SIG_DFL);
         fcntl(ready[1], F_SETFD, FD_CLOEXEC);
         execvp(command[0], command);
         int why = errno;
@@ -124,7 +129,7 @@ int cmd_meter(int argc, char **argv) {
     const char       *meter_name = "auto", *out_path = NULL;
     jpt_meter_options mo = {.prefer_gpu = true};
     long long         repeat = 1, v;
-    bool              json = false, demand = false;
+    bool              json = false, demand = false, gpu_named = false;
     jpt_error         err = {0};
     for (int c; (c = getopt_long(argc, argv, "+r:o:h", longs, NULL)) != -1;)
         switch (c) {
@@ -142,6 +147,7 @@ int cmd_meter(int argc, char **argv) {
             if (!cli_parse_int(optarg, 0, 1000, &v))
                 return cli_usage("--gpu %s: expected a GPU's number", optarg);
             mo.gpu = (int)v;
+            gpu_named = true;
             break;
         case 't': mo.trace = optarg; break;
         case 'o': out_path = optarg; break;
@@ -161,17 +167,27 @@ int cmd_meter(int argc, char **argv) {
     char **command = argv + optind;
     if (!*command)
         return cli_usage("meter: no command; jpt meter -- COMMAND...");
+    if (mo.trace && strcmp(meter_name, "replay") != 0)
+        return cli_usage("meter: --trace is for --meter replay");
+    if (gpu_named && strcmp(meter_name, "auto") == 0)
+        meter_name = "nvml_counter"; /* who names a GPU wants no other meter in its place */
     jpt_meter *m;
     if (jpt_meter_open(meter_name, &mo, &m, &err) != JPT_OK)
         return cli_fail(&err);
-    struct sigaction sa = {.sa_handler = forward};
-    sigaction(SIGINT, &sa, NULL);
-    sigaction(SIGTERM, &sa, NULL);
+    FILE *f = out_path ? fopen(out_path, "w") : stderr; /* before the command runs: nobody waits an hour for "cannot write" */
+    if (!f) {
+        JPT_FAIL(&err, IO, "%s: cannot write: %s", out_path, strerror(errno));
+        jpt_meter_close(m);
+        return cli_fail(&err);
+    }
+    struct sigaction sa = {.sa_sigaction = forward, .sa_flags = SA_SIGINFO};
+    for (int i = 0; i < N_PASSED_ON; i++)
+        sigaction(passed_on[i], &sa, NULL);
     double    *joules = malloc((size_t)repeat * sizeof *joules), *seconds = malloc((size_t)repeat * sizeof *seconds);
     jpt_energy e = {0};
     int        status = 0, n = 0;
     bool       valid = true;
-    for (; joules && seconds && n < repeat && status == 0; n++) {
+    for (; joules && seconds && n < repeat && status == 0 && !signalled; n++) {
         jpt_window w;
         double     cpu_s = 0;
         jpt_window_begin(&w, m);
@@ -188,14 +204,10 @@ int cmd_meter(int argc, char **argv) {
         joules[n] = e.energy_j;
         seconds[n] = e.duration_s;
     }
-    if (status >= 0) {
-        FILE   *f = out_path ? fopen(out_path, "w") : stderr;
+    if (n == 0 && status == 0 && signalled)
+        status = 128 + signalled;
+    if (status >= 0 && n > 0) {
         summary j = summarise(joules, n), s = summarise(seconds, n);
-        if (!f) {
-            JPT_FAIL(&err, IO, "%s: cannot write: %s", out_path, strerror(errno));
-            cli_fail(&err);
-            f = stderr;
-        }
         if (json) {
             print_json(f, command, n, j, s, &e, valid, status);
         } else if (isnan(j.mean)) {

@@ -4,6 +4,18 @@
 #include <jansson.h>
 #include <math.h>
 
+/* Bytes of the tokens that are scored: all but the first of each window. */
+static size_t scored_bytes(const jpt_tokenizer *tok, const jpt_ids *ids, int32_t window) {
+    size_t bytes = 0;
+    for (size_t i = 0; i < ids->n; i++) {
+        jpt_buf b = {0};
+        if (i % (size_t)window != 0 && jpt_tokenizer_decode(tok, &ids->p[i], 1, JPT_DECODE_CONTINUE, &b, NULL) == JPT_OK)
+            bytes += b.n;
+        jpt_buf_fini(&b);
+    }
+    return bytes;
+}
+
 int cmd_perplexity(int argc, char **argv) {
     static const struct option longs[] = {CLI_ENGINE_LONG, {"file", required_argument, NULL, 'f'}, {"ctx", required_argument, NULL, 'C'}, {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {0}};
     cli_engine  e = {0};
@@ -15,6 +27,8 @@ int cmd_perplexity(int argc, char **argv) {
         int engine = cli_engine_option(&e, c, optarg);
         if (engine < 0)
             return -engine;
+        if (engine && (e.meter || e.watts > 0 || e.require_energy))
+            return cli_usage("perplexity: takes no meter");
         if (engine)
             continue;
         switch (c) {
@@ -24,7 +38,7 @@ int cmd_perplexity(int argc, char **argv) {
                 return cli_usage("--ctx %s: expected a number from 2 to 1048576", optarg);
             break;
         case 'j': json = true; break;
-        case 'h': puts("usage: jpt perplexity -m MODEL -f FILE [--ctx N] [--dtype f32] [--json]\n\n" CLI_ENGINE_HELP); return CLI_OK;
+        case 'h': puts("usage: jpt perplexity -m MODEL -f FILE [--ctx N] [--dtype f32] [--json]\n\n" CLI_MODEL_HELP); return CLI_OK;
         default: return cli_usage("perplexity: unknown option");
         }
     }
@@ -54,11 +68,14 @@ int cmd_perplexity(int argc, char **argv) {
         st = jpt_model_nll(s, ids.p, (int32_t)ids.n, &nll, &n, &err);
     }
     if (st == JPT_OK) {
-        double seconds = jpt_now_s() - t0;
+        double seconds = jpt_now_s() - t0, bits = NAN;
+        size_t bytes = scored_bytes(jpt_model_tokenizer(m), &ids, jpt_session_n_ctx(s));
+        if (bytes > 0)
+            bits = nll / log(2) / (double)bytes;
         if (json)
-            printf("{\"perplexity\":%.6f,\"tokens\":%d,\"bits_per_byte\":%.6f,\"seconds\":%.3f}\n", exp(nll / n), n, nll / log(2) / (double)text.n, seconds);
+            printf("{\"perplexity\":%.6f,\"tokens\":%d,\"bits_per_byte\":%.6f,\"seconds\":%.3f}\n", exp(nll / n), n, bits, seconds);
         else
-            printf("perplexity %.4f over %d tokens, %.4f bits per byte, %.2f s\n", exp(nll / n), n, nll / log(2) / (double)text.n, seconds);
+            printf("perplexity %.4f over %d tokens, %.4f bits per byte, %.2f s\n", exp(nll / n), n, bits, seconds);
     }
     jpt_session_close(s);
     jpt_model_close(m);

@@ -172,6 +172,8 @@ jpt_status jpt_meter_idle(jpt_meter *m, double seconds, double *idle_w, jpt_erro
         struct timespec ts = {0, 20000000};
         nanosleep(&ts, NULL);
     }
+    if (jpt_stop_requested())
+        return JPT_FAIL(err, INTERRUPTED, "interrupted");
     JPT_TRY(jpt_meter_read(m, &b, err));
     jpt_energy e;
     jpt_energy_judge(&m->limits, a, b, NAN, &e);

@@ -25,6 +25,10 @@ jpt_status jpt_model_nll(jpt_session *s, const int32_t *tokens, int32_t n, doubl
         st = jpt_seq_truncate(s, seq, 0, err);
         for (int32_t at = start; st == JPT_OK && at < end; at += STEP) {
             int32_t        rows = end - at < STEP ? end - at : STEP;
+            if (jpt_stop_requested()) {
+                st = JPT_FAIL(err, INTERRUPTED, "interrupted");
+                break;
+            }
             jpt_batch_item item = {.seq = seq, .tokens = tokens + at, .n_tokens = rows, .logits = JPT_ROWS_ALL};
             jpt_batch      batch = {.items = &item, .n_items = 1};
             st = jpt_session_forward(s, &batch, err);

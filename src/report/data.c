@@ -74,6 +74,7 @@ static const char *keep(report *r, const char *z) {
 LOAD(study, studies, JPT_STUDY_MAP, )
 LOAD(model, models, JPT_MODEL_MAP, )
 LOAD(task, tasks, JPT_TASK_MAP, )
+LOAD(item, items, JPT_ITEM_MAP, )
 LOAD(meter, meters, JPT_METER_MAP, )
 LOAD(cell, cells, JPT_CELL_MAP, .row)
 
@@ -90,6 +91,16 @@ const jpt_model_row *report_model(const report *r, int64_t id) {
     return &r->models[0];
 }
 
+const char *report_prompt(const report *r, int64_t task, int64_t item_index, const char **id) {
+    for (int i = 0; i < r->n_items; i++)
+        if (r->items[i].task == task && r->items[i].item_index == item_index) {
+            *id = r->items[i].item_id ? r->items[i].item_id : "";
+            return r->items[i].prompt ? r->items[i].prompt : "";
+        }
+    *id = "";
+    return "";
+}
+
 typedef struct loading {
     report *r;
     cell   *c;
@@ -97,6 +108,7 @@ typedef struct loading {
     int    *item_of;
     int     n, cap;
     const char *metric;
+    bool        scored; /* the cell's own score is of all its requests */
 } loading;
 
 static jpt_status load_request(void *ud, const jpt_request_row *q) {
@@ -162,7 +174,10 @@ static jpt_status load_score(void *ud, const jpt_score_row *s) {
 
 static jpt_status load_cell_score(void *ud, const jpt_score_row *s) {
     loading *l = ud;
-    if (l->metric != NULL && strcmp(s->metric, l->metric) == 0 && isfinite(s->value)) {
+    if (l->metric == NULL || strcmp(s->metric, l->metric) != 0)
+        return JPT_OK;
+    l->scored = s->n == (int64_t)(l->c->n_requests - l->c->n_failed); /* not of an earlier, shorter run */
+    if (l->scored && isfinite(s->value)) {
         l->c->corpus = !(fabs(s->value - l->c->quality.mean) <= 1e-9 * fabs(s->value)); /* of the corpus, not a mean of items */
         l->c->quality = (estimate){s->value, s->ci_low, s->ci_high, s->n >= 0 ? (int)s->n : l->c->n_items};
     }
@@ -192,6 +207,10 @@ static jpt_status estimate_cell(cell *c) {
     return JPT_OK;
 }
 
+static bool of_corpus(const char *metric) {
+    return metric && (strcmp(metric, "bleu") == 0 || strcmp(metric, "chrf") == 0 || strcmp(metric, "chrf++") == 0);
+}
+
 static jpt_status load_cell_rows(report *r, cell *c, jpt_error *err) {
     loading    l = {.r = r, .c = c, .metric = report_task(r, c->row.task)->primary_metric};
     jpt_status status = jpt_store_each_request(r->store, c->row.id, load_request, &l, err);
@@ -201,6 +220,10 @@ static jpt_status load_cell_rows(report *r, cell *c, jpt_error *err) {
         status = estimate_cell(c);
     if (status == JPT_OK)
         status = jpt_store_each_cell_score(r->store, c->row.id, load_cell_score, &l, err);
+    if (!l.scored && of_corpus(l.metric)) { /* a killed run: a mean of segments is no BLEU */
+        c->quality = (estimate){NAN, NAN, NAN, 0};
+        c->partial = true;
+    }
     for (int i = 0; i < r->n_meters; i++)
         if (r->meters[i].id == c->row.meter && r->meters[i].modelled == 1)
             c->modelled = true;
@@ -210,27 +233,104 @@ static jpt_status load_cell_rows(report *r, cell *c, jpt_error *err) {
     return status;
 }
 
-static jpt_status mark_fronts(report *r) {
-    size_t  n = (size_t)r->n_cells + 1;
-    double *q = calloc(2 * n, sizeof *q), *j = q + n;
-    bool   *front = calloc(n, sizeof *front);
-    int    *of = calloc(n, sizeof *of);
-    bool    ok = q != NULL && front != NULL && of != NULL;
-    for (int t = 0; ok && t < r->n_tasks; t++)
-        for (int per_request = 0; per_request < 2; per_request++) {
-            int k = 0;
-            for (int i = 0; i < r->n_cells; i++)
-                if (r->cells[i].row.task == r->tasks[t].id) {
-                    of[k] = i, q[k] = r->cells[i].quality.mean;
-                    j[k++] = per_request ? r->cells[i].j_request.mean : r->cells[i].j_token.mean;
-                }
-            report_pareto(q, j, k, r->tasks[t].higher_is_better != 0, front);
-            for (int i = 0; i < k; i++)
-                *(per_request ? &r->cells[of[i]].front_request : &r->cells[of[i]].front_token) = front[i];
+/* ---- panels ------------------------------------------------------------------------------------ */
+
+static const jpt_study_row *study_of(const report *r, const cell *c) {
+    for (int i = 0; i < r->n_studies; i++)
+        if (r->studies[i].id == c->row.study)
+            return &r->studies[i];
+    return NULL;
+}
+
+/* "greedy" or "greedy [seeds 2, 64 tokens]": what differs among the panel's cells of this spec and model. */
+static const char *label_of(report *r, const panel *p, const cell *c) {
+    bool seeds = false, tokens = false, device = false, study = false;
+    for (int i = 0; i < p->n_cells; i++) {
+        const cell *o = p->cells[i];
+        if (o == c || strcmp(o->row.spec, c->row.spec) != 0 || o->row.model != c->row.model)
+            continue;
+        seeds = seeds || strcmp(o->row.seeds ? o->row.seeds : "", c->row.seeds ? c->row.seeds : "") != 0;
+        tokens = tokens || o->row.max_new_tokens != c->row.max_new_tokens;
+        device = device || strcmp(o->row.device ? o->row.device : "", c->row.device ? c->row.device : "") != 0;
+        study = study || o->row.study != c->row.study;
+    }
+    jpt_buf b = {0};
+    jpt_buf_addz(&b, c->row.spec ? c->row.spec : "?");
+    const char *sep = " [";
+    const jpt_study_row *st = study_of(r, c);
+    if (seeds)
+        jpt_buf_printf(&b, "%sseed %s", sep, c->row.seeds ? c->row.seeds : "?"), sep = ", ";
+    if (tokens)
+        jpt_buf_printf(&b, "%s%lld tokens", sep, (long long)c->row.max_new_tokens), sep = ", ";
+    if (device)
+        jpt_buf_printf(&b, "%s%s", sep, c->row.device ? c->row.device : "?"), sep = ", ";
+    if (study && st)
+        jpt_buf_printf(&b, "%sstudy %lld, %lld threads", sep, (long long)st->id, (long long)st->threads), sep = ", ";
+    if (sep[0] == ',')
+        jpt_buf_addc(&b, ']');
+    const char *label = b.oom ? NULL : keep(r, b.p);
+    jpt_buf_fini(&b);
+    return label;
+}
+
+static void mark_front(panel *p, double *q, double *j, bool *front) {
+    for (int per_request = 0; per_request < 2; per_request++) {
+        for (int i = 0; i < p->n_cells; i++) {
+            q[i] = p->cells[i]->quality.mean;
+            j[i] = per_request ? p->cells[i]->j_request.mean : p->cells[i]->j_token.mean;
         }
+        report_pareto(q, j, p->n_cells, p->task->higher_is_better != 0, front);
+        for (int i = 0; i < p->n_cells; i++)
+            *(per_request ? &p->cells[i]->front_request : &p->cells[i]->front_token) = front[i];
+    }
+}
+
+static const char *title_of(report *r, const panel *p) {
+    jpt_buf b = {0};
+    int     of_task = 0;
+    for (int i = 0; i < r->n_panels; i++)
+        of_task += r->panels[i].task == p->task;
+    jpt_buf_addz(&b, p->task->name ? p->task->name : "?");
+    if (of_task > 1)
+        jpt_buf_printf(&b, ", meter %s", p->meter->source ? p->meter->source : "?");
+    if (of_task > 1 && isfinite(p->meter->declared_w))
+        jpt_buf_printf(&b, " at %g W", p->meter->declared_w);
+    const char *title = b.oom ? NULL : keep(r, b.p);
+    jpt_buf_fini(&b);
+    return title;
+}
+
+/* Joules of different meters are different things: board watts stand in no chart with CPU seconds. */
+static jpt_status make_panels(report *r) {
+    size_t  n = (size_t)r->n_cells + 1;
+    double *q = calloc(2 * n, sizeof *q);
+    bool   *front = calloc(n, sizeof *front);
+    bool    ok = q != NULL && front != NULL &&
+              (r->panels = jpt_arena_alloc(&r->arena, ((size_t)r->n_tasks * (size_t)r->n_meters + 1) * sizeof *r->panels)) != NULL;
+    for (int t = 0; ok && t < r->n_tasks; t++)
+        for (int m = 0; ok && m < r->n_meters; m++) {
+            panel p = {.task = &r->tasks[t], .meter = &r->meters[m], .cells = jpt_arena_alloc(&r->arena, n * sizeof *p.cells)};
+            ok = p.cells != NULL;
+            for (int i = 0; ok && i < r->n_cells; i++) {
+                cell *c = &r->cells[i];
+                if (c->row.task != p.task->id || c->row.meter != p.meter->id || c->n_requests == 0)
+                    continue;
+                p.many_models = p.many_models || (p.n_cells && p.cells[0]->row.model != c->row.model);
+                p.modelled = p.modelled || c->modelled;
+                p.cells[p.n_cells++] = c;
+            }
+            if (ok && p.n_cells)
+                r->panels[r->n_panels++] = p;
+        }
+    for (int i = 0; ok && i < r->n_panels; i++) {
+        panel *p = &r->panels[i];
+        mark_front(p, q, q + n, front);
+        ok = (p->title = title_of(r, p)) != NULL;
+        for (int k = 0; ok && k < p->n_cells; k++)
+            ok = (p->cells[k]->label = label_of(r, p, p->cells[k])) != NULL;
+    }
     free(q);
     free(front);
-    free(of);
     return ok ? JPT_OK : JPT_NOMEM;
 }
 
@@ -246,13 +346,15 @@ jpt_status report_load(report *r, jpt_store *s, jpt_error *err) {
     if (status == JPT_OK)
         status = jpt_store_each_task(s, load_task, r, err);
     if (status == JPT_OK)
+        status = jpt_store_each_item(s, load_item, r, err);
+    if (status == JPT_OK)
         status = jpt_store_each_meter(s, load_meter, r, err);
     if (status == JPT_OK)
         status = jpt_store_each_cell(s, load_cell, r, err);
     for (int i = 0; i < r->n_cells && status == JPT_OK; i++)
         status = load_cell_rows(r, &r->cells[i], err);
     if (status == JPT_OK)
-        status = mark_fronts(r);
+        status = make_panels(r);
     return status == JPT_NOMEM ? JPT_FAIL(err, NOMEM, "out of memory while reading the results file") : status;
 }
 
@@ -262,6 +364,7 @@ void report_free(report *r) {
     free(r->cells);
     free(r->tasks);
     free(r->models);
+    free(r->items);
     free(r->meters);
     free(r->studies);
     jpt_arena_fini(&r->arena);

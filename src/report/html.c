@@ -46,6 +46,7 @@ static const char head[] =
     ".keys{display:flex;flex-wrap:wrap;gap:4px 16px;list-style:none;padding:0;margin:12px 0;font-size:14px}"
     ".key{display:inline-block;min-width:20px;border-radius:10px;padding:0 5px;margin-right:6px;background:var(--k);color:var(--card);"
     "font-size:12px;line-height:20px;font-weight:700;text-align:center}"
+    ".asked{border-style:dashed;max-height:160px}"
     "pre{white-space:pre-wrap;background:var(--card);border:1px solid var(--line);border-radius:6px;padding:10px;margin:4px 0;"
     "max-height:320px;overflow:auto;font-size:13px}label{display:inline-block;margin-bottom:8px}select{font:inherit;max-width:100%}"
     ".method{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,320px),1fr));gap:16px}"
@@ -141,23 +142,21 @@ static void draw_front(const point *sorted, int n, bool higher_is_better, jpt_bu
         jpt_buf_printf(b, "V%.1fH%d\"/>", last, W - RIGHT);
 }
 
-static void chart(const report *r, const jpt_task_row *t, bool per_request, jpt_buf *b) {
+static void chart(const panel *of, bool per_request, jpt_buf *b) {
+    const jpt_task_row *t = of->task;
     double x0 = INFINITY, x1 = -INFINITY, y0 = INFINITY, y1 = -INFINITY;
-    int    n = 0, number = 0;
-    point *p = calloc((size_t)r->n_cells + 1, sizeof *p);
+    int    n = 0;
+    point *p = calloc((size_t)of->n_cells + 1, sizeof *p);
     if (p == NULL) {
         b->oom = true;
         return;
     }
-    for (int i = 0; i < r->n_cells; i++) {
-        const cell    *c = &r->cells[i];
+    for (int i = 0; i < of->n_cells; i++) {
+        const cell    *c = of->cells[i];
         const estimate x = per_request ? c->j_request : c->j_token, y = c->quality;
-        if (c->row.task != t->id)
-            continue;
-        number++;
         if (!isfinite(x.mean) || !isfinite(y.mean))
             continue;
-        p[n++] = (point){.c = c, .x = x, .y = y, .number = number, .front = per_request ? c->front_request : c->front_token};
+        p[n++] = (point){.c = c, .x = x, .y = y, .number = i + 1, .front = per_request ? c->front_request : c->front_token};
         x0 = fmin(x0, fmin(x.mean, x.low)), x1 = fmax(x1, fmax(x.mean, x.high));
         y0 = fmin(y0, fmin(y.mean, y.low)), y1 = fmax(y1, fmax(y.mean, y.high));
     }
@@ -187,7 +186,7 @@ static void chart(const report *r, const jpt_task_row *t, bool per_request, jpt_
     draw_front(p, n, t->higher_is_better != 0, b);
     for (int i = 0; i < n; i++) {
         jpt_buf_printf(b, "<g data-n=\"%d\" style=\"--k:var(--c%d)\"><title>", p[i].number, (p[i].number - 1) % N_COLOURS);
-        esc(b, p[i].c->row.spec);
+        esc(b, p[i].c->label);
         jpt_buf_printf(b, ": %.4g at %.4g J</title>", p[i].y.mean, p[i].x.mean);
         if (isfinite(p[i].x.low))
             jpt_buf_printf(b, "<path class=\"bar\" d=\"M%.1f %.1fH%.1f\"/>", X(p[i].x.low), p[i].py, X(p[i].x.high));
@@ -200,7 +199,7 @@ static void chart(const report *r, const jpt_task_row *t, bool per_request, jpt_
                        p[i].number);
     }
     jpt_buf_printf(b, "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">J a %s, gross%s</text><text x=\"8\" y=\"20\">", (W + LEFT) / 2, H - 10,
-                   per_request ? "request" : "kept token", r->modelled ? " (modelled, not measured)" : "");
+                   per_request ? "request" : "kept token", of->modelled ? " (modelled, not measured)" : "");
     esc(b, t->primary_metric);
     jpt_buf_addz(b, t->higher_is_better != 0 ? " (more is better)</text></svg></figure>" : " (less is better)</text></svg></figure>");
     free(p);
@@ -238,34 +237,32 @@ static void heading(jpt_buf *b, const char *text, const char *more) {
     jpt_buf_addz(b, "</button></th>");
 }
 
-static void rows(const report *r, const jpt_task_row *t, jpt_buf *b) {
+static void rows(const report *r, const panel *p, jpt_buf *b) {
+    const jpt_task_row      *t = p->task;
     static const char *const energy[] = {NULL, "J/token", "J/token net", "J/request", "J/request net"};
-    bool                     shown[N_ESTIMATES] = {[QUALITY] = true, [J_TOKEN] = true, [J_REQUEST] = true}, many_models = r->n_models > 1;
-    for (int i = 0; i < r->n_cells; i++)
+    bool                     shown[N_ESTIMATES] = {[QUALITY] = true, [J_TOKEN] = true, [J_REQUEST] = true};
+    for (int i = 0; i < p->n_cells; i++)
         for (column k = 0; k < N_ESTIMATES; k++)
-            shown[k] = shown[k] || (r->cells[i].row.task == t->id && isfinite(estimate_of(&r->cells[i], k).mean));
+            shown[k] = shown[k] || isfinite(estimate_of(p->cells[i], k).mean);
     jpt_buf_addz(b, "<div class=\"box\" tabindex=\"0\" role=\"region\" aria-label=\"table\"><table><thead><tr>");
     heading(b, "strategy", "");
-    if (many_models)
+    if (p->many_models)
         heading(b, "model", "");
     for (column k = 0; k < N_ESTIMATES; k++)
         if (shown[k])
-            heading(b, k == QUALITY ? (t->primary_metric ? t->primary_metric : "score") : energy[k], k != QUALITY && r->modelled ? " (modelled)" : "");
+            heading(b, k == QUALITY ? (t->primary_metric ? t->primary_metric : "score") : energy[k], k != QUALITY && p->modelled ? " (modelled)" : "");
     static const char *const last[] = {"tokens", "seconds", "items", "failed", "energy left out", "energy source"};
     for (size_t i = 0; i < sizeof last / sizeof *last; i++)
         heading(b, last[i], "");
     jpt_buf_addz(b, "</tr></thead><tbody>");
-    for (int i = 0, at = 0; i < r->n_cells; i++) {
-        const cell *c = &r->cells[i];
-        if (c->row.task != t->id)
-            continue;
-        at++;
-        jpt_buf_printf(b, "<tr data-n=\"%d\"><td data-v=\"", at);
-        esc(b, c->row.spec);
+    for (int i = 0; i < p->n_cells; i++) {
+        const cell *c = p->cells[i];
+        jpt_buf_printf(b, "<tr data-n=\"%d\"><td data-v=\"", i + 1);
+        esc(b, c->label);
         jpt_buf_addz(b, "\">");
-        key_of(b, at, c->row.spec);
+        key_of(b, i + 1, c->label);
         jpt_buf_addz(b, "</td>");
-        if (many_models) {
+        if (p->many_models) {
             jpt_buf_addz(b, "<td data-v=\"");
             esc(b, report_model(r, c->row.model)->name);
             jpt_buf_addz(b, "\">");
@@ -286,27 +283,36 @@ static void rows(const report *r, const jpt_task_row *t, jpt_buf *b) {
     jpt_buf_addz(b, "</tbody></table></div>");
 }
 
-static void texts(const report *r, const jpt_task_row *t, jpt_buf *b) {
-    const cell *first = NULL;
-    for (int i = 0; i < r->n_cells && first == NULL; i++)
-        if (r->cells[i].row.task == t->id)
-            first = &r->cells[i];
-    if (first == NULL)
-        return;
+static void texts(const report *r, const panel *p, jpt_buf *b) {
+    const cell *first = p->cells[0];
+    const char *id;
+    for (int i = 1; i < p->n_cells; i++)
+        if (p->cells[i]->n_items > first->n_items)
+            first = p->cells[i];
     jpt_buf_addz(b, "<h3>Texts side by side</h3><label>item <select>");
-    for (int k = 0; k < first->n_items; k++)
-        jpt_buf_printf(b, "<option>%lld</option>", (long long)first->items[k].index);
-    jpt_buf_addz(b, "</select></label><div class=\"texts\">");
-    for (int i = 0, at = 0; i < r->n_cells; i++) {
-        at += r->cells[i].row.task == t->id;
-        for (int k = 0; r->cells[i].row.task == t->id && k < r->cells[i].n_items; k++) {
-            jpt_buf_printf(b, "<div data-item=\"%lld\"%s><b>", (long long)r->cells[i].items[k].index, k ? " hidden" : "");
-            key_of(b, at, r->cells[i].row.spec);
+    for (int k = 0; k < first->n_items; k++) {
+        report_prompt(r, p->task->id, first->items[k].index, &id);
+        jpt_buf_printf(b, "<option value=\"%lld\">", (long long)first->items[k].index);
+        esc(b, id[0] ? id : NULL);
+        jpt_buf_addz(b, "</option>");
+    }
+    jpt_buf_addz(b, "</select></label>");
+    for (int k = 0; k < first->n_items; k++) {
+        const char *prompt = report_prompt(r, p->task->id, first->items[k].index, &id);
+        jpt_buf_printf(b, "<pre class=\"asked\" data-item=\"%lld\"%s>", (long long)first->items[k].index, k ? " hidden" : "");
+        esc(b, prompt);
+        jpt_buf_addz(b, "</pre>");
+    }
+    jpt_buf_addz(b, "<div class=\"texts\">");
+    for (int i = 0; i < p->n_cells; i++)
+        for (int k = 0; k < p->cells[i]->n_items; k++) {
+            const item *it = &p->cells[i]->items[k];
+            jpt_buf_printf(b, "<div data-item=\"%lld\"%s><b>", (long long)it->index, it->index != first->items[0].index ? " hidden" : "");
+            key_of(b, i + 1, p->cells[i]->label);
             jpt_buf_addz(b, "</b><pre>");
-            esc(b, r->cells[i].items[k].text);
+            esc(b, it->text);
             jpt_buf_addz(b, "</pre></div>");
         }
-    }
     jpt_buf_addz(b, "</div>");
 }
 
@@ -323,15 +329,35 @@ static void texts(const report *r, const jpt_task_row *t, jpt_buf *b) {
         jpt_buf_addz(b, "</dl></div>");                                                                       \
     }
 
-static void keys(const report *r, const jpt_task_row *t, jpt_buf *b) {
+static void keys(const panel *p, jpt_buf *b) {
     jpt_buf_addz(b, "<ul class=\"keys\">");
-    for (int i = 0, at = 0; i < r->n_cells; i++)
-        if (r->cells[i].row.task == t->id) {
-            jpt_buf_printf(b, "<li data-n=\"%d\">", ++at);
-            key_of(b, at, r->cells[i].row.spec);
-            jpt_buf_addz(b, "</li>");
-        }
+    for (int i = 0; i < p->n_cells; i++) {
+        jpt_buf_printf(b, "<li data-n=\"%d\">", i + 1);
+        key_of(b, i + 1, p->cells[i]->label);
+        jpt_buf_addz(b, "</li>");
+    }
     jpt_buf_addz(b, "</ul>");
+}
+
+/* Each setting once, whatever its tasks. */
+static void settings(const report *r, jpt_buf *b) {
+    jpt_buf_addz(b, "<div><h3>settings</h3><dl>");
+    for (int i = 0; i < r->n_cells; i++) {
+        const jpt_cell_row *c = &r->cells[i].row;
+        bool                seen = false;
+        for (int k = 0; k < i && !seen; k++)
+            seen = strcmp(r->cells[k].row.spec, c->spec) == 0 && strcmp(r->cells[k].row.seeds ? r->cells[k].row.seeds : "", c->seeds ? c->seeds : "") == 0;
+        if (seen)
+            continue;
+        jpt_buf_addz(b, "<dt>");
+        esc(b, c->spec);
+        jpt_buf_addz(b, "</dt><dd>");
+        esc(b, c->params_json);
+        jpt_buf_addz(b, "; seeds ");
+        esc(b, c->seeds);
+        jpt_buf_addz(b, "</dd>");
+    }
+    jpt_buf_addz(b, "</dl></div>");
 }
 
 static void summary(const report *r, jpt_buf *b) {
@@ -356,25 +382,25 @@ static void summary(const report *r, jpt_buf *b) {
 void report_html(const report *r, jpt_buf *b) {
     jpt_buf_addz(b, head);
     summary(r, b);
-    for (int i = 0; i < r->n_tasks; i++) {
-        const jpt_task_row *t = &r->tasks[i];
-        jpt_buf words = {0};
+    for (int i = 0; i < r->n_panels; i++) {
+        const panel *p = &r->panels[i];
+        jpt_buf      words = {0};
         jpt_buf_addz(b, "<section><h2>");
-        esc(b, t->name);
+        esc(b, p->title);
         jpt_buf_addz(b, "</h2><p>");
-        report_verdict(r, t->id, &words);
+        report_verdict(p, &words);
         esc(b, words.p);
         b->oom = b->oom || words.oom;
         jpt_buf_fini(&words);
         jpt_buf_addz(b, "</p><div class=\"charts\">");
-        chart(r, t, false, b);
-        chart(r, t, true, b);
+        chart(p, false, b);
+        chart(p, true, b);
         jpt_buf_addz(b, "</div>");
-        keys(r, t, b);
+        keys(p, b);
         jpt_buf_addz(b, "<p class=\"note\">Filled dots on the dashed line are the Pareto front: nothing is better for fewer joules. "
                         "Bars and [brackets] are 95 % bootstrap intervals over items.</p>");
-        rows(r, t, b);
-        texts(r, t, b);
+        rows(r, p, b);
+        texts(r, p, b);
         jpt_buf_addz(b, "</section>");
     }
     jpt_buf_addz(b, "<section><h2>Method</h2><p>Joules a kept output token: energy of whole requests over the tokens they kept. Gross is what "
@@ -388,20 +414,7 @@ void report_html(const report *r, jpt_buf *b) {
         JPT_TASK_MAP(SHOW)
         jpt_buf_addz(b, "</dl></div>");
     }
-    if (r->n_cells > 0) {
-        jpt_buf_addz(b, "<div><h3>settings</h3><dl>");
-        for (int i = 0; i < r->n_cells; i++)
-            if (r->cells[i].row.task == r->tasks[0].id) {
-                jpt_buf_addz(b, "<dt>");
-                esc(b, r->cells[i].row.spec);
-                jpt_buf_addz(b, "</dt><dd>");
-                esc(b, r->cells[i].row.params_json);
-                jpt_buf_addz(b, "; seeds ");
-                esc(b, r->cells[i].row.seeds);
-                jpt_buf_addz(b, "</dd>");
-            }
-        jpt_buf_addz(b, "</dl></div>");
-    }
+    settings(r, b);
     jpt_buf_addz(b, "</div></section>");
     jpt_buf_addz(b, script);
 }

@@ -10,9 +10,9 @@ static void add_estimate(jpt_buf *b, estimate e) {
     if (!isfinite(e.mean))
         jpt_buf_addz(b, "–");
     else if (!isfinite(e.low))
-        jpt_buf_printf(b, "%.4g (%d)", e.mean, e.n);
+        jpt_buf_printf(b, "%.4g", e.mean);
     else
-        jpt_buf_printf(b, "%.4g ± %.2g (%d)", e.mean, (e.high - e.low) / 2, e.n);
+        jpt_buf_printf(b, "%.4g [%.3g, %.3g]", e.mean, e.low, e.high);
 }
 
 estimate report_difference(const cell *a, const cell *b, compared what) {
@@ -50,27 +50,29 @@ static void add_difference(jpt_buf *b, const char *what, estimate e) {
         jpt_buf_printf(b, "%s %+.3g [%+.3g, %+.3g], %s", what, e.mean, e.low, e.high, report_separable(e) ? "different at 95 %" : "not separable");
 }
 
-void report_verdict(const report *r, int64_t task, jpt_buf *b) {
-    const jpt_task_row *t = report_task(r, task);
+void report_verdict(const panel *p, jpt_buf *b) {
+    const jpt_task_row *t = p->task;
     const cell         *best = NULL, *cheap = NULL;
-    for (int i = 0; i < r->n_cells; i++) {
-        const cell *c = &r->cells[i];
-        if (c->row.task != task)
-            continue;
-        double sign = t->higher_is_better != 0 ? 1 : -1;
+    bool                partial = false;
+    for (int i = 0; i < p->n_cells; i++) {
+        const cell *c = p->cells[i];
+        double      sign = t->higher_is_better != 0 ? 1 : -1;
+        partial = partial || c->partial;
         if (isfinite(c->quality.mean) && (best == NULL || sign * c->quality.mean > sign * best->quality.mean))
             best = c;
         if (isfinite(c->j_token.mean) && (cheap == NULL || c->j_token.mean < cheap->j_token.mean))
             cheap = c;
     }
+    if (partial)
+        jpt_buf_printf(b, "The run is not finished: settings without a %s of all their texts have none; run jpt bench again. ", metric_of(t));
     if (best == NULL)
         jpt_buf_addz(b, "No score yet. ");
     else
-        jpt_buf_printf(b, "Best %s: %s, %.3g. ", metric_of(t), best->row.spec, best->quality.mean);
+        jpt_buf_printf(b, "Best %s: %s, %.3g. ", metric_of(t), best->label, best->quality.mean);
     if (cheap == NULL)
         jpt_buf_addz(b, "No valid energy. ");
     else
-        jpt_buf_printf(b, "Fewest joules a kept token: %s, %.3g J (%s). ", cheap->row.spec, cheap->j_token.mean, report_source(cheap));
+        jpt_buf_printf(b, "Fewest joules a kept token: %s, %.3g J (%s). ", cheap->label, cheap->j_token.mean, report_source(cheap));
     if (best != NULL && best == cheap)
         jpt_buf_addz(b, "One setting is both.");
     else if (best != NULL && cheap != NULL) {
@@ -98,30 +100,27 @@ void report_md(const report *r, jpt_buf *b) {
     jpt_buf_addz(b, "# jpt report\n\n");
     if (r->modelled)
         jpt_buf_addz(b, "**Energy here is modelled, not measured.**\n\n");
-    jpt_buf_addz(b, "J/token is joules a kept output token. Mean ± half-width of the 95 % bootstrap interval over "
-                    "items (n items); – is absent.\n");
-    for (int t = 0; t < r->n_tasks; t++) {
-        jpt_buf_printf(b, "\n## %s\n\n", r->tasks[t].name ? r->tasks[t].name : "?");
-        report_verdict(r, r->tasks[t].id, b);
-        jpt_buf_printf(b, "\n\n| strategy | model | %s | J/token gross | J/token net | J/request gross | J/request net | energy |\n"
-                          "|---|---|--:|--:|--:|--:|--:|---|\n",
-                       metric_of(&r->tasks[t]));
-        for (int i = 0; i < r->n_cells; i++) {
-            const cell *c = &r->cells[i];
-            if (c->row.task != r->tasks[t].id)
-                continue;
-            const char *model = report_model(r, c->row.model)->name;
-            jpt_buf_addz(b, "| ");
-            md_cell(b, c->row.spec);
-            jpt_buf_addz(b, " | ");
-            md_cell(b, model);
-            jpt_buf_addz(b, " | ");
+    jpt_buf_addz(b, "J/token is joules a kept output token. Mean and [95 % bootstrap interval over items]; – is absent.\n");
+    for (int i = 0; i < r->n_panels; i++) {
+        const panel *p = &r->panels[i];
+        jpt_buf_printf(b, "\n## %s\n\n", p->title);
+        report_verdict(p, b);
+        jpt_buf_printf(b, "\n\n| strategy | model | %s | J/token gross | J/token net | J/request gross | J/request net | items | energy |\n"
+                          "|---|---|--:|--:|--:|--:|--:|--:|---|\n",
+                       metric_of(p->task));
+        for (int k = 0; k < p->n_cells; k++) {
+            const cell    *c = p->cells[k];
             const estimate es[] = {c->quality, c->j_token, c->net_j_token, c->j_request, c->net_j_request};
-            for (int k = 0; k < 5; k++) {
-                add_estimate(b, es[k]);
+            jpt_buf_addz(b, "| ");
+            md_cell(b, c->label);
+            jpt_buf_addz(b, " | ");
+            md_cell(b, report_model(r, c->row.model)->name);
+            jpt_buf_addz(b, " | ");
+            for (int e = 0; e < 5; e++) {
+                add_estimate(b, es[e]);
                 jpt_buf_addz(b, " | ");
             }
-            jpt_buf_printf(b, "%s |\n", report_source(c));
+            jpt_buf_printf(b, "%d | %s |\n", c->n_items, report_source(c));
         }
     }
 }
@@ -154,7 +153,9 @@ void report_csv(const report *r, jpt_buf *b) {
     for (int i = 0; i < r->n_cells; i++) {
         const cell         *c = &r->cells[i];
         const jpt_task_row *t = report_task(r, c->row.task);
-        const char         *names[] = {t->name, c->row.spec, report_model(r, c->row.model)->name, t->primary_metric};
+        if (c->n_requests == 0)
+            continue;
+        const char         *names[] = {t->name, c->label, report_model(r, c->row.model)->name, t->primary_metric};
         for (int k = 0; k < 4; k++) {
             report_csv_field(b, names[k]);
             jpt_buf_addc(b, ',');
@@ -232,41 +233,53 @@ jpt_status jpt_report_write(jpt_store *s, const char *dir, unsigned formats, jpt
 
 static bool has_spec(const cell *c, const char *spec) { return c->row.spec != NULL && strcmp(c->row.spec, spec) == 0; }
 
+static bool same(const char *a, const char *b) { return strcmp(a ? a : "", b ? b : "") == 0; }
+
+/* Alike but for the strategy. */
+static bool comparable(const cell *a, const cell *b) {
+    return a != b && a->row.model == b->row.model && a->row.study == b->row.study && a->row.max_new_tokens == b->row.max_new_tokens &&
+           same(a->row.seeds, b->row.seeds) && same(a->row.device, b->row.device);
+}
+
+static void add_comparison(const panel *p, const cell *a, const cell *b, jpt_buf *out) {
+    jpt_buf_printf(out, "%s: %s minus %s%s\n", p->title, a->label, b->label, p->modelled ? " (energy modelled, not measured)" : "");
+    for (compared m = COMPARED_QUALITY; m <= COMPARED_J_REQUEST; m++) {
+        estimate e = report_difference(a, b, m);
+        jpt_buf  what = {0};
+        if (m == COMPARED_QUALITY)
+            jpt_buf_printf(&what, "%s%s", a->corpus || b->corpus || a->partial || b->partial ? "mean segment " : "", metric_of(p->task));
+        else
+            jpt_buf_addz(&what, m == COMPARED_J_TOKEN ? "J/token" : "J/request");
+        if (!isfinite(e.low))
+            jpt_buf_printf(out, "  %s: no paired interval (%d shared items)\n", what.p, e.n);
+        else
+            jpt_buf_printf(out, "  %s: %+.4g, 95 %% interval [%+.4g, %+.4g] over %d items: %s\n", what.p, e.mean, e.low, e.high, e.n,
+                           report_separable(e) ? e.mean > 0 ? "higher" : "lower" : "not separable");
+        out->oom = out->oom || what.oom;
+        jpt_buf_fini(&what);
+    }
+}
+
 jpt_status jpt_report_compare(jpt_store *s, const char *spec_a, const char *spec_b, jpt_buf *out, jpt_error *err) {
     report     r;
     jpt_status status = report_load(&r, s, err);
     int        found = 0, has_a = 0, has_b = 0;
-    for (int i = 0; status == JPT_OK && i < r.n_cells; i++) {
-        has_a += has_spec(&r.cells[i], spec_a);
-        has_b += has_spec(&r.cells[i], spec_b);
-        for (int k = 0; k < r.n_cells; k++) {
-            const cell *a = &r.cells[i], *b = &r.cells[k];
-            if (!has_spec(a, spec_a) || !has_spec(b, spec_b) || a->row.task != b->row.task || a->row.model != b->row.model)
-                continue;
-            const jpt_task_row *t = report_task(&r, a->row.task);
-            jpt_buf_printf(out, "%s: %s minus %s%s\n", t->name ? t->name : "?", spec_a, spec_b,
-                           a->modelled || b->modelled ? " (energy modelled, not measured)" : "");
-            for (compared m = COMPARED_QUALITY; m <= COMPARED_J_REQUEST; m++) {
-                estimate e = report_difference(a, b, m);
-                jpt_buf  what = {0};
-                if (m == COMPARED_QUALITY)
-                    jpt_buf_printf(&what, "%s%s", a->corpus || b->corpus ? "mean segment " : "", metric_of(t));
-                else
-                    jpt_buf_addz(&what, m == COMPARED_J_TOKEN ? "J/token" : "J/request");
-                if (!isfinite(e.low))
-                    jpt_buf_printf(out, "  %s: no paired interval (%d shared items)\n", what.p, e.n);
-                else
-                    jpt_buf_printf(out, "  %s: %+.4g, 95 %% interval [%+.4g, %+.4g] over %d items: %s\n", what.p, e.mean,
-                                   e.low, e.high, e.n, report_separable(e) ? e.mean > 0 ? "higher" : "lower" : "not separable");
-                out->oom = out->oom || what.oom;
-                jpt_buf_fini(&what);
-            }
-            found++;
+    for (int i = 0; status == JPT_OK && i < r.n_panels; i++) {
+        const panel *p = &r.panels[i];
+        for (int k = 0; k < p->n_cells; k++) {
+            has_a += has_spec(p->cells[k], spec_a);
+            has_b += has_spec(p->cells[k], spec_b);
+            for (int j = 0; j < p->n_cells; j++)
+                if (has_spec(p->cells[k], spec_a) && has_spec(p->cells[j], spec_b) && comparable(p->cells[k], p->cells[j])) {
+                    add_comparison(p, p->cells[k], p->cells[j], out);
+                    found++;
+                }
         }
     }
     if (status == JPT_OK && found == 0)
-        status = JPT_FAIL(err, NOT_FOUND, "no task has both '%s' and '%s': %s%s; give the specs as jpt report shows them",
-                          spec_a, spec_b, has_a ? "the second" : "the first", has_a && has_b ? " is of another task" : " is not in the file");
+        status = JPT_FAIL(err, NOT_FOUND, "nothing to compare: %s%s; give two strategies as jpt report shows them",
+                          has_a && has_b ? "no task has both under the same model, meter, seed and length" : has_a ? spec_b : spec_a,
+                          has_a && has_b ? "" : " is not in the file");
     report_free(&r);
     return status;
 }

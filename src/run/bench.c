@@ -4,7 +4,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
 typedef struct cell {
@@ -44,17 +43,11 @@ static void cpu_name(char out[128]) {
 
 static jpt_status put_study(bench *b, jpt_error *err) {
     jpt_study_row  r;
-    struct utsname u = {.nodename = "unknown"};
-    char           cpu[128], os[200] = "unknown";
+    char           cpu[128];
     jpt_study_row_init(&r);
     cpu_name(cpu);
-    if (uname(&u) == 0)
-        snprintf(os, sizeof os, "%.60s %.60s %.30s", u.sysname, u.release, u.machine);
     r.jpt_version = JPT_VERSION;
-    r.host = u.nodename;
-    r.cpu = cpu;
-    r.os = os;
-    r.command = b->opt->command;
+    r.cpu = cpu; /* the host's name and kernel change from one container to the next and are no part of a cell's identity */
     r.sampler_order = "Hugging Face: repetition_penalty, no_repeat_ngram, min_new_tokens, temperature, top_k, top_p, min_p, typical, epsilon, eta";
     r.protocol = "one window a request; blocks hold each cell once, order drawn from the seed; one unmeasured warm-up request; block b uses seed + b";
     r.leaves_out = "model loading, tokenisation of the prompt, scoring";
@@ -114,6 +107,14 @@ static jpt_status put_cells(bench *b, jpt_error *err) {
         tr.higher_is_better = ti->higher_is_better;
         tr.license = ti->license;
         JPT_TRY(jpt_store_put_task(b->store, &tr, &task, err));
+        for (size_t i = 0; i < ti->n_items && (o->limit < 1 || i < (size_t)o->limit); i++) {
+            const jpt_task_item *it = jpt_task_get_item(o->tasks[t], i);
+            jpt_item_row         row;
+            int64_t              id;
+            jpt_item_row_init(&row);
+            row.task = task, row.item_index = (int64_t)i, row.item_id = it->id, row.prompt = it->prompt;
+            JPT_TRY(jpt_store_put_item(b->store, &row, &id, err));
+        }
         for (size_t s = 0; s < o->specs->n; s++) {
             cell        *c = &b->cell[b->n_cells++];
             jpt_cell_row r;
@@ -229,10 +230,11 @@ static jpt_status run_item(bench *b, cell *c, int32_t block, int32_t item, int32
     }
     if (st == JPT_OK) {
         b->sum->done++;
-        b->sum->invalid_energy += !e.energy.valid;
         b->progress.done++;
-        b->progress.tokens += g.n_tokens;
-        b->progress.energy_j += e.energy.energy_j;
+        if (e.energy.valid) {
+            b->progress.tokens += g.n_tokens;
+            b->progress.energy_j += e.energy.energy_j;
+        }
         b->progress.block = block;
         b->progress.task = t->name;
         b->progress.spec = c->spec->text;
@@ -392,7 +394,7 @@ static jpt_status score_cell(bench *b, const cell *c, jpt_error *err) {
 
 static jpt_status open_session(bench *b, jpt_error *err) {
     const jpt_run_options *o = b->opt;
-    jpt_session_options    so = {0};
+    jpt_session_options    so = {.n_ctx = o->n_ctx};
     const jpt_spec       **specs = malloc((o->specs->n ? o->specs->n : 1) * sizeof *specs);
     if (!specs)
         return JPT_FAIL(err, NOMEM, "out of memory");
@@ -445,6 +447,9 @@ jpt_status jpt_run_bench(const jpt_run_options *opt, jpt_run_summary *out, jpt_e
     if (st == JPT_OK)
         st = check_prompts(&b, err);
     out->total = b.progress.total;
+    int64_t before = 0;
+    if (st == JPT_OK)
+        st = jpt_store_n_requests(b.store, &before, err);
     if (st == JPT_OK)
         st = run_blocks(&b, err);
     /* scores of what there is, after an interruption too */
@@ -455,6 +460,12 @@ jpt_status jpt_run_bench(const jpt_run_options *opt, jpt_run_summary *out, jpt_e
             st = s;
             *err = e;
         }
+    }
+    out->others = before - out->resumed;
+    for (size_t i = 0; (st == JPT_OK || st == JPT_INTERRUPTED) && b.store && i < b.n_cells; i++) {
+        int64_t n = 0;
+        if (jpt_store_n_invalid(b.store, b.cell[i].id, &n, NULL) == JPT_OK)
+            out->invalid_energy += n;
     }
     jpt_session_close(b.session);
     jpt_store_close(b.store);

@@ -21,6 +21,8 @@ const char *const jpt_store_steps[JPT_STORE_SCHEMA] = {
     "CREATE TABLE study (id INTEGER PRIMARY KEY, " JPT_STUDY_MAP(SQL) "created TEXT NOT NULL) STRICT;"
     "CREATE TABLE model (id INTEGER PRIMARY KEY, " JPT_MODEL_MAP(SQL) "created TEXT NOT NULL) STRICT;"
     "CREATE TABLE task (id INTEGER PRIMARY KEY, " JPT_TASK_MAP(SQL) "created TEXT NOT NULL) STRICT;"
+    "CREATE TABLE item (id INTEGER PRIMARY KEY, " JPT_ITEM_MAP(SQL) "created TEXT NOT NULL,"
+    " FOREIGN KEY (task) REFERENCES task(id), UNIQUE (task, item_index)) STRICT;"
     "CREATE TABLE meter (id INTEGER PRIMARY KEY, " JPT_METER_MAP(SQL) "created TEXT NOT NULL) STRICT;"
     "CREATE TABLE cell (id INTEGER PRIMARY KEY, " JPT_CELL_MAP(SQL) "created TEXT NOT NULL,"
     " FOREIGN KEY (study) REFERENCES study(id), FOREIGN KEY (model) REFERENCES model(id),"
@@ -118,8 +120,35 @@ static jpt_status take_lock(jpt_store *s, jpt_error *err) {
     return status;
 }
 
+/* The path as a URI, so that no name is special to SQLite (":memory:").  A reader that may not write beside a file without
+ * a log needs `immutable`: WAL mode wants its index even for reading. */
+static jpt_status open_file(jpt_store *s, int flags, jpt_error *err) {
+    jpt_buf     uri = {0}, wal = {0};
+    struct stat log;
+    jpt_buf_printf(&uri, "file:%s", s->path[0] == '/' ? "" : "./");
+    for (const char *c = s->path; *c; c++)
+        jpt_buf_printf(&uri, *c == '%' || *c == '?' || *c == '#' ? "%%%02X" : "%c", (unsigned char)*c);
+    jpt_buf_printf(&wal, "%s-wal", s->path);
+    char *folder = strdup(s->path), *slash = folder ? strrchr(folder, '/') : NULL;
+    if (slash)
+        slash[slash == folder] = '\0';
+    bool  alone = (flags & SQLITE_OPEN_READONLY) && folder && access(slash ? folder : ".", W_OK) != 0 && !wal.oom &&
+                 (stat(wal.p, &log) != 0 || log.st_size == 0);
+    if (alone)
+        jpt_buf_addz(&uri, "?immutable=1");
+    jpt_status st = uri.oom || wal.oom || !folder ? JPT_FAIL(err, NOMEM, "%s: out of memory while opening", s->path) : JPT_OK;
+    if (st == JPT_OK && sqlite3_open_v2(uri.p, &s->db, flags | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK)
+        st = jpt_store_sql_fail(s->db, s->path, "opening", err);
+    jpt_buf_fini(&uri);
+    jpt_buf_fini(&wal);
+    free(folder);
+    return st;
+}
+
 static jpt_status open_checked(jpt_store *s, jpt_store_mode mode, jpt_error *err) {
     struct stat info;
+    if (!*s->path)
+        return JPT_FAIL(err, ARG, "the name of the results file is empty");
     bool        fresh = stat(s->path, &info) != 0;
     if (fresh && errno != ENOENT)
         return JPT_FAIL(err, IO, "%s: cannot be opened (%s)", s->path, strerror(errno));
@@ -133,8 +162,7 @@ static jpt_status open_checked(jpt_store *s, jpt_store_mode mode, jpt_error *err
     int flags = mode == JPT_STORE_READ     ? SQLITE_OPEN_READONLY
                 : mode == JPT_STORE_CREATE ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE
                                            : SQLITE_OPEN_READWRITE;
-    if (sqlite3_open_v2(s->path, &s->db, flags | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK)
-        return jpt_store_sql_fail(s->db, s->path, "opening", err);
+    JPT_TRY(open_file(s, flags, err));
     sqlite3_busy_timeout(s->db, 5000);
     int64_t app = 0, version = 0, objects = 0;
     JPT_TRY(pragma_int(s->db, s->path, "PRAGMA application_id", &app, err));

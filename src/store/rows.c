@@ -19,12 +19,14 @@ typedef struct table {
 #define STUDY(k, f) COLUMN(jpt_study_row, k, f)
 #define MODEL(k, f) COLUMN(jpt_model_row, k, f)
 #define TASK(k, f) COLUMN(jpt_task_row, k, f)
+#define ITEM(k, f) COLUMN(jpt_item_row, k, f)
 #define METER(k, f) COLUMN(jpt_meter_row, k, f)
 #define CELL(k, f) COLUMN(jpt_cell_row, k, f)
 #define REQUEST(k, f) COLUMN(jpt_request_row, k, f)
 static const column study_columns[] = {JPT_STUDY_MAP(STUDY)};
 static const column model_columns[] = {JPT_MODEL_MAP(MODEL)};
 static const column task_columns[] = {JPT_TASK_MAP(TASK)};
+static const column item_columns[] = {JPT_ITEM_MAP(ITEM)};
 static const column meter_columns[] = {JPT_METER_MAP(METER)};
 static const column cell_columns[] = {JPT_CELL_MAP(CELL)};
 static const column request_columns[] = {JPT_REQUEST_MAP(REQUEST)};
@@ -32,6 +34,7 @@ static const column request_columns[] = {JPT_REQUEST_MAP(REQUEST)};
 static const table study_table = {"study", "id", study_columns, N(study_columns)};
 static const table model_table = {"model", "id", model_columns, N(model_columns)};
 static const table task_table = {"task", "id", task_columns, N(task_columns)};
+static const table item_table = {"item", "task, item_index", item_columns, N(item_columns)};
 static const table meter_table = {"meter", "id", meter_columns, N(meter_columns)};
 static const table cell_table = {"cell", "id", cell_columns, N(cell_columns)};
 static const table request_table = {"request", "cell, block, item_index, seed", request_columns, N(request_columns)};
@@ -51,6 +54,7 @@ static void row_init(const table *t, void *row) {
 void jpt_study_row_init(jpt_study_row *r) { row_init(&study_table, r); }
 void jpt_model_row_init(jpt_model_row *r) { row_init(&model_table, r); }
 void jpt_task_row_init(jpt_task_row *r) { row_init(&task_table, r); }
+void jpt_item_row_init(jpt_item_row *r) { row_init(&item_table, r); }
 void jpt_meter_row_init(jpt_meter_row *r) { row_init(&meter_table, r); }
 void jpt_cell_row_init(jpt_cell_row *r) { row_init(&cell_table, r); }
 void jpt_request_row_init(jpt_request_row *r) { row_init(&request_table, r); }
@@ -130,6 +134,7 @@ static jpt_status find_or_insert(jpt_store *s, const table *t, const void *row, 
 PUT(study)
 PUT(model)
 PUT(task)
+PUT(item)
 PUT(meter)
 PUT(cell)
 
@@ -156,6 +161,10 @@ jpt_status jpt_store_request_exists(jpt_store *s, int64_t cell, int64_t block, i
                       &n, err));
     *exists = n > 0;
     return JPT_OK;
+}
+
+jpt_status jpt_store_n_invalid(jpt_store *s, int64_t cell, int64_t *n, jpt_error *err) {
+    return query_int(s, "SELECT count(*) FROM request WHERE cell=? AND energy_valid=0", &cell, 1, n, err);
 }
 
 jpt_status jpt_store_n_requests(jpt_store *s, int64_t *n, jpt_error *err) {
@@ -285,6 +294,7 @@ static jpt_status each(jpt_store *s, const table *t, int64_t cell, void *row, an
 EACH(study)
 EACH(model)
 EACH(task)
+EACH(item)
 EACH(meter)
 EACH(cell)
 CALL(request)

@@ -86,6 +86,9 @@ void  jpt_arena_fini(jpt_arena *a);
 /* Whole file into *out (appended).  "-" reads stdin.  JPT_IO names the file and the reason. */
 jpt_status jpt_file_read(const char *path, jpt_buf *out, jpt_error *err);
 
+/* The same for a text: a UTF-8 byte order mark at its start is left out. */
+jpt_status jpt_text_read(const char *path, jpt_buf *out, jpt_error *err);
+
 /* Write atomically: a temporary file in the same folder, fsync, rename.  Nothing of an old file is
  * lost when it fails (full disk, no permission).  A device or a pipe is written in place, a link's target replaced. */
 jpt_status jpt_file_write(const char *path, const void *p, size_t n, jpt_error *err);

@@ -25,6 +25,16 @@ jpt_status jpt_file_read(const char *path, jpt_buf *out, jpt_error *err) {
     return st;
 }
 
+jpt_status jpt_text_read(const char *path, jpt_buf *out, jpt_error *err) {
+    size_t at = out->n;
+    JPT_TRY(jpt_file_read(path, out, err));
+    if (out->n - at >= 3 && memcmp(out->p + at, "\xef\xbb\xbf", 3) == 0) {
+        memmove(out->p + at, out->p + at + 3, out->n - at - 3 + 1);
+        out->n -= 3;
+    }
+    return JPT_OK;
+}
+
 jpt_status jpt_file_write(const char *path, const void *p, size_t n, jpt_error *err) {
     char        tmp[4096], *real = NULL;
     struct stat sb;

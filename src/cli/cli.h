@@ -24,6 +24,8 @@ int cmd_score(int argc, char **argv);
 /* Print "jpt: MESSAGE" (with the source position under -v) and return the exit status for the code. */
 int cli_fail(const jpt_error *err);
 /* Print "jpt: MESSAGE" and a hint at --help; returns CLI_USAGE. */
+/* After getopt_long said '?': one line that names the option; CLI_USAGE. */
+int cli_bad_option(const char *command, char **argv);
 int cli_usage(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* Path of a model file or of a pulled model's name; the text lives until the next call. */

@@ -96,7 +96,7 @@ static int parse(int argc, char **argv, options *o) {
             o->seed = (uint64_t)v;
             break;
         case 'h': fputs(help, stdout); return -1;
-        default: return cli_usage("bench: unknown option");
+        default: return cli_bad_option("bench", argv);
         }
     }
     if (optind < argc)

@@ -50,7 +50,7 @@ int cmd_doctor(int argc, char **argv) {
         switch (c) {
         case 'j': json = true; break;
         case 'h': puts("usage: jpt doctor [--json]"); return CLI_OK;
-        default: return cli_usage("doctor: unknown option");
+        default: return cli_bad_option("doctor", argv);
         }
     if (optind < argc)
         return cli_usage("doctor: unexpected '%s'", argv[optind]);

@@ -81,7 +81,7 @@ static int parse(int argc, char **argv, options *o) {
             break;
         case O_JSON: o->json = true; break;
         case 'h': fputs(help, stdout); return -1;
-        default: return cli_usage("generate: unknown option");
+        default: return cli_bad_option("generate", argv);
         }
     }
     if (optind < argc && strcmp(argv[optind], "-") == 0 && !o->prompt && !o->file) {
@@ -101,8 +101,8 @@ static int parse(int argc, char **argv, options *o) {
 
 static void on_text(void *ud, const char *text, size_t n) {
     (void)ud;
-    fwrite(text, 1, n, stdout);
-    fflush(stdout);
+    if (fwrite(text, 1, n, stdout) != n || fflush(stdout) != 0)
+        jpt_stop_request(); /* nobody reads on: no more joules for it */
 }
 
 static json_t *number(double v) { return isnan(v) ? json_null() : json_real(v); }
@@ -124,7 +124,7 @@ static void print_json(const options *o, const jpt_model_info *m, const jpt_spec
     json_object_set_new(j, "tokens", tokens);
     json_object_set_new(j, "prompt_tokens", json_integer(n_prompt));
     json_object_set_new(j, "output_tokens", json_integer(g->n_tokens));
-    json_object_set_new(j, "stop_reason", json_string(jpt_stop_reason_name(g->stop)));
+    json_object_set_new(j, "stop_reason", json_string(g->stop == JPT_STOP_NONE ? "interrupted" : jpt_stop_reason_name(g->stop)));
     json_object_set_new(j, "duration_s", json_real(g->duration_s));
     json_object_set_new(j, "prefill_s", json_real(g->prefill_s));
     json_object_set_new(j, "decode_s", json_real(g->decode_s));
@@ -190,8 +190,10 @@ static int run(const options *o, jpt_error *err) {
         cli_fail(err);
         return CLI_USAGE;
     }
+    if (o->system && !o->chat)
+        fputs("jpt: --system does nothing without --chat\n", stderr);
     if (o->file)
-        st = jpt_file_read(o->file, &text, err);
+        st = jpt_text_read(o->file, &text, err);
     else
         jpt_buf_addz(&text, o->prompt);
     if (st == JPT_OK && text.n == 0)
@@ -225,6 +227,8 @@ static int run(const options *o, jpt_error *err) {
             putchar('\n');
         fflush(stdout);
     }
+    if (st == JPT_INTERRUPTED && o->json) /* what there is, marked as cut short */
+        print_json(o, jpt_model_get_info(m), &specs.spec[0], (int32_t)ids.n, &g, &e);
     if (st == JPT_OK) {
         if (o->json)
             print_json(o, jpt_model_get_info(m), &specs.spec[0], (int32_t)ids.n, &g, &e);
@@ -242,6 +246,8 @@ static int run(const options *o, jpt_error *err) {
     jpt_ids_fini(&ids);
     jpt_buf_fini(&text);
     jpt_spec_list_fini(&specs);
+    if (ferror(stdout))
+        return CLI_FAILED; /* main says why */
     return st == JPT_OK ? status : cli_fail(err);
 }
 

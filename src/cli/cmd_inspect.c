@@ -66,7 +66,7 @@ int cmd_inspect(int argc, char **argv) {
         case 't': tensors = true; break;
         case 'm': metadata = true; break;
         case 'h': puts("usage: jpt inspect MODEL [--json] [--tensors] [--metadata]"); return CLI_OK;
-        default: return cli_usage("inspect: unknown option");
+        default: return cli_bad_option("inspect", argv);
         }
     if (argc - optind != 1)
         return cli_usage("inspect: give one model");

@@ -162,7 +162,7 @@ int cmd_meter(int argc, char **argv) {
                  "      --gpu N         which GPU     --watts W  of the modelled meter     --trace FILE  of replay\n"
                  "      --require-energy exit 3 when the energy is modelled, absent or not valid");
             return CLI_OK;
-        default: return cli_usage("meter: unknown option");
+        default: return cli_bad_option("meter", argv);
         }
     char **command = argv + optind;
     if (!*command)

@@ -39,7 +39,7 @@ int cmd_perplexity(int argc, char **argv) {
             break;
         case 'j': json = true; break;
         case 'h': puts("usage: jpt perplexity -m MODEL -f FILE [--ctx N] [--dtype f32] [--json]\n\n" CLI_MODEL_HELP); return CLI_OK;
-        default: return cli_usage("perplexity: unknown option");
+        default: return cli_bad_option("perplexity", argv);
         }
     }
     if (!e.model || !file || optind < argc)
@@ -51,7 +51,7 @@ int cmd_perplexity(int argc, char **argv) {
     double       nll = 0, t0 = 0;
     int32_t      n = 0;
     const char  *path;
-    jpt_status   st = jpt_file_read(file, &text, &err);
+    jpt_status   st = jpt_text_read(file, &text, &err);
     if (st == JPT_OK)
         st = (path = cli_model_path(e.model, &err)) ? jpt_model_open(path, &e.opt, &m, &err) : err.code;
     if (st == JPT_OK)

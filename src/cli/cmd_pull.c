@@ -114,7 +114,7 @@ int cmd_pull(int argc, char **argv) {
             puts("usage: jpt pull NAME [-f]        fetch a known model (jpt list models); -f fetches it again\n"
                  "       jpt pull --path NAME      print where it lies");
             return CLI_OK;
-        default: return cli_usage("pull: unknown option");
+        default: return cli_bad_option("pull", argv);
         }
     if (argc - optind != 1)
         return cli_usage("pull: give one name (jpt list models)");
@@ -129,8 +129,9 @@ int cmd_pull(int argc, char **argv) {
             return cli_fail(&err);
         snprintf(target, sizeof target, "%s/models/%s.gguf", home, e->name);
         if (path_only) {
-            if (access(target, R_OK) != 0) {
-                JPT_FAIL(&err, NOT_FOUND, "model '%s' is not here yet: run jpt pull %s", name, name);
+            struct stat sb;
+            if (stat(target, &sb) != 0 || (uint64_t)sb.st_size != e->bytes) {
+                JPT_FAIL(&err, NOT_FOUND, "model '%s' is not here yet%s: run jpt pull %s", name, access(target, F_OK) == 0 ? " (the file is damaged)" : "", name);
                 return cli_fail(&err);
             }
             puts(target);

@@ -32,7 +32,7 @@ int cmd_report(int argc, char **argv) {
             if (formats == 0)
                 return cli_usage("--format: empty, expected html, md or csv");
         } else
-            return CLI_USAGE;
+            return cli_bad_option("report", argv);
     }
     if (optind + 1 != argc)
         return cli_usage("report: expected one results file");

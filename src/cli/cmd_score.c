@@ -16,7 +16,7 @@ typedef struct lines {
 } lines;
 
 static jpt_status read_lines(const char *path, lines *l, jpt_error *err) {
-    JPT_TRY(jpt_file_read(path, &l->text, err));
+    JPT_TRY(jpt_text_read(path, &l->text, err));
     size_t count = 1;
     for (size_t i = 0; i < l->text.n; i++)
         count += l->text.p[i] == '\n';
@@ -109,7 +109,7 @@ int cmd_score(int argc, char **argv) {
             puts("usage: jpt score bleu|chrf|chrf++|exact-match|diversity --hyp FILE [--ref FILE...] [--json]\n\n"
                  "a segment a line; BLEU and chrF are sacreBLEU's (13a, exp smoothing; chrF2)");
             return CLI_OK;
-        default: return cli_usage("score: unknown option");
+        default: return cli_bad_option("score", argv);
         }
     if (argc - optind != 1)
         return cli_usage("score: give one metric: bleu, chrf, chrf++, exact-match or diversity");

@@ -1,6 +1,7 @@
 /* What the subcommands share: messages, numbers, engine options, the progress line. */
 #include "cli.h"
 #include <errno.h>
+#include <getopt.h>
 #include <jpt/format.h>
 #include <math.h>
 #include <stdlib.h>
@@ -30,6 +31,11 @@ int cli_usage(const char *fmt, ...) {
     fputs(" (jpt COMMAND --help tells more)\n", stderr);
     va_end(ap);
     return CLI_USAGE;
+}
+
+int cli_bad_option(const char *command, char **argv) {
+    const char *word = optind > 0 && argv[optind - 1] ? argv[optind - 1] : "?";
+    return cli_usage("%s: '%s' is no option here, or its value is missing", command, word);
 }
 
 const char *cli_model_path(const char *name, jpt_error *err) {

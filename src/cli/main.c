@@ -71,6 +71,7 @@ int main(int argc, char **argv) {
         return check_output(CLI_OK);
     }
     jpt_log_set(print_log, NULL);
+    opterr = 0; /* commands say it themselves, in one line */
     const char *names[N_COMMANDS];
     for (size_t i = 0; i < N_COMMANDS; i++) {
         names[i] = commands[i].name;

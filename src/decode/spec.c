@@ -190,8 +190,10 @@ static jpt_status make_spec(const parsed *p, const int32_t *pick, jpt_spec *spec
             st = read_value(v->def, v->def->fallback, spec, &neutral, err);
         bool is_default = v->def->fallback && (v->def->type == JPT_PARAM_STRING ? strcmp(v->text ? v->text : "", neutral.text ? neutral.text : "") == 0
                                                                               : v->number == neutral.number);
-        /* a value equal to the default is no part of the identity, but a strategy's own knob is always shown */
-        if (st == JPT_OK && v->given && (!is_default || i == 0)) {
+        /* a value equal to the default is no part of the identity, but a strategy's own knob is always shown: one setting, one
+         * name */
+        bool own = i == 0 && strcmp(v->def->name, "repetition_penalty") != 0;
+        if (st == JPT_OK && ((v->given && !is_default) || own)) {
             jpt_buf_printf(&text, "%c%s=", sep, v->def->name);
             print_value(&text, v);
             sep = ',';

@@ -124,7 +124,7 @@ static jpt_status replay_open(jpt_meter *m, const jpt_meter_options *opt, jpt_er
     jpt_buf    text = {0};
     double     gap = 0;
     m->state = r;
-    jpt_status st = r ? jpt_file_read(opt->trace, &text, err) : JPT_FAIL(err, NOMEM, "out of memory for a meter");
+    jpt_status st = r ? jpt_text_read(opt->trace, &text, err) : JPT_FAIL(err, NOMEM, "out of memory for a meter");
     if (st == JPT_OK)
         st = replay_parse(r, opt->trace, text.p ? text.p : "", &gap, err);
     jpt_buf_fini(&text);

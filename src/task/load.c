@@ -132,7 +132,7 @@ static jpt_status add_item(jpt_task *t, json_t *o, const char *template, const c
     it->pub.id = copy(t, json_is_string(id) ? json_string_value(id) : number);
     it->tests = copy(t, json_string_value(json_object_get(o, "tests")));
     it->entry_point = copy(t, json_string_value(json_object_get(o, "entry_point")));
-    size_t       n = json_is_array(ref) ? json_array_size(ref) : ref ? 1 : 0;
+    size_t       n = json_is_array(ref) ? json_array_size(ref) : ref && !json_is_null(ref) ? 1 : 0;
     const char **refs = jpt_arena_alloc(&t->arena, (n + 1) * sizeof *refs);
     for (size_t k = 0; refs && k < n; k++) {
         json_t *r = json_is_array(ref) ? json_array_get(ref, k) : ref;
@@ -148,7 +148,7 @@ static jpt_status add_item(jpt_task *t, json_t *o, const char *template, const c
 
 static jpt_status load_items(jpt_task *t, const char *path, const char *template, jpt_sha256 *sha, jpt_error *err) {
     jpt_buf text = {0};
-    JPT_TRY(jpt_file_read(path, &text, err));
+    JPT_TRY(jpt_text_read(path, &text, err));
     jpt_sha256_update(sha, text.p, text.n);
     jpt_status st = JPT_OK;
     int        line = 0;
@@ -182,7 +182,7 @@ static jpt_status open_yaml(jpt_task *t, const char *path, jpt_sha256 *sha, jpt_
     jpt_buf        log = {0}, text = {0};
     yaml_task     *y = NULL;
     cyaml_config_t config = {.log_fn = collect_log, .log_ctx = &log, .log_level = CYAML_LOG_ERROR, .mem_fn = cyaml_mem};
-    jpt_status     st = jpt_file_read(path, &text, err);
+    jpt_status     st = jpt_text_read(path, &text, err);
     if (st == JPT_OK) {
         jpt_sha256_update(sha, text.p, text.n);
         cyaml_err_t rc = cyaml_load_data((const uint8_t *)(text.p ? text.p : ""), text.n, &config, &schema, (cyaml_data_t **)&y, NULL);

@@ -23,6 +23,38 @@ pid=$!
 sleep 0.4
 kill -TERM $pid
 wait $pid; [ $? -eq 5 ] || fail "TERM is not passed on"
+"$JPT" meter --meter model -- sh -c 'trap "exit 6" USR1; while :; do sleep 0.05; done' 2>/dev/null &
+pid=$!
+sleep 0.4
+kill -USR1 $pid
+wait $pid; [ $? -eq 6 ] || fail "USR1 is not passed on"
+"$JPT" meter --meter model -r 5 -- sh -c 'trap "exit 0" TERM; i=0; while [ $i -lt 40 ]; do i=$((i+1)); sleep 0.05; done; echo late' >"$dir/late" 2>/dev/null &
+pid=$!
+sleep 0.4
+kill -TERM $pid
+wait $pid
+[ ! -s "$dir/late" ] || fail "repeats go on after a signal"
+"$JPT" meter --meter model -o /nonexistent/x -- sh -c 'echo ran' >"$dir/ran" 2>"$dir/e" && fail "an output that cannot be written"
+[ ! -s "$dir/ran" ] || fail "the command ran although its result cannot be written"
+# a terminal's Ctrl-C reaches the command once
+python3 - "$JPT" <<'PY' || fail "Ctrl-C on a terminal"
+import os, pty, sys, time
+pid, fd = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[1], [sys.argv[1], "meter", "--meter", "model", "--", "sh", "-c",
+                           "n=0; trap 'n=$((n+1))' INT; echo ready; i=0; while [ $i -lt 30 ]; do sleep 0.05; i=$((i+1)); done; echo SIGINTs $n"])
+out = b""
+while b"ready" not in out:
+    out += os.read(fd, 1000)
+os.write(fd, b"\x03")
+try:
+    while True:
+        out += os.read(fd, 1000)
+except OSError:
+    pass
+os.waitpid(pid, 0)
+assert b"SIGINTs 1" in out, out
+PY
 # a scripted GPU: the counter moves 1 J a call
 seq 0 4000 | awk '{print "energy " 1000*$1}' >"$dir/script"
 JPT_NVML_LIB=$JPT_FAKE_NVML_LIB JPT_FAKE_NVML="$dir/script" "$JPT" meter --json -o "$dir/j" -- sleep 0.3 || fail "fake NVML"

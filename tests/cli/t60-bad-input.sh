@@ -48,6 +48,32 @@ refuse 1 "ok.jsonl" "$JPT" report ok.db -o ok.jsonl/out
 refuse 1 "standard output: writing failed" bash -c '"$0" generate -m "$1" -p a -n 8 -q >/dev/full' "$JPT" "$model"
 refuse 1 "standard output: writing failed" bash -c '"$0" inspect "$1" >/dev/full' "$JPT" "$model"
 
+refuse 2 "-o needs a file's name" "$JPT" bench -m "$model" -t ok.jsonl -s greedy -o ""
+bench -t ok.jsonl -s greedy -n 8 -o :memory: && [ -s ./:memory: ] || bad "a file named :memory: is a file"
+refuse 2 "'--bogus' is no option here" "$JPT" generate --bogus
+refuse 2 "'-m' is no option here, or its value is missing" "$JPT" generate -m
+refuse 2 "'--ctxx' is no option" "$JPT" bench --ctxx 3
+refuse 1 "the context holds 1024" "$JPT" bench -m "$model" -t long.jsonl -s greedy -o x2.db --ctx 1024
+"$JPT" compare ok.db greedy greedy >/dev/null 2>&1 && bad "a strategy compared with itself"
+bench -t ok.jsonl -s top-p:top_p=0.90 -s sample:temperature=1.0 -n 8 -o specs.db
+"$JPT" compare specs.db top-p:top_p=0.9000 sample >cmp.txt 2>&1 || bad "compare takes specs as the user wrote them: $(cat cmp.txt)"
+printf '\xef\xbb\xbf{"prompt":"a","reference":null}\r\n{"prompt":"b"}\r\n' >bom.jsonl
+bench -t bom.jsonl -s greedy -n 4 -o bom.db || bad "a byte order mark: $(cat log)"
+# a killed run leaves no score of a shorter one beside fresh joules
+printf '{"prompt":"a","reference":"b"}\n{"prompt":"c","reference":"d"}\n{"prompt":"e","reference":"f"}\n' >mt.jsonl
+printf 'name: mt\ndescription: d\nlicense: none\nchat: false\nitems: mt.jsonl\nprompt: "{prompt}"\nmetrics: [chrf]\nmax_new_tokens: 4\n' >mt.yaml
+bench -t mt.yaml -s greedy -o part.db --limit 1 || bad "yaml: $(cat log)"
+python3 - <<'PY'
+import sqlite3
+c = sqlite3.connect("part.db")
+row = c.execute("select * from request").fetchone()
+names = [d[1] for d in c.execute("pragma table_info(request)")]
+row = dict(zip(names, row)); row["id"] = 99; row["item_index"] = 1
+c.execute("insert into request (%s) values (%s)" % (",".join(row), ",".join("?" * len(row))), list(row.values()))
+c.commit()
+PY
+"$JPT" report part.db -o part --format md >/dev/null && grep -q "The run is not finished" part/report.md || bad "a stale corpus score is shown"
+
 # another file, another schema
 printf 'not a database, but long enough to look like something else entirely' >text.db
 refuse 1 "text.db" "$JPT" bench -m "$model" -t ok.jsonl -s greedy -o text.db

@@ -231,11 +231,36 @@ static void replay_and_model(void **unused) {
     jpt_meter_close(m);
 }
 
+/* A counter that wraps many times within a window: the keeper reads in between. */
+static void rapl_keeps_up(void **unused) {
+    (void)unused;
+    jpt_meter_options o = {.powercap_root = dir};
+    jpt_error         err = {0};
+    jpt_meter        *m;
+    jpt_reading       a, b;
+    char              text[32];
+    zone("intel-rapl:0", "package-0\n", "0\n", "100000000\n"); /* 100 J: read every 20 ms at least */
+    assert_int_equal(jpt_meter_open("rapl", &o, &m, &err), JPT_OK);
+    assert_int_equal(jpt_meter_read(m, &a, &err), JPT_OK);
+    for (int step = 1; step <= 16; step++) { /* 40 J each 60 ms */
+        snprintf(text, sizeof text, "%d\n", step * 40000000 % 100000000);
+        put("intel-rapl:0/energy_uj.new", text);
+        char from[512], to[512];
+        snprintf(from, sizeof from, "%s", path_of("intel-rapl:0/energy_uj.new"));
+        snprintf(to, sizeof to, "%s", path_of("intel-rapl:0/energy_uj"));
+        assert_int_equal(rename(from, to), 0);
+        usleep(60000);
+    }
+    assert_int_equal(jpt_meter_read(m, &b, &err), JPT_OK);
+    assert_float_equal(b.energy_j - a.energy_j, 640, 1e-6);
+    jpt_meter_close(m);
+}
+
 int main(void) {
     if (!mkdtemp(dir))
         return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nvml_failures), cmocka_unit_test(nvml_counter_counts), cmocka_unit_test(nvml_instant_integrates), cmocka_unit_test(rapl_wraps_and_adds),
+        cmocka_unit_test(nvml_failures), cmocka_unit_test(nvml_counter_counts), cmocka_unit_test(nvml_instant_integrates), cmocka_unit_test(rapl_keeps_up), cmocka_unit_test(rapl_wraps_and_adds),
         cmocka_unit_test(verdicts), cmocka_unit_test(integration), cmocka_unit_test(attribution), cmocka_unit_test(replay_and_model),
     };
     int  rc = cmocka_run_group_tests(tests, NULL, NULL);

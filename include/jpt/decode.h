@@ -126,6 +126,7 @@ typedef struct jpt_proposal {
     jpt_batch_item *items;
     int32_t         n_items, cap;
     int32_t         exit_layers[JPT_EXIT_MAX], n_exit_layers;
+    bool            exit_without_norm;
     jpt_phase       phase;
 } jpt_proposal;
 jpt_status jpt_propose(jpt_proposal *p, jpt_seq seq, const int32_t *tokens, int32_t n, jpt_rows logits, jpt_rows hidden,
@@ -145,23 +146,30 @@ typedef struct jpt_emission {
 jpt_status jpt_emit(jpt_emission *e, int32_t token, float logprob, jpt_error *err);
 jpt_status jpt_emit_alternative(jpt_emission *e, const int32_t *tokens, int32_t n, double score, jpt_error *err); /* copied */
 
+typedef struct jpt_needs {
+    int32_t n_seqs;     /* live at once */
+    int32_t n_outputs;  /* rows of logits in one round */
+    bool    all_hidden; /* hidden states of the whole prompt */
+    bool    assistant;  /* a second model (jpt_session_set_assistant) */
+} jpt_needs;
+
 struct jpt_strategy {
     const char          *name, *family, *summary, *source; /* source: paper or reference implementation */
     const char          *cost;          /* in forwards and rows a token, for people */
     const jpt_param_def *params;
     int32_t              n_params;
     bool                 samples;        /* uses the seed */
-    int32_t              n_seqs;         /* sequences a request may hold at once (upper bound for default parameters) */
     size_t               state_bytes;    /* zeroed state given to the calls below */
     /* what is wrong with a spec beyond its ranges, told when it is read; may be NULL */
     jpt_status (*check)(const jpt_spec *spec, jpt_error *err);
+    /* close is called after a failed open too: the state is zeroed before */
     jpt_status (*open)(void *state, const jpt_strategy_ctx *ctx, const jpt_spec *spec, jpt_error *err);
     jpt_status (*propose)(void *state, const jpt_strategy_ctx *ctx, jpt_proposal *p, jpt_error *err);
     /* items: the proposal's, with logits_row/hidden_row filled in */
     jpt_status (*consume)(void *state, const jpt_strategy_ctx *ctx, const jpt_proposal *p, jpt_emission *e, jpt_error *err);
     void (*close)(void *state, const jpt_strategy_ctx *ctx);
-    /* sequences and output rows a request needs with these parameters; NULL: 1 and 1 */
-    void (*needs)(const jpt_spec *spec, int32_t *n_seqs, int32_t *n_outputs);
+    /* what a request needs of the session with these parameters; NULL: one sequence, one row */
+    void (*needs)(const jpt_spec *spec, jpt_needs *needs);
 };
 
 size_t              jpt_strategy_count(void);

@@ -28,6 +28,7 @@ typedef struct jpt_model_info {
     char     backend[160], compute[16];
     char     chat_template[32]; /* "chatml", "llama2", "llama3", "mistral", "none" */
     int32_t  n_layers, n_embd, n_ff, n_heads, n_kv_heads, head_dim, n_vocab, n_ctx_train;
+    bool     tied; /* the LM head is the embedding */
     uint64_t n_params;
     size_t   file_bytes, weight_bytes; /* weight_bytes: memory taken beyond the mapping */
     double   load_s;
@@ -49,7 +50,9 @@ typedef struct jpt_session_options {
     int32_t n_seqs;    /* most live sequences; 0: 1 */
     int32_t n_tokens;  /* most distinct cached positions over all sequences; 0: n_ctx * n_seqs.  Forks share pages. */
     int32_t n_batch;   /* most rows of one pass over the weights; longer forwards are split; 0: 512 */
-    int32_t n_outputs; /* most logits rows (and as many hidden rows) of one forward; 0: n_batch */
+    int32_t n_outputs; /* most logits rows of one forward; 0: n_batch */
+    int32_t n_hidden;  /* most hidden rows of one forward; 0: n_outputs */
+    int32_t page_size; /* positions a page of keys and values; 0: 16 for one sequence, else 1, so that forks copy nothing */
 } jpt_session_options;
 
 /* Bytes a session with these options takes, before paying them. */
@@ -127,6 +130,8 @@ typedef struct jpt_work {
     uint64_t logits_rows;        /* rows put through the LM head, early exits included */
     uint64_t kv_bytes_moved;     /* copy-on-write copies */
     uint64_t selects;            /* rows chosen from */
+    /* of a second model or of the model's own first layers, not in the counts above: by strategies */
+    uint64_t draft_forwards, draft_positions;
 } jpt_work;
 jpt_work jpt_session_work(const jpt_session *s);
 jpt_work jpt_work_sub(jpt_work after, jpt_work before); /* inline difference, field by field */

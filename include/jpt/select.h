@@ -105,6 +105,11 @@ typedef struct jpt_score_item {
 jpt_status jpt_topk_scores(const jpt_score_item *items, int32_t n, const float *logits, int32_t n_vocab, int32_t k, float *work, void *scratch,
                            int32_t *out_index, int32_t *out_token, float *out_score, int32_t *n_out, jpt_error *err);
 
+/* a . b in float32, 16 partial sums: the same on every machine. */
+float jpt_dot(const float *a, const float *b, int32_t n);
+/* x / |x| in place; a zero row stays. */
+void jpt_unit_row(float *x, int32_t n);
+
 /* max over j of cosine(h, history_j), history [n, d] row-major; 0 when n = 0.  Contrastive search's
  * degeneration penalty (Su et al. 2022, eq. 2). */
 float jpt_max_cosine(const float *h, const float *history, int32_t n, int32_t d);

@@ -106,10 +106,10 @@ static jpt_status beam_open(void *state, const jpt_strategy_ctx *ctx, const jpt_
         q->open = true;
         q->n_run = 1;
         ok = (q->run = array(a, w, sizeof *q->run)) && (q->done = array(a, w + 1, sizeof *q->done));
-        for (int32_t i = 0; ok && i < s->width; i++) {
-            ok = new_hypothesis(a, s->limit, &q->run[i].h);
+        for (int32_t i = 0; q->run && i < s->width; i++)
             q->run[i].seq = -1;
-        }
+        for (int32_t i = 0; ok && i < s->width; i++)
+            ok = new_hypothesis(a, s->limit, &q->run[i].h);
         for (int32_t i = 0; ok && i <= s->width; i++)
             ok = new_hypothesis(a, s->limit, &q->done[i]);
         if (ok)
@@ -406,10 +406,9 @@ static void beam_close(void *state, const jpt_strategy_ctx *ctx) {
     jpt_chain_fini(&s->chain);
 }
 
-static void beam_needs(const jpt_spec *spec, int32_t *n_seqs, int32_t *n_outputs) {
-    /* a step forks before it frees: every beam may have one child more for a moment */
-    *n_outputs = (int32_t)spec_value(spec, "num_beams", 1);
-    *n_seqs = *n_outputs + 1;
+static void beam_needs(const jpt_spec *spec, jpt_needs *needs) {
+    needs->n_outputs = (int32_t)spec_value(spec, "num_beams", 1);
+    needs->n_seqs = needs->n_outputs + 1; /* the request's own may stand empty beside the beams */
 }
 
 static jpt_status beam_check(const jpt_spec *spec, jpt_error *err) {
@@ -440,7 +439,7 @@ static const jpt_param_def diverse_params[] = {NUM_BEAMS, {"num_beam_groups", JP
 #define BEAM(id, cli_name, table, does_sample, text, origin)                                                                        \
     const jpt_strategy jpt_strategy_##id = {.name = (cli_name), .family = "beam", .summary = (text), .source = (origin), .params = (table),           \
                                             .cost = "1 forward of num_beams rows a token", .n_params = sizeof(table) / sizeof(table)[0], .samples = (does_sample), \
-                                            .n_seqs = 5, .state_bytes = sizeof(beam_state), .check = beam_check, .open = beam_open, .propose = beam_propose, \
+                                            .state_bytes = sizeof(beam_state), .check = beam_check, .open = beam_open, .propose = beam_propose, \
                                             .consume = beam_consume, .close = beam_close, .needs = beam_needs}
 BEAM(beam, "beam", search_params, false, "the most likely text that a beam of hypotheses finds", "transformers _beam_search");
 BEAM(beam_sample, "beam-sample", sample_params, true, "beam search over draws instead of the best", "transformers beam sampling; Kool et al. 2019");

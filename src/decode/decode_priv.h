@@ -5,8 +5,8 @@
 #include <jpt/decode.h>
 
 /* Parameters every strategy has. */
-#define JPT_PARAMS_PENALTIES                                                                                                         \
-    {"repetition_penalty", JPT_PARAM_FLOAT, 0, 100, true, false, "1", "divides or multiplies the score of every id in prompt and text"}, \
+#define JPT_PARAMS_PENALTIES(repetition)                                                                                                         \
+    {"repetition_penalty", JPT_PARAM_FLOAT, 0, 100, true, false, repetition, "divides or multiplies the score of every id in prompt and text"}, \
         {"no_repeat_ngram_size", JPT_PARAM_INT, 0, 1000, false, false, "0", "bans the follower of a repeated n-gram; 0: off"},           \
         {"frequency_penalty", JPT_PARAM_FLOAT, -2, 2, false, false, "0", "minus this times an id's count in the text so far"},           \
         {"presence_penalty", JPT_PARAM_FLOAT, -2, 2, false, false, "0", "minus this for every id in the text so far"},                   \
@@ -17,7 +17,7 @@
         {"dry_base", JPT_PARAM_FLOAT, 1, 10, false, false, "1.75", "DRY: growth a token of repeat"},                                     \
         {"dry_allowed_length", JPT_PARAM_INT, 1, 1000, false, false, "2", "DRY: repeats up to this length are free"},                    \
         {"dry_penalty_last_n", JPT_PARAM_INT, -1, 1 << 24, false, false, "-1", "DRY: tokens looked at; -1: all"}
-#define JPT_PARAMS_PROCESSORS JPT_PARAMS_PENALTIES, JPT_PARAMS_DRY("0")
+#define JPT_PARAMS_PROCESSORS JPT_PARAMS_PENALTIES("1"), JPT_PARAMS_DRY("0")
 
 #define JPT_PARAM_TEMPERATURE {"temperature", JPT_PARAM_FLOAT, 1e-6, 100, false, false, "1", "divides the scores before truncation"}
 #define JPT_PARAM_KEEP {"min_tokens_to_keep", JPT_PARAM_INT, 1, 1 << 20, false, false, "1", "a cut leaves at least so many tokens"}

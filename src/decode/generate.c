@@ -118,9 +118,8 @@ static jpt_status start(jpt_session *s, const jpt_request *r, int32_t index, jpt
     if (!out->tokens || !out->logprobs || !q->state)
         return JPT_FAIL(err, NOMEM, "out of memory for a request");
     JPT_TRY(jpt_seq_new(s, &q->ctx.seq, err));
-    JPT_TRY(r->spec->strategy->open(q->state, &q->ctx, r->spec, err));
-    q->opened = true;
-    return JPT_OK;
+    q->opened = true; /* close is called after a failed open too */
+    return r->spec->strategy->open(q->state, &q->ctx, r->spec, err);
 }
 
 static void finish(jpt_session *s, live_request *q) {
@@ -231,7 +230,8 @@ static jpt_status gather(driver *d, jpt_batch *b, jpt_phase *phase, jpt_error *e
         if (i == 0) {
             b->n_exit_layers = q->proposal.n_exit_layers;
             memcpy(b->exit_layers, q->proposal.exit_layers, sizeof b->exit_layers);
-        } else if (b->n_exit_layers != q->proposal.n_exit_layers ||
+            b->exit_without_norm = q->proposal.exit_without_norm;
+        } else if (b->n_exit_layers != q->proposal.n_exit_layers || b->exit_without_norm != q->proposal.exit_without_norm ||
                    memcmp(b->exit_layers, q->proposal.exit_layers, (size_t)b->n_exit_layers * sizeof *b->exit_layers) != 0) {
             return JPT_FAIL(err, ARG, "requests that run together must ask for the same exit layers");
         }
@@ -329,16 +329,20 @@ jpt_status jpt_generate(jpt_session *s, const jpt_request *req, int32_t n, int32
 }
 
 void jpt_spec_session_options(const jpt_spec *const *spec, size_t n, int32_t n_batch, jpt_session_options *opt) {
-    int32_t seqs = 1, outputs = 1;
+    jpt_needs most = {.n_seqs = 1, .n_outputs = 1};
     for (size_t i = 0; i < n; i++) {
-        int32_t q = spec[i]->strategy->n_seqs > 0 ? spec[i]->strategy->n_seqs : 1, o = 1;
+        jpt_needs one = {.n_seqs = 1, .n_outputs = 1};
         if (spec[i]->strategy->needs)
-            spec[i]->strategy->needs(spec[i], &q, &o);
-        seqs = q > seqs ? q : seqs;
-        outputs = o > outputs ? o : outputs;
+            spec[i]->strategy->needs(spec[i], &one);
+        most.n_seqs = one.n_seqs > most.n_seqs ? one.n_seqs : most.n_seqs;
+        most.n_outputs = one.n_outputs > most.n_outputs ? one.n_outputs : most.n_outputs;
+        most.all_hidden = most.all_hidden || one.all_hidden;
     }
     if (n_batch < 1)
         n_batch = 1;
-    opt->n_seqs = seqs * n_batch;
-    opt->n_outputs = outputs * n_batch;
+    opt->n_seqs = most.n_seqs * n_batch;
+    opt->n_outputs = most.n_outputs * n_batch;
+    opt->n_hidden = opt->n_outputs;
+    if (most.all_hidden) /* a prompt may fill the context */
+        opt->n_hidden = (opt->n_ctx > 0 ? opt->n_ctx : 4096) * n_batch;
 }

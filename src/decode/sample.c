@@ -70,7 +70,7 @@ OWN(xtc, {"xtc_probability", JPT_PARAM_FLOAT, 0, 1, false, false, "0.5", "how of
     {"xtc_threshold", JPT_PARAM_FLOAT, 0, 1, false, false, "0.1", "of tokens with at least this p only the least likely stays; above 0.5: off"},
     {"min_p", JPT_PARAM_FLOAT, 0, 1, false, false, "0.02", "keeps p >= min_p * max p before"});
 static const jpt_param_def dry_params[] = {JPT_PARAMS_DRY("0.8"), {"top_p", JPT_PARAM_FLOAT, 0, 1, false, false, "1", "keeps the smallest set of at least this mass"},
-                                           JPT_PARAM_TEMPERATURE, JPT_PARAMS_PENALTIES};
+                                           JPT_PARAM_TEMPERATURE, JPT_PARAMS_PENALTIES("1")};
 OWN(dynatemp, {"dynatemp_range", JPT_PARAM_FLOAT, 0, 100, false, false, "0.5", "temperature - range to temperature + range, by the entropy"},
     {"dynatemp_exponent", JPT_PARAM_FLOAT, 0.01, 100, false, false, "1", "of the normalised entropy"});
 OWN(smoothing, {"smoothing_factor", JPT_PARAM_FLOAT, 0, 100, true, false, "0.3", "of the quadratic transformation"},
@@ -79,7 +79,7 @@ OWN(smoothing, {"smoothing_factor", JPT_PARAM_FLOAT, 0, 100, true, false, "0.3",
 #define STRATEGY(id, cli_name, does_sample, text, origin)                                                                           \
     const jpt_strategy jpt_strategy_##id = {.name = (cli_name), .family = does_sample ? "sampling" : "search", .summary = (text), .source = (origin),  \
                                             .params = id##_params, .n_params = sizeof(id##_params) / sizeof(id##_params)[0],         \
-                                            .cost = "1 forward of 1 row a token", .samples = (does_sample), .n_seqs = 1,             \
+                                            .cost = "1 forward of 1 row a token", .samples = (does_sample),             \
                                             .state_bytes = sizeof(sample_state), .check = jpt_chain_check, .open = sample_open,      \
                                             .propose = sample_propose, .consume = sample_consume, .close = sample_close}
 

@@ -194,6 +194,7 @@ static void fill_info(jpt_model *m) {
     i->head_dim = hp->head_dim;
     i->n_vocab = hp->n_vocab;
     i->n_ctx_train = hp->n_ctx_train;
+    i->tied = hp->tied;
     i->n_params = m->file.n_params;
     i->file_bytes = m->file.map.n;
 }

@@ -25,13 +25,11 @@ struct jpt_model {
     jpt_attn_shape shape;
 };
 
-enum { PAGE = 16 };
-
 typedef struct sequence {
     bool     live;
     int32_t  n;      /* positions */
     int32_t *tokens; /* [n_ctx] */
-    int32_t *table;  /* [n_ctx / PAGE, rounded up] page numbers */
+    int32_t *table;  /* [n_ctx / page_size, rounded up] page numbers */
 } sequence;
 
 struct jpt_session {

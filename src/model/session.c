@@ -16,22 +16,26 @@ static jpt_session_options resolve(const jpt_model *m, const jpt_session_options
         o.n_seqs = 1;
     if (o.n_batch <= 0)
         o.n_batch = 512;
+    if (o.page_size <= 0)
+        o.page_size = o.n_seqs > 1 ? 1 : 16;
     if (o.n_tokens <= 0) {
         int64_t all = (int64_t)o.n_ctx * o.n_seqs;
-        o.n_tokens = all < INT32_MAX - PAGE ? (int32_t)all : INT32_MAX - PAGE;
+        o.n_tokens = all < INT32_MAX - o.page_size ? (int32_t)all : INT32_MAX - o.page_size;
     }
     if (o.n_outputs <= 0)
         o.n_outputs = o.n_batch;
+    if (o.n_hidden <= 0)
+        o.n_hidden = o.n_outputs;
     return o;
 }
 
-static int32_t pages_for(int32_t positions) { return (positions + PAGE - 1) / PAGE; }
+static int32_t pages_for(const jpt_session_options *o, int32_t positions) { return (int32_t)(((int64_t)positions + o->page_size - 1) / o->page_size); }
 
 /* Pages of a session: its positions, and one unfinished page more a sequence. */
-static int32_t session_pages(const jpt_session_options *o) { return pages_for(o->n_tokens) + o->n_seqs; }
+static int32_t session_pages(const jpt_session_options *o) { return pages_for(o, o->n_tokens) + o->n_seqs; }
 
-static size_t kv_bytes(const jpt_model *m, int32_t n_pages) { /* of keys alone */
-    return (size_t)m->file.hp.n_layers * (size_t)n_pages * PAGE * (size_t)m->file.hp.n_kv_heads * (size_t)m->file.hp.head_dim *
+static size_t kv_bytes(const jpt_model *m, const jpt_session_options *o, int32_t n_pages) { /* of keys alone */
+    return (size_t)m->file.hp.n_layers * (size_t)n_pages * (size_t)o->page_size * (size_t)m->file.hp.n_kv_heads * (size_t)m->file.hp.head_dim *
            (m->kv_dtype == JPT_F16 ? 2 : 4);
 }
 
@@ -40,15 +44,16 @@ enum { N_BUFFERS = 12 };
 static void buffer_sizes(const jpt_model *m, const jpt_session_options *o, size_t size[N_BUFFERS]) {
     const jpt_hparams *hp = &m->file.hp;
     size_t             B = (size_t)o->n_batch, D = (size_t)hp->n_embd, q = (size_t)hp->n_heads * (size_t)hp->head_dim,
-           kv = (size_t)hp->n_kv_heads * (size_t)hp->head_dim, F = (size_t)hp->n_ff, O = (size_t)o->n_outputs;
+           kv = (size_t)hp->n_kv_heads * (size_t)hp->head_dim, F = (size_t)hp->n_ff, O = (size_t)o->n_outputs, S = (size_t)o->n_hidden;
     size_t rows = B > O ? B : O;
-    const size_t all[N_BUFFERS] = {B * D, rows * D, B * q, B * kv, B * kv, B * q, B * F, B * F, B * D, O * (size_t)hp->n_vocab, O * D, rows * D};
+    rows = rows > S ? rows : S;
+    const size_t all[N_BUFFERS] = {B * D, rows * D, B * q, B * kv, B * kv, B * q, B * F, B * F, B * D, O * (size_t)hp->n_vocab, S * D, rows * D};
     memcpy(size, all, sizeof all);
 }
 
 size_t jpt_session_memory(const jpt_model *m, const jpt_session_options *opt) {
     jpt_session_options o = resolve(m, opt);
-    size_t              size[N_BUFFERS], total = 2 * kv_bytes(m, session_pages(&o));
+    size_t              size[N_BUFFERS], total = 2 * kv_bytes(m, &o, session_pages(&o));
     buffer_sizes(m, &o, size);
     for (int i = 0; i < N_BUFFERS; i++)
         total += size[i] * sizeof(float);
@@ -63,15 +68,15 @@ jpt_status jpt_session_open(jpt_model *m, const jpt_session_options *opt, jpt_se
     s->opt = resolve(m, opt);
     s->phase = JPT_PHASE_DECODE;
     s->n_pages = session_pages(&s->opt);
-    s->pages_per_seq = pages_for(s->opt.n_ctx);
-    size_t  size[N_BUFFERS], kv = kv_bytes(m, s->n_pages);
+    s->pages_per_seq = pages_for(&s->opt, s->opt.n_ctx);
+    size_t  size[N_BUFFERS], kv = kv_bytes(m, &s->opt, s->n_pages);
     float **buffer[N_BUFFERS] = {&s->d_x, &s->d_norm, &s->d_q, &s->d_k, &s->d_v, &s->d_attn, &s->d_gate, &s->d_up, &s->d_proj,
                                  &s->d_logits, &s->d_hidden, &s->d_gather};
     buffer_sizes(m, &s->opt, size);
     bool ok = true;
     for (int i = 0; i < N_BUFFERS; i++)
         ok = (*buffer[i] = m->be->ops->alloc(m->be, size[i] * sizeof(float))) != NULL && ok;
-    s->kv = (jpt_kv_view){.kv_dtype = m->kv_dtype, .n_pages = s->n_pages, .page_size = PAGE};
+    s->kv = (jpt_kv_view){.kv_dtype = m->kv_dtype, .n_pages = s->n_pages, .page_size = s->opt.page_size};
     ok = (s->kv.d_k = m->be->ops->alloc(m->be, kv)) && (s->kv.d_v = m->be->ops->alloc(m->be, kv)) && ok;
     s->page_refs = calloc((size_t)s->n_pages, sizeof *s->page_refs);
     s->free_page = malloc((size_t)s->n_pages * sizeof *s->free_page);
@@ -131,7 +136,7 @@ static sequence *live(const jpt_session *s, jpt_seq seq) {
 }
 
 static void drop_pages(jpt_session *s, sequence *q, int32_t keep) {
-    for (int32_t i = keep; i < pages_for(q->n); i++)
+    for (int32_t i = keep; i < pages_for(&s->opt, q->n); i++)
         if (--s->page_refs[q->table[i]] == 0)
             s->free_page[s->n_free++] = q->table[i];
 }
@@ -155,7 +160,7 @@ jpt_status jpt_seq_fork(jpt_session *s, jpt_seq from, jpt_seq *out, jpt_error *e
     sequence *c = &s->seq[*out];
     c->n = q->n;
     memcpy(c->tokens, q->tokens, (size_t)q->n * sizeof *q->tokens);
-    for (int32_t i = 0; i < pages_for(q->n); i++) {
+    for (int32_t i = 0; i < pages_for(&s->opt, q->n); i++) {
         c->table[i] = q->table[i];
         s->page_refs[q->table[i]]++;
     }
@@ -166,7 +171,7 @@ jpt_status jpt_seq_truncate(jpt_session *s, jpt_seq seq, int32_t n, jpt_error *e
     sequence *q = live(s, seq);
     if (!q || n < 0 || n > q->n)
         return JPT_FAIL(err, ARG, "cannot cut sequence %d to %d positions", seq, n);
-    drop_pages(s, q, pages_for(n));
+    drop_pages(s, q, pages_for(&s->opt, n));
     q->n = n;
     return JPT_OK;
 }
@@ -198,7 +203,7 @@ void jpt_session_event(jpt_session *s, jpt_phase phase, bool begin) {
 
 /* Is the page that position q->n falls into half full and shared with another sequence? */
 static bool must_copy(const jpt_session *s, const sequence *q) {
-    return q->n % PAGE != 0 && s->page_refs[q->table[q->n / PAGE]] > 1;
+    return q->n % s->opt.page_size != 0 && s->page_refs[q->table[q->n / s->opt.page_size]] > 1;
 }
 
 static jpt_status check_batch(const jpt_session *s, const jpt_batch *b, jpt_error *err) {
@@ -218,15 +223,15 @@ static jpt_status check_batch(const jpt_session *s, const jpt_batch *b, jpt_erro
         for (int32_t k = 0; k < it->n_tokens; k++)
             if (it->tokens[k] < 0 || it->tokens[k] >= s->model->file.hp.n_vocab)
                 return JPT_FAIL(err, ARG, "token id %d is outside the vocabulary of %d", it->tokens[k], s->model->file.hp.n_vocab);
-        pages += pages_for(q->n + it->n_tokens) - pages_for(q->n) + must_copy(s, q);
+        pages += pages_for(&s->opt, q->n + it->n_tokens) - pages_for(&s->opt, q->n) + must_copy(s, q);
         logits += it->logits == JPT_ROWS_ALL ? it->n_tokens : it->logits == JPT_ROWS_LAST;
         hidden += it->hidden == JPT_ROWS_ALL ? it->n_tokens : it->hidden == JPT_ROWS_LAST;
     }
     if (pages > s->n_free)
         return JPT_FAIL(err, CTX_FULL, "the session's cache of %d positions is used up", s->opt.n_tokens);
-    if (logits > s->opt.n_outputs || hidden > s->opt.n_outputs)
-        return JPT_FAIL(err, ARG, "%lld output rows asked for, the session has room for %d", (long long)(logits > hidden ? logits : hidden),
-                        s->opt.n_outputs);
+    if (logits > s->opt.n_outputs || hidden > s->opt.n_hidden)
+        return JPT_FAIL(err, ARG, "%lld rows of logits and %lld hidden ones asked for, the session has room for %d and %d", (long long)logits, (long long)hidden,
+                        s->opt.n_outputs, s->opt.n_hidden);
     for (int32_t e = 0; e < b->n_exit_layers; e++)
         if (b->exit_layers[e] < 0 || b->exit_layers[e] > s->model->file.hp.n_layers)
             return JPT_FAIL(err, ARG, "exit layer %d is outside 0..%d", b->exit_layers[e], s->model->file.hp.n_layers);
@@ -249,16 +254,16 @@ static jpt_status exit_room(jpt_session *s, int32_t n_exit, jpt_error *err) {
 static void take_pages(jpt_session *s, sequence *q, int32_t n) {
     jpt_model *m = s->model;
     if (must_copy(s, q)) {
-        int32_t *entry = &q->table[q->n / PAGE], fresh = s->free_page[--s->n_free];
+        int32_t *entry = &q->table[q->n / s->opt.page_size], fresh = s->free_page[--s->n_free];
         jpt_session_event(s, JPT_PHASE_KV, true);
         m->be->ops->kv_copy_page(m->be, &s->kv, m->file.hp.n_layers, &m->shape, *entry, fresh);
         jpt_session_event(s, JPT_PHASE_KV, false);
-        s->work.kv_bytes_moved += 2 * kv_bytes(m, 1);
+        s->work.kv_bytes_moved += 2 * kv_bytes(m, &s->opt, 1);
         s->page_refs[*entry]--;
         s->page_refs[fresh] = 1;
         *entry = fresh;
     }
-    for (int32_t i = pages_for(q->n); i < pages_for(q->n + n); i++) {
+    for (int32_t i = pages_for(&s->opt, q->n); i < pages_for(&s->opt, q->n + n); i++) {
         q->table[i] = s->free_page[--s->n_free];
         s->page_refs[q->table[i]] = 1;
     }
@@ -322,7 +327,7 @@ jpt_status jpt_session_forward(jpt_session *s, jpt_batch *b, jpt_error *err) {
         int32_t   n = b->items[i].n_tokens, before = q->n;
         q->n += n;
         if (stopped) { /* give the pages back: the sequence is as it was */
-            drop_pages(s, q, pages_for(before));
+            drop_pages(s, q, pages_for(&s->opt, before));
             q->n = before;
         } else {
             memcpy(q->tokens + before, b->items[i].tokens, (size_t)n * sizeof *q->tokens);
@@ -416,6 +421,8 @@ jpt_work jpt_work_sub(jpt_work a, jpt_work b) {
     a.logits_rows -= b.logits_rows;
     a.kv_bytes_moved -= b.kv_bytes_moved;
     a.selects -= b.selects;
+    a.draft_forwards -= b.draft_forwards;
+    a.draft_positions -= b.draft_positions;
     return a;
 }
 

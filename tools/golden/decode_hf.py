@@ -54,8 +54,6 @@ def run(model, prompts, rows, max_new, eos, pad, only=None):
             ids = torch.tensor([p])
             with torch.no_grad():
                 out = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=cfg)[0, len(p):].tolist()
-            while out and out[-1] == pad and pad != eos:
-                out.pop()
             outs.append(out)
         cases.append({"spec": spec, "out": outs})
         print(spec, "done", sum(len(o) for o in outs), flush=True)

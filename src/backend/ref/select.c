@@ -163,6 +163,26 @@ jpt_status jpt_topk_scores(const jpt_score_item *items, int32_t n, const float *
     return st;
 }
 
+float jpt_dot(const float *a, const float *b, int32_t n) {
+    float   part[16] = {0};
+    int32_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (int k = 0; k < 16; k++)
+            part[k] += a[i + k] * b[i + k];
+    for (int k = 0; i < n; i++, k++)
+        part[k] += a[i] * b[i];
+    for (int half = 8; half > 0; half /= 2)
+        for (int k = 0; k < half; k++)
+            part[k] += part[k + half];
+    return part[0];
+}
+
+void jpt_unit_row(float *x, int32_t n) {
+    float norm = sqrtf(jpt_dot(x, x, n));
+    for (int32_t i = 0; norm > 0 && i < n; i++)
+        x[i] /= norm;
+}
+
 float jpt_max_cosine(const float *h, const float *history, int32_t n, int32_t d) {
     double hh = 0, best = -INFINITY;
     for (int32_t i = 0; i < d; i++)

@@ -1,0 +1,325 @@
+/* Strategies that look back: contrastive search and its adaptive form, which look at hidden states, and frustratingly simple
+ * decoding, whose anti-model is an n-gram table (FSD-d) or similar hidden states (FSD). */
+#include "decode_priv.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef enum method { CONTRASTIVE, ADAPTIVE, FSD, FSD_D } method;
+
+typedef struct look_state {
+    built_chain chain;
+    method      method;
+    int32_t     k, n_gram;
+    float       alpha, beta, q;
+    bool        prefilled;
+    token_list  history;
+    int32_t     D, V, n_hidden;
+    float      *hidden; /* [context, D]: unit rows for contrastive search, as they are for FSD */
+    float      *norm2;  /* FSD: squared norms */
+    jpt_seq     main;   /* the text's sequence; the request's own at first */
+    /* candidates of the next token */
+    int32_t     n_cand, *cand;
+    int32_t    *index; /* of jpt_session_topk, always 0 */
+    float      *logp;  /* processed log-probabilities */
+    jpt_seq    *seq;   /* the candidates' sequences, between propose and consume */
+    float      *z;     /* [V], ADAPTIVE */
+    float      *entropies, *entropies_k; /* of earlier steps */
+    int32_t     n_steps;
+    int32_t     token; /* FSD: the last token, the next to be run */
+} look_state;
+
+static bool looks_ahead(const look_state *s) { return s->method == CONTRASTIVE || s->method == ADAPTIVE; }
+
+static jpt_status look_open_as(method m, void *state, const jpt_strategy_ctx *ctx, const jpt_spec *spec, jpt_error *err) {
+    look_state           *s = state;
+    const jpt_model_info *info = jpt_model_get_info(jpt_session_model(ctx->session));
+    size_t                cap = (size_t)jpt_session_n_ctx(ctx->session);
+    s->method = m;
+    s->main = ctx->seq;
+    s->D = info->n_embd, s->V = info->n_vocab;
+    s->k = m == ADAPTIVE ? 15 : (int32_t)spec_value(spec, "top_k", 5);
+    s->alpha = (float)spec_value(spec, "penalty_alpha", 0.6);
+    s->n_gram = (int32_t)spec_value(spec, "ngram", 2);
+    s->beta = (float)spec_value(spec, "beta", 0.9);
+    s->q = (float)spec_value(spec, "q", 1);
+    JPT_TRY(jpt_chain_build(spec, ctx, false, &s->chain, err));
+    JPT_TRY(token_list_init(&s->history, ctx, err));
+    jpt_arena *a = &s->chain.arena;
+    s->cand = jpt_arena_alloc(a, (size_t)s->k * sizeof *s->cand);
+    s->index = jpt_arena_alloc(a, (size_t)s->k * sizeof *s->index);
+    s->logp = jpt_arena_alloc(a, (size_t)s->k * sizeof *s->logp);
+    s->seq = jpt_arena_alloc(a, (size_t)s->k * sizeof *s->seq);
+    for (int32_t i = 0; s->seq && i < s->k; i++)
+        s->seq[i] = -1;
+    bool ok = s->cand && s->index && s->logp && s->seq;
+    if (m != FSD_D)
+        ok = (s->hidden = malloc(cap * (size_t)s->D * sizeof *s->hidden)) && ok;
+    if (m == FSD)
+        ok = (s->norm2 = jpt_arena_alloc(a, cap * sizeof *s->norm2)) && ok;
+    if (m == ADAPTIVE)
+        ok = (s->z = malloc((size_t)s->V * sizeof *s->z)) && (s->entropies = jpt_arena_alloc(a, cap * sizeof *s->entropies)) &&
+             (s->entropies_k = jpt_arena_alloc(a, cap * sizeof *s->entropies_k)) && ok;
+    return ok ? JPT_OK : JPT_FAIL(err, NOMEM, "out of memory for the hidden states of %zu positions", cap);
+}
+
+static jpt_status contrastive_open(void *state, const jpt_strategy_ctx *ctx, const jpt_spec *spec, jpt_error *err) {
+    return look_open_as(CONTRASTIVE, state, ctx, spec, err);
+}
+static jpt_status adaptive_open(void *state, const jpt_strategy_ctx *ctx, const jpt_spec *spec, jpt_error *err) {
+    return look_open_as(ADAPTIVE, state, ctx, spec, err);
+}
+static jpt_status fsd_open(void *state, const jpt_strategy_ctx *ctx, const jpt_spec *spec, jpt_error *err) {
+    return look_open_as(FSD, state, ctx, spec, err);
+}
+static jpt_status fsd_d_open(void *state, const jpt_strategy_ctx *ctx, const jpt_spec *spec, jpt_error *err) {
+    return look_open_as(FSD_D, state, ctx, spec, err);
+}
+
+static jpt_status look_propose(void *state, const jpt_strategy_ctx *ctx, jpt_proposal *p, jpt_error *err) {
+    look_state        *s = state;
+    const jpt_request *r = ctx->request;
+    p->phase = s->prefilled ? JPT_PHASE_DECODE : JPT_PHASE_PREFILL;
+    if (!s->prefilled)
+        return jpt_propose(p, s->main, r->prompt, r->n_prompt, JPT_ROWS_LAST, s->method == FSD_D ? JPT_ROWS_NONE : JPT_ROWS_ALL, err);
+    if (!looks_ahead(s))
+        return jpt_propose(p, s->main, &s->token, 1, JPT_ROWS_LAST, s->method == FSD ? JPT_ROWS_LAST : JPT_ROWS_NONE, err);
+    for (int32_t i = 0; i < s->n_cand; i++) {
+        JPT_TRY(jpt_seq_fork(ctx->session, s->main, &s->seq[i], err));
+        JPT_TRY(jpt_propose(p, s->seq[i], &s->cand[i], 1, JPT_ROWS_LAST, JPT_ROWS_LAST, err));
+    }
+    return JPT_OK;
+}
+
+/* ---- hidden states ---------------------------------------------------------------------------------------- */
+
+static jpt_status add_hidden(look_state *s, const jpt_strategy_ctx *ctx, int32_t first_row, int32_t n, jpt_error *err) {
+    for (int32_t i = 0; i < n; i++) {
+        float *h = s->hidden + (size_t)s->n_hidden * (size_t)s->D;
+        JPT_TRY(jpt_session_hidden(ctx->session, first_row + i, h, err));
+        if (looks_ahead(s))
+            jpt_unit_row(h, s->D);
+        else
+            s->norm2[s->n_hidden] = jpt_dot(h, h, s->D);
+        s->n_hidden++;
+    }
+    return JPT_OK;
+}
+
+/* ---- candidates ------------------------------------------------------------------------------------------- */
+
+static jpt_status rank(look_state *s, const jpt_strategy_ctx *ctx, int32_t row, int32_t k, jpt_error *err) {
+    jpt_score_item item = {.from = {.row = row, .chain = s->chain.chain.n_links ? &s->chain.chain : NULL, .history = s->history.p, .n_history = s->history.n,
+                                    .n_prompt = ctx->request->n_prompt}};
+    JPT_TRY(jpt_session_topk(ctx->session, &item, 1, k, s->index, s->cand, s->logp, &s->n_cand, err));
+    return s->n_cand > 0 ? JPT_OK : JPT_FAIL(err, DEVICE, "the chain of processors left no token to choose from");
+}
+
+static int by_value(const void *a, const void *b) {
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+/* Mean of the two middle values of v[0..n); v stays as it is, room [n] is used. */
+static double median(const float *v, int32_t n, float *room) {
+    memcpy(room, v, (size_t)n * sizeof *v);
+    qsort(room, (size_t)n, sizeof *room, by_value);
+    return n % 2 ? (double)room[n / 2] : 0.5 * ((double)room[n / 2 - 1] + (double)room[n / 2]);
+}
+
+static double squash(double q, double delta) {
+    delta = delta > 1 - 1e-9 ? 1 - 1e-9 : delta < -1 + 1e-9 ? -1 + 1e-9 : delta;
+    return 1 / (1 + exp(-q / 2 * log((1 + delta) / (1 - delta))));
+}
+
+/* Garces Arias et al. 2024: k from the entropy against its median so far, then alpha from that of the k best. */
+static jpt_status adapt(look_state *s, const jpt_strategy_ctx *ctx, int32_t row, jpt_error *err) {
+    double max = -INFINITY, sum = 0, dot = 0;
+    JPT_TRY(jpt_session_logits(ctx->session, row, s->z, err));
+    for (int32_t v = 0; v < s->V; v++)
+        max = (double)s->z[v] > max ? (double)s->z[v] : max;
+    for (int32_t v = 0; v < s->V; v++) {
+        double w = exp((double)s->z[v] - max);
+        sum += w;
+        dot += w > 0 ? w * ((double)s->z[v] - max) : 0;
+    }
+    double  h = log(sum) - dot / sum, delta = s->n_steps ? (h - median(s->entropies, s->n_steps, s->z)) / log(s->V) : 0;
+    int32_t k = (int32_t)rint(10 * squash((double)s->q, delta) + 5);
+    JPT_TRY(rank(s, ctx, row, k < s->k ? k : s->k, err));
+    double total = 0, hk = 0;
+    for (int32_t i = 0; i < s->n_cand; i++)
+        total += exp((double)s->logp[i]);
+    for (int32_t i = 0; i < s->n_cand; i++) {
+        double p = exp((double)s->logp[i]) / total;
+        hk -= p > 0 ? p * log(p) : 0;
+    }
+    delta = s->n_steps && s->n_cand > 1 ? (hk - median(s->entropies_k, s->n_steps, s->z)) / log(s->n_cand) : 0;
+    s->alpha = (float)(rint(100 * squash((double)s->q, delta)) / 100);
+    s->entropies[s->n_steps] = (float)h;
+    s->entropies_k[s->n_steps++] = (float)hk;
+    return JPT_OK;
+}
+
+/* ---- contrastive search ----------------------------------------------------------------------------------- */
+
+static void release(const jpt_strategy_ctx *ctx, jpt_seq *seq) {
+    if (*seq == ctx->seq)
+        (void)jpt_seq_truncate(ctx->session, *seq, 0, NULL);
+    else if (*seq >= 0)
+        jpt_seq_free(ctx->session, *seq);
+    *seq = -1;
+}
+
+/* Su et al. 2022: (1 - alpha) p(v) - alpha max_j cos(h_v, h_j), all earlier positions; the first best wins. */
+static jpt_status choose_candidate(look_state *s, const jpt_strategy_ctx *ctx, const jpt_proposal *p, int32_t *best, jpt_error *err) {
+    float  top = -INFINITY;
+    float *h = s->hidden + (size_t)s->n_hidden * (size_t)s->D; /* room for one more */
+    for (int32_t i = 0; i < s->n_cand; i++) {
+        JPT_TRY(jpt_session_hidden(ctx->session, p->items[i].hidden_row, h, err));
+        jpt_unit_row(h, s->D);
+        float similar = -INFINITY;
+        for (int32_t j = 0; j < s->n_hidden; j++) {
+            float c = jpt_dot(h, s->hidden + (size_t)j * (size_t)s->D, s->D);
+            similar = c > similar ? c : similar;
+        }
+        float score = (1 - s->alpha) * expf(s->logp[i]) - s->alpha * similar;
+        if (score > top) {
+            top = score;
+            *best = i;
+        }
+    }
+    return JPT_OK;
+}
+
+static jpt_status contrastive_consume(void *state, const jpt_strategy_ctx *ctx, const jpt_proposal *p, jpt_emission *e, jpt_error *err) {
+    look_state *s = state;
+    int32_t     row = p->items[0].logits_row, best = 0;
+    if (s->prefilled) {
+        JPT_TRY(choose_candidate(s, ctx, p, &best, err));
+        row = p->items[best].logits_row;
+        JPT_TRY(add_hidden(s, ctx, p->items[best].hidden_row, 1, err));
+        if (s->history.n < s->history.cap)
+            s->history.p[s->history.n++] = s->cand[best];
+        JPT_TRY(jpt_emit(e, s->cand[best], s->logp[best], err));
+        ctx->work->positions_discarded += (uint64_t)(s->n_cand - 1);
+        release(ctx, &s->main);
+        s->main = s->seq[best];
+        s->seq[best] = -1;
+        for (int32_t i = 0; i < s->n_cand; i++)
+            release(ctx, &s->seq[i]);
+    } else {
+        JPT_TRY(add_hidden(s, ctx, p->items[0].hidden_row, ctx->request->n_prompt, err));
+        s->prefilled = true;
+    }
+    if (s->method == ADAPTIVE)
+        return adapt(s, ctx, row, err);
+    return rank(s, ctx, row, s->alpha > 0 ? s->k : 1, err); /* without a penalty the best candidate wins unseen */
+}
+
+/* ---- frustratingly simple decoding -------------------------------------------------------------------------- */
+
+/* The n-gram anti-model of FSD-d: longer contexts first, each takes beta of what is left (Yang et al. 2024). */
+static float ngram_penalty(const look_state *s, int32_t token) {
+    const int32_t *h = s->history.p;
+    int32_t        t = s->history.n;
+    double         left = 1, penalty = 0;
+    if (t < s->n_gram - 1)
+        return 0;
+    for (int32_t i = s->n_gram - 1; i >= 0; i--) {
+        int32_t count = 0, total = 0;
+        for (int32_t j = i; j < t; j++)
+            if (memcmp(h + j - i, h + t - i, (size_t)i * sizeof *h) == 0) {
+                total++;
+                count += h[j] == token;
+            }
+        if (count == 0)
+            continue; /* nothing is taken from what is left: as the authors' code has it */
+        penalty += left * (i == 0 ? (double)count / total : (double)s->beta * count / (total + 1));
+        left *= 1 - (double)s->beta;
+    }
+    return (float)penalty;
+}
+
+/* FSD's dense form: the largest cosine of the last n - 1 states with those before an earlier occurrence of the token. */
+static float dense_penalty(const look_state *s, int32_t token) {
+    int32_t w = s->n_gram - 1, t = s->n_hidden; /* states of positions 0..t-1; the last window has no follower yet */
+    float   best = 0, own = 0;
+    if (s->history.n < s->n_gram)
+        return 0;
+    for (int32_t i = 0; i < w; i++)
+        own += s->norm2[t - 1 - i];
+    for (int32_t j = w - 1; j + 1 < t; j++) { /* window ends at j, its follower stands at j + 1 */
+        if (s->history.p[j + 1] != token)
+            continue;
+        float dot = 0, norm = 0;
+        for (int32_t i = 0; i < w; i++) {
+            dot += jpt_dot(s->hidden + (size_t)(t - 1 - i) * (size_t)s->D, s->hidden + (size_t)(j - i) * (size_t)s->D, s->D);
+            norm += s->norm2[j - i];
+        }
+        float c = own > 0 && norm > 0 ? dot / sqrtf(own * norm) : 0;
+        best = c > best ? c : best;
+    }
+    return best < 1 ? best : 1;
+}
+
+static jpt_status fsd_consume(void *state, const jpt_strategy_ctx *ctx, const jpt_proposal *p, jpt_emission *e, jpt_error *err) {
+    look_state *s = state;
+    if (s->method == FSD)
+        JPT_TRY(add_hidden(s, ctx, p->items[0].hidden_row, s->prefilled ? 1 : ctx->request->n_prompt, err));
+    s->prefilled = true;
+    JPT_TRY(rank(s, ctx, p->items[0].logits_row, s->alpha > 0 ? s->k : 1, err));
+    float   top = -INFINITY;
+    int32_t best = 0;
+    for (int32_t i = 0; i < s->n_cand; i++) {
+        float penalty = s->method == FSD ? dense_penalty(s, s->cand[i]) : ngram_penalty(s, s->cand[i]);
+        float score = (1 - s->alpha) * expf(s->logp[i]) - s->alpha * penalty;
+        if (score > top) {
+            top = score;
+            best = i;
+        }
+    }
+    s->token = s->cand[best];
+    if (s->history.n < s->history.cap)
+        s->history.p[s->history.n++] = s->token;
+    return jpt_emit(e, s->token, s->logp[best], err);
+}
+
+static void look_close(void *state, const jpt_strategy_ctx *ctx) {
+    look_state *s = state;
+    for (int32_t i = 0; s->seq && i < s->k; i++)
+        release(ctx, &s->seq[i]);
+    release(ctx, &s->main);
+    free(s->hidden);
+    free(s->z);
+    free(s->history.p);
+    jpt_chain_fini(&s->chain);
+}
+
+static void contrastive_needs(const jpt_spec *spec, jpt_needs *needs) {
+    int32_t k = (int32_t)spec_value(spec, "top_k", 15);
+    *needs = (jpt_needs){.n_seqs = k + 2, .n_outputs = k, .all_hidden = true};
+}
+static void fsd_needs(const jpt_spec *spec, jpt_needs *needs) {
+    (void)spec;
+    needs->all_hidden = true;
+}
+
+#define TOP_K(k) {"top_k", JPT_PARAM_INT, 1, 256, false, false, k, "candidates looked at"}
+#define ALPHA(a, text) {"penalty_alpha", JPT_PARAM_FLOAT, 0, 1, false, false, a, text}
+static const jpt_param_def contrastive_params[] = {TOP_K("5"), ALPHA("0.6", "weight of the degeneration penalty; 0: greedy"), JPT_PARAMS_PROCESSORS};
+static const jpt_param_def adaptive_params[] = {{"q", JPT_PARAM_FLOAT, 0, 100, true, false, "1", "how strongly entropy moves k and alpha"}, JPT_PARAMS_PROCESSORS};
+static const jpt_param_def fsd_params[] = {ALPHA("0.4", "weight of the anti-model; 0: greedy"), {"ngram", JPT_PARAM_INT, 2, 16, false, false, "2", "length of the repeats looked for"},
+                                           TOP_K("5"), JPT_PARAMS_PROCESSORS};
+static const jpt_param_def fsd_d_params[] = {ALPHA("0.6", "weight of the anti-model; 0: greedy"), {"ngram", JPT_PARAM_INT, 1, 16, false, false, "3", "longest n-gram of the anti-model"},
+                                             {"beta", JPT_PARAM_FLOAT, 0, 1, false, false, "0.9", "share of the longer n-grams"}, TOP_K("5"), JPT_PARAMS_PROCESSORS};
+
+#define LOOK(id, cli_name, table, text, origin, price, eat, want)                                                                    \
+    const jpt_strategy jpt_strategy_##id = {.name = (cli_name), .family = "representation", .summary = (text), .source = (origin), .cost = (price),    \
+                                            .params = (table), .n_params = sizeof(table) / sizeof(table)[0], .state_bytes = sizeof(look_state),          \
+                                            .check = jpt_chain_check, .open = id##_open, .propose = look_propose, .consume = eat, .close = look_close, .needs = want}
+LOOK(contrastive, "contrastive", contrastive_params, "likely candidates that say something new", "Su et al. 2022; transformers 4.46 _contrastive_search",
+     "1 forward of top_k rows a token", contrastive_consume, contrastive_needs);
+LOOK(adaptive, "adaptive-contrastive", adaptive_params, "contrastive search whose k and alpha follow the entropy", "Garces Arias et al. 2024", "1 forward of 5 to 15 rows a token",
+     contrastive_consume, contrastive_needs);
+LOOK(fsd, "fsd", fsd_params, "frustratingly simple decoding: avoid tokens that followed similar states", "Yang et al. 2024 (FSD)", "1 forward of 1 row a token", fsd_consume, fsd_needs);
+LOOK(fsd_d, "fsd-d", fsd_d_params, "frustratingly simple decoding, discrete: avoid the text's own n-grams", "Yang et al. 2024 (FSD-d)", "1 forward of 1 row a token", fsd_consume, NULL);

@@ -1,0 +1,253 @@
+/* Contrasting two distributions: DoLa takes an earlier layer's from the last one's, contrastive decoding an amateur's (a second
+ * model, or the model's own early exit) from the expert's. */
+#include "decode_priv.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct contrast_state {
+    built_chain chain;
+    bool        prefilled, norm, sampling;
+    int32_t     exit[JPT_EXIT_MAX], n_exit;
+    float       relative_top, alpha, beta, temperature; /* amateur's temperature */
+    bool        on_logits;                              /* O'Brien and Lewis; else Li et al. */
+    bool        dola;
+    int32_t     V, token, n_emitted;
+    float      *final, *base, *best, *logp; /* [V] */
+    token_list  history;
+    jpt_session *amateur; /* NULL: the model's own exit */
+    jpt_seq      amateur_seq;
+    int32_t      amateur_row;
+} contrast_state;
+
+/* ---- layers ------------------------------------------------------------------------------------------------- */
+
+/* transformers' buckets: hidden states by number, 0 is the embedding. */
+static jpt_status dola_buckets(const char *text, int32_t L, bool tied, contrast_state *s, jpt_error *err) {
+    int32_t first = !tied ? 0 : L > 2 ? 2 : L == 2 ? 1 : 0, from, to, step = 2;
+    if (strcmp(text, "low") == 0) {
+        from = first;
+        to = L <= 40 ? L / 2 : 20;
+        if (first == L / 2)
+            to = first + 1;
+    } else if (strcmp(text, "high") == 0) {
+        from = L <= 40 ? L / 2 : L - 20;
+        to = L;
+    } else {
+        for (const char *p = text; *p;) {
+            char *end;
+            long  layer = strtol(p, &end, 10);
+            if (end == p || (*end && *end != '/') || layer < 0 || s->n_exit == JPT_EXIT_MAX)
+                return JPT_FAIL(err, ARG, "dola_layers=%.64s: expected low, high or layers joined by / (0 is the embedding)", text);
+            if (layer < L)
+                s->exit[s->n_exit++] = (int32_t)layer;
+            p = end + (*end == '/');
+        }
+        return s->n_exit ? JPT_OK : JPT_FAIL(err, ARG, "dola_layers=%.64s: none of them is below the model's last layer %d", text, L);
+    }
+    for (; from < to && s->n_exit < JPT_EXIT_MAX; from += step)
+        s->exit[s->n_exit++] = from;
+    return JPT_OK;
+}
+
+static jpt_status open_common(contrast_state *s, const jpt_strategy_ctx *ctx, const jpt_spec *spec, jpt_error *err) {
+    s->V = jpt_model_get_info(jpt_session_model(ctx->session))->n_vocab;
+    s->amateur_seq = -1;
+    s->relative_top = (float)spec_value(spec, "relative_top", 0.1);
+    s->sampling = spec->strategy->samples;
+    JPT_TRY(jpt_chain_build(spec, ctx, s->sampling, &s->chain, err));
+    JPT_TRY(token_list_init(&s->history, ctx, err));
+    size_t V = (size_t)s->V;
+    s->final = malloc(V * sizeof *s->final);
+    s->base = malloc(V * sizeof *s->base);
+    s->best = malloc(V * sizeof *s->best);
+    s->logp = malloc(V * sizeof *s->logp);
+    return s->final && s->base && s->best && s->logp ? JPT_OK : JPT_FAIL(err, NOMEM, "out of memory for the logits of two distributions");
+}
+
+static jpt_status dola_open(void *state, const jpt_strategy_ctx *ctx, const jpt_spec *spec, jpt_error *err) {
+    contrast_state       *s = state;
+    const jpt_model_info *i = jpt_model_get_info(jpt_session_model(ctx->session));
+    JPT_TRY(open_common(s, ctx, spec, err));
+    s->dola = true;
+    s->norm = spec_value(spec, "early_norm", 0) != 0;
+    return dola_buckets(spec_string(spec, "dola_layers"), i->n_layers, i->tied, s, err);
+}
+
+static jpt_status cd_open(void *state, const jpt_strategy_ctx *ctx, const jpt_spec *spec, jpt_error *err) {
+    contrast_state *s = state;
+    int32_t         layer = (int32_t)spec_value(spec, "amateur_layer", 0);
+    const char     *form = spec_string(spec, "form");
+    JPT_TRY(open_common(s, ctx, spec, err));
+    s->on_logits = strcmp(form, "obrien") == 0;
+    s->beta = (float)spec_value(spec, "beta", 0.5);
+    s->temperature = (float)spec_value(spec, "amateur_temperature", 1);
+    s->norm = true;
+    s->amateur = jpt_session_assistant(ctx->session);
+    if (layer > 0 || !s->amateur) {
+        int32_t L = jpt_model_get_info(jpt_session_model(ctx->session))->n_layers;
+        if (layer == 0)
+            return JPT_FAIL(err, ARG, "contrastive decoding needs an amateur: --draft-model MODEL, or amateur_layer=N for the model's own layer N");
+        if (layer >= L)
+            return JPT_FAIL(err, ARG, "amateur_layer=%d: expected a layer below the last, %d", layer, L);
+        s->amateur = NULL;
+        s->exit[s->n_exit++] = layer;
+        return JPT_OK;
+    }
+    return jpt_seq_new(s->amateur, &s->amateur_seq, err);
+}
+
+static jpt_status contrast_propose(void *state, const jpt_strategy_ctx *ctx, jpt_proposal *p, jpt_error *err) {
+    contrast_state *s = state;
+    p->phase = s->prefilled ? JPT_PHASE_DECODE : JPT_PHASE_PREFILL;
+    p->n_exit_layers = s->n_exit;
+    memcpy(p->exit_layers, s->exit, sizeof s->exit);
+    p->exit_without_norm = !s->norm;
+    if (s->prefilled)
+        return jpt_propose(p, ctx->seq, &s->token, 1, JPT_ROWS_LAST, JPT_ROWS_NONE, err);
+    return jpt_propose(p, ctx->seq, ctx->request->prompt, ctx->request->n_prompt, JPT_ROWS_LAST, JPT_ROWS_NONE, err);
+}
+
+static float log_softmax(const float *z, int32_t n, float *out) {
+    float  max = -INFINITY, top = -INFINITY;
+    double sum = 0;
+    for (int32_t v = 0; v < n; v++)
+        max = z[v] > max ? z[v] : max;
+    for (int32_t v = 0; v < n; v++)
+        sum += (double)expf(z[v] - max);
+    float log_sum = (float)log(sum);
+    for (int32_t v = 0; v < n; v++) {
+        out[v] = (z[v] - max) - log_sum;
+        top = out[v] > top ? out[v] : top;
+    }
+    return top;
+}
+
+/* The reference's "Jensen-Shannon divergence": torch's kl_div of the mixture against each side, mean over the vocabulary. */
+static double mixture_divergence(const float *log_m, const float *log_p, int32_t n) {
+    double sum = 0;
+    for (int32_t v = 0; v < n; v++) {
+        double a = 0.5 * (exp((double)log_m[v]) + exp((double)log_p[v]));
+        if (a > 0)
+            sum += a * (log(a) - (double)log_m[v]) + a * (log(a) - (double)log_p[v]);
+    }
+    return 0.5 * sum / n;
+}
+
+/* ---- what is taken from the expert ---------------------------------------------------------------------------- */
+
+/* s->base = log-probabilities of the layer that differs most from the last one's (s->logp). */
+static jpt_status premature_layer(contrast_state *s, const jpt_strategy_ctx *ctx, int32_t row, jpt_error *err) {
+    double most = -INFINITY;
+    for (int32_t e = 0; e < s->n_exit; e++) {
+        JPT_TRY(jpt_session_exit_logits(ctx->session, e, row, s->final, err));
+        log_softmax(s->final, s->V, s->best);
+        double js = s->n_exit > 1 ? mixture_divergence(s->logp, s->best, s->V) : 0;
+        if (js > most) {
+            most = js;
+            float *t = s->base;
+            s->base = s->best;
+            s->best = t;
+        }
+    }
+    return JPT_OK;
+}
+
+/* s->base = the amateur's logits for the next token. */
+static jpt_status ask_amateur(contrast_state *s, const jpt_strategy_ctx *ctx, int32_t row, jpt_error *err) {
+    if (!s->amateur)
+        return jpt_session_exit_logits(ctx->session, 0, row, s->base, err);
+    jpt_batch_item item = {.seq = s->amateur_seq, .tokens = s->prefilled ? &s->token : ctx->request->prompt, .n_tokens = s->prefilled ? 1 : ctx->request->n_prompt,
+                           .logits = JPT_ROWS_LAST};
+    jpt_batch      batch = {.items = &item, .n_items = 1};
+    JPT_TRY(jpt_session_forward(s->amateur, &batch, err));
+    ctx->work->draft_forwards++;
+    ctx->work->draft_positions += (uint64_t)item.n_tokens;
+    return jpt_session_logits(s->amateur, item.logits_row, s->base, err);
+}
+
+static jpt_status contrast_consume(void *state, const jpt_strategy_ctx *ctx, const jpt_proposal *p, jpt_emission *e, jpt_error *err) {
+    contrast_state *s = state;
+    int32_t         row = p->items[0].logits_row;
+    JPT_TRY(jpt_session_logits(ctx->session, row, s->final, err));
+    float top = log_softmax(s->final, s->V, s->logp), bound = top + logf(s->relative_top);
+    if (s->dola) {
+        JPT_TRY(premature_layer(s, ctx, row, err)); /* uses s->final */
+        for (int32_t v = 0; v < s->V; v++)
+            s->final[v] = s->logp[v] < bound ? -INFINITY : s->logp[v] - s->base[v];
+    } else {
+        JPT_TRY(ask_amateur(s, ctx, row, err));
+        if (!s->on_logits) {
+            for (int32_t v = 0; v < s->V; v++)
+                s->base[v] /= s->temperature;
+            memcpy(s->best, s->base, (size_t)s->V * sizeof *s->base);
+            log_softmax(s->best, s->V, s->base);
+        }
+        for (int32_t v = 0; v < s->V; v++) {
+            float z = s->on_logits ? (1 + s->beta) * s->final[v] - s->beta * s->base[v] : s->logp[v] - s->beta * s->base[v];
+            s->final[v] = s->logp[v] < bound ? -INFINITY : z;
+        }
+    }
+    JPT_TRY(jpt_session_set_logits(ctx->session, row, s->final, err));
+    jpt_select_item item = {.row = row, .chain = s->chain.chain.n_links ? &s->chain.chain : NULL, .history = s->history.p, .n_history = s->history.n,
+                            .n_prompt = ctx->request->n_prompt, .sample = s->sampling,
+                            .key = {ctx->request->seed, ctx->request->prompt_index, 0, (uint32_t)s->n_emitted}};
+    jpt_selected    chosen;
+    JPT_TRY(jpt_session_select(ctx->session, &item, 1, &chosen, err));
+    s->prefilled = true;
+    s->token = chosen.token;
+    s->n_emitted++;
+    if (s->history.n < s->history.cap)
+        s->history.p[s->history.n++] = chosen.token;
+    return jpt_emit(e, chosen.token, s->logp[chosen.token], err);
+}
+
+static void contrast_close(void *state, const jpt_strategy_ctx *ctx) {
+    (void)ctx;
+    contrast_state *s = state;
+    if (s->amateur && s->amateur_seq >= 0)
+        jpt_seq_free(s->amateur, s->amateur_seq);
+    free(s->final);
+    free(s->base);
+    free(s->best);
+    free(s->logp);
+    free(s->history.p);
+    jpt_chain_fini(&s->chain);
+}
+
+static jpt_status cd_check(const jpt_spec *spec, jpt_error *err) {
+    const char *form = spec_string(spec, "form");
+    if (strcmp(form, "li") != 0 && strcmp(form, "obrien") != 0)
+        return JPT_FAIL(err, ARG, "form=%.32s: expected li or obrien", form);
+    return jpt_chain_check(spec, err);
+}
+
+static jpt_status dola_check(const jpt_spec *spec, jpt_error *err) {
+    contrast_state s = {0};
+    JPT_TRY(dola_buckets(spec_string(spec, "dola_layers"), 1 << 20, false, &s, err));
+    return jpt_chain_check(spec, err);
+}
+
+#define RELATIVE_TOP {"relative_top", JPT_PARAM_FLOAT, 0, 1, true, false, "0.1", "keeps tokens with at least this share of the best one's probability"}
+static const jpt_param_def dola_params[] = {{"dola_layers", JPT_PARAM_STRING, 0, 0, false, false, "low", "low, high, or layers joined by / (0 is the embedding)"}, RELATIVE_TOP,
+                                            {"early_norm", JPT_PARAM_BOOL, 0, 1, false, false, "false", "final norm before the early head; the reference leaves it out"},
+                                            JPT_PARAMS_PENALTIES("1.2"), JPT_PARAMS_DRY("0")};
+#define CD_PARAMS                                                                                                                    \
+    {"form", JPT_PARAM_STRING, 0, 0, false, false, "obrien", "obrien: (1 + beta) expert - beta amateur, on logits; li: log p of the expert - beta log p of the amateur"}, \
+        {"beta", JPT_PARAM_FLOAT, 0, 10, false, false, "0.5", "weight of the amateur; 0: the expert alone"}, RELATIVE_TOP,           \
+        {"amateur_layer", JPT_PARAM_INT, 0, 4096, false, false, "0", "the amateur is the model's own exit after so many layers; 0: the draft model"}, \
+        {"amateur_temperature", JPT_PARAM_FLOAT, 0.01, 100, false, false, "1", "of the amateur (form li)"}, JPT_PARAMS_PROCESSORS
+static const jpt_param_def cd_params[] = {CD_PARAMS};
+static const jpt_param_def cd_sample_params[] = {CD_PARAMS, JPT_PARAM_TEMPERATURE, {"top_p", JPT_PARAM_FLOAT, 0, 1, false, false, "1", "keeps the smallest set of at least this mass"}};
+
+#define CONTRAST(id, cli_name, table, how, tells, draws, text, origin, price)                                                        \
+    const jpt_strategy jpt_strategy_##id = {.name = (cli_name), .family = "representation", .summary = (text), .source = (origin), .cost = (price),    \
+                                            .params = (table), .n_params = sizeof(table) / sizeof(table)[0], .samples = (draws),      \
+                                            .state_bytes = sizeof(contrast_state), .check = tells, .open = how, .propose = contrast_propose, \
+                                            .consume = contrast_consume, .close = contrast_close}
+CONTRAST(dola, "dola", dola_params, dola_open, dola_check, false, "the last layer's distribution against an early layer's", "Chuang et al. 2023; transformers 4.46 _dola_decoding",
+         "1 forward of 1 row a token, and an LM head for each layer");
+CONTRAST(cd, "cd", cd_params, cd_open, cd_check, false, "contrastive decoding: the expert against an amateur", "Li et al. 2023; O'Brien and Lewis 2023",
+         "1 forward of 1 row a token, and one of the amateur");
+CONTRAST(cd_sample, "cd-sample", cd_sample_params, cd_open, cd_check, true, "contrastive decoding, drawn", "O'Brien and Lewis 2023",
+         "1 forward of 1 row a token, and one of the amateur");

@@ -1,0 +1,223 @@
+/* Laws that strategies obey, whatever the model: limits that make one of them another, speculation that changes no text,
+ * accounts that add up, texts that do not depend on the batch. */
+#include "tiny_model.h"
+#include <jpt/decode.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+// cmocka needs the above first
+#include <cmocka.h>
+
+enum { N_PROMPTS = 6, N_NEW = 40 };
+static jpt_model *model, *other;
+
+static jpt_model *open_tiny(uint64_t seed, int32_t layers) {
+    tiny_model t = {.seed = seed, .n_layers = layers};
+    char      *path = tiny_model_file(&t);
+    jpt_error  err = {0};
+    jpt_model *m;
+    if (jpt_model_open(path, NULL, &m, &err) != JPT_OK)
+        fail_msg("%s", err.msg);
+    unlink(path);
+    free(path);
+    return m;
+}
+
+static int set_up(void **state) {
+    (void)state;
+    model = open_tiny(5, 4);
+    other = open_tiny(6, 1);
+    return 0;
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    jpt_model_close(model);
+    jpt_model_close(other);
+    return 0;
+}
+
+/* Prompts with repeats in them, so that looking back finds something. */
+static int32_t prompt_of(int32_t i, int32_t p[24]) {
+    int32_t n = 4 + 3 * i;
+    for (int32_t k = 0; k < n; k++)
+        p[k] = (i * 37 + (k % (3 + i)) * 11) % 256;
+    return n;
+}
+
+/* All prompts under one spec, n_batch at a time; with the assistant where given. */
+static void run(const char *spec_text, jpt_model *assistant, int32_t n_batch, bool ends, jpt_generation out[N_PROMPTS]) {
+    static int32_t      prompt[N_PROMPTS][24];
+    jpt_spec_list       l = {0};
+    jpt_error           err = {0};
+    jpt_session        *s, *a = NULL;
+    jpt_request         r[N_PROMPTS];
+    jpt_session_options so = {.n_ctx = 128}, ao = {.n_ctx = 128, .n_seqs = 8, .n_outputs = 8};
+    if (jpt_spec_parse(spec_text, &l, &err) != JPT_OK)
+        fail_msg("%s", err.msg);
+    const jpt_spec *spec = &l.spec[0];
+    jpt_spec_session_options(&spec, 1, n_batch, &so);
+    if (jpt_session_open(model, &so, &s, &err) != JPT_OK)
+        fail_msg("%s", err.msg);
+    if (assistant) {
+        assert_int_equal(jpt_session_open(assistant, &ao, &a, &err), JPT_OK);
+        assert_int_equal(jpt_session_set_assistant(s, a, &err), JPT_OK);
+    }
+    for (int32_t i = 0; i < N_PROMPTS; i++) {
+        int32_t n = prompt_of(i, prompt[i]);
+        r[i] = (jpt_request){.spec = spec, .prompt = prompt[i], .n_prompt = n, .max_new_tokens = N_NEW - 3 * i, .seed = 7, .prompt_index = (uint32_t)i, .ignore_eos = !ends};
+        out[i] = (jpt_generation){0};
+    }
+    if (jpt_generate(s, r, N_PROMPTS, n_batch, out, NULL, NULL, &err) != JPT_OK)
+        fail_msg("%s: %s", spec_text, err.msg);
+    for (int32_t i = 0; i < N_PROMPTS; i++) {
+        uint64_t kept = out[i].work.positions_computed - out[i].work.positions_discarded, most = (uint64_t)(r[i].n_prompt + out[i].n_tokens);
+        if (kept != most && kept != most - 1)
+            fail_msg("%s, prompt %d: %llu computed, %llu thrown away, %d + %d kept", spec_text, i, (unsigned long long)out[i].work.positions_computed,
+                     (unsigned long long)out[i].work.positions_discarded, r[i].n_prompt, out[i].n_tokens);
+        assert_true(ends || out[i].n_tokens == r[i].max_new_tokens);
+    }
+    /* nothing is left behind: every sequence can be had again */
+    jpt_seq q;
+    for (int32_t i = 0; i < so.n_seqs; i++)
+        if (jpt_seq_new(s, &q, &err) != JPT_OK)
+            fail_msg("%s: sequence %d of %d was not given back", spec_text, i, so.n_seqs);
+    jpt_session_close(s);
+    jpt_session_close(a);
+    jpt_spec_list_fini(&l);
+}
+
+static void fini(jpt_generation g[N_PROMPTS]) {
+    for (int i = 0; i < N_PROMPTS; i++)
+        jpt_generation_fini(&g[i]);
+}
+
+static void same(const char *a, jpt_model *assist_a, int32_t batch_a, const char *b, jpt_model *assist_b, int32_t batch_b) {
+    jpt_generation x[N_PROMPTS], y[N_PROMPTS];
+    for (int ends = 0; ends < 2; ends++) {
+        run(a, assist_a, batch_a, ends, x);
+        run(b, assist_b, batch_b, ends, y);
+        for (int i = 0; i < N_PROMPTS; i++)
+            if (x[i].n_tokens != y[i].n_tokens || memcmp(x[i].tokens, y[i].tokens, (size_t)x[i].n_tokens * sizeof(int32_t)) != 0) {
+                int k = 0;
+                while (k < x[i].n_tokens && k < y[i].n_tokens && x[i].tokens[k] == y[i].tokens[k])
+                    k++;
+                fail_msg("'%s' (batch %d) and '%s' (batch %d): prompt %d differs at token %d", a, batch_a, b, batch_b, i, k);
+            }
+        fini(x);
+        fini(y);
+    }
+}
+
+static void limits(void **state) {
+    (void)state;
+    same("greedy", NULL, 1, "beam:num_beams=1", NULL, 1);
+    same("greedy:repetition_penalty=1.3", NULL, 1, "beam:num_beams=1,repetition_penalty=1.3", NULL, 1);
+    same("beam:num_beams=4", NULL, 1, "beam:num_beams=4,early_stopping=false,num_return_sequences=4", NULL, 1);
+    same("greedy", NULL, 1, "diverse-beam:num_beams=1,num_beam_groups=1", NULL, 1);
+    same("greedy", NULL, 1, "contrastive:penalty_alpha=0", NULL, 1);
+    same("greedy", NULL, 1, "contrastive:top_k=1", NULL, 1);
+    same("greedy", NULL, 1, "fsd:penalty_alpha=0", NULL, 1);
+    same("greedy", NULL, 1, "fsd-d:penalty_alpha=0", NULL, 1);
+    same("greedy", NULL, 1, "fsd:top_k=1", NULL, 1);
+    same("greedy", NULL, 1, "cd:beta=0,amateur_layer=2", NULL, 1);
+    same("greedy", NULL, 1, "cd:form=li,beta=0", other, 1);
+    same("greedy", NULL, 1, "cd:form=obrien", model, 1); /* (1 + b) z - b z = z */
+    same("sample", NULL, 1, "xtc:xtc_probability=0,min_p=0", NULL, 1);
+    same("sample", NULL, 1, "dry:dry_multiplier=0", NULL, 1);
+    same("sample", NULL, 1, "dynatemp:dynatemp_range=0", NULL, 1);
+    same("sample", NULL, 1, "top-n-sigma:top_n_sigma=100", NULL, 1);
+    same("sample", NULL, 1, "sample:chain=llama.cpp", NULL, 1);
+    same("greedy", NULL, 1, "top-h:top_h=0.0001", NULL, 1);
+}
+
+static void speculation_changes_no_text(void **state) {
+    (void)state;
+    static const struct {
+        const char *spec;
+        bool        assisted;
+    } kinds[] = {
+        {"prompt-lookup", false}, {"prompt-lookup:prompt_lookup_num_tokens=3,max_matching_ngram_size=4,match=last", false},
+        {"prompt-lookup:num_assistant_tokens_schedule=energy", false}, {"assisted", true}, {"assisted:num_assistant_tokens=9,num_assistant_tokens_schedule=heuristic", true},
+        {"assisted:assistant_confidence_threshold=0.3", true}, {"assisted:num_assistant_tokens_schedule=energy", true}, {"self-speculation", false},
+        {"self-speculation:exit_layer=3,num_assistant_tokens=7", false}, {"lookahead", false}, {"lookahead:window=4,ngram=3", false},
+    };
+    static const struct {
+        const char *plain, *more;
+    } ways[] = {{"greedy", ""},
+                {"greedy:repetition_penalty=1.3,no_repeat_ngram_size=3", "repetition_penalty=1.3,no_repeat_ngram_size=3"},
+                {"sample:temperature=0.7", "do_sample=true,temperature=0.7"},
+                {"sample:top_p=0.6,temperature=0.5,repetition_penalty=1.2", "do_sample=true,top_p=0.6,temperature=0.5,repetition_penalty=1.2"}};
+    for (size_t w = 0; w < sizeof ways / sizeof *ways; w++)
+        for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+            char spec[256];
+            snprintf(spec, sizeof spec, "%s%s%s", kinds[k].spec, !*ways[w].more ? "" : strchr(kinds[k].spec, ':') ? "," : ":", ways[w].more);
+            same(ways[w].plain, NULL, 1, spec, kinds[k].assisted ? other : NULL, 1);
+            if (kinds[k].assisted)
+                same(ways[w].plain, NULL, 1, spec, model, 1); /* a perfect draft */
+        }
+}
+
+static void a_perfect_draft_is_always_right(void **state) {
+    (void)state;
+    jpt_generation g[N_PROMPTS];
+    run("assisted:num_assistant_tokens=4", model, 1, false, g);
+    for (int i = 0; i < N_PROMPTS; i++) {
+        assert_true(g[i].work.positions_discarded == 0);
+        assert_true(g[i].work.forwards <= (uint64_t)(2 + (g[i].n_tokens + 4) / 5));
+        assert_true(g[i].work.draft_forwards > 0 && g[i].work.draft_positions >= g[i].work.draft_forwards);
+    }
+    fini(g);
+    /* beams are worth their name: the best of 4 is at least as likely as greedy's, for most prompts of one length */
+    jpt_generation b[N_PROMPTS];
+    int            better = 0;
+    run("greedy", NULL, 1, false, g);
+    run("beam:num_beams=4,length_penalty=0", NULL, 1, false, b);
+    for (int i = 0; i < N_PROMPTS; i++) {
+        double lg = 0, lb = 0;
+        for (int k = 0; k < g[i].n_tokens; k++)
+            lg += (double)g[i].logprobs[k], lb += (double)b[i].logprobs[k];
+        better += lb >= lg - 1e-4;
+        assert_true(b[i].work.positions_discarded > 0);
+        assert_int_equal(b[i].work.kv_bytes_moved, 0); /* forks and page tables only */
+    }
+    assert_true(better >= N_PROMPTS - 1);
+    fini(g);
+    fini(b);
+}
+
+static void batches_change_no_text(void **state) {
+    (void)state;
+    static const char *const specs[] = {"greedy", "sample", "beam", "beam-sample", "diverse-beam", "contrastive", "adaptive-contrastive", "fsd", "fsd-d", "prompt-lookup",
+                                        "self-speculation", "lookahead", "dola:dola_layers=1/2", "cd:amateur_layer=2", "cd-sample:amateur_layer=2"};
+    for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
+        same(specs[i], NULL, 1, specs[i], NULL, 3);
+        same(specs[i], NULL, 1, specs[i], NULL, 6);
+    }
+    same("assisted", other, 1, "assisted", other, 4);
+    same("cd", other, 1, "cd", other, 4);
+}
+
+/* Beams that are given back in order of score, the text among them. */
+static void alternatives(void **state) {
+    (void)state;
+    jpt_generation g[N_PROMPTS];
+    run("beam:num_beams=5,num_return_sequences=5", NULL, 1, false, g);
+    for (int i = 0; i < N_PROMPTS; i++) {
+        assert_int_equal(g[i].n_alternatives, 5);
+        assert_int_equal(g[i].alternatives[0].n, g[i].n_tokens);
+        assert_memory_equal(g[i].alternatives[0].tokens, g[i].tokens, (size_t)g[i].n_tokens * sizeof(int32_t));
+        assert_string_equal(g[i].alternatives[0].text.p, g[i].text.p);
+        for (int k = 1; k < 5; k++)
+            assert_true(g[i].alternatives[k].score <= g[i].alternatives[k - 1].score);
+    }
+    fini(g);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(limits), cmocka_unit_test(speculation_changes_no_text), cmocka_unit_test(a_perfect_draft_is_always_right),
+                                       cmocka_unit_test(batches_change_no_text), cmocka_unit_test(alternatives)};
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}

@@ -19,7 +19,7 @@ typedef struct jpt_run_progress {
 } jpt_run_progress;
 
 typedef struct jpt_run_options {
-    jpt_model           *model;
+    jpt_model           *model, *draft; /* draft: second model of strategies that ask one; NULL: none */
     jpt_meter           *meter;
     const char          *model_sha256; /* NULL: computed from the file */
     jpt_task *const     *tasks;
@@ -48,6 +48,11 @@ jpt_status jpt_run_bench(const jpt_run_options *opt, jpt_run_summary *out, jpt_e
 
 /* A prompt as the model wants it: chat template where `chat` is set and the model has one.  Appends ids. */
 jpt_status jpt_run_encode_prompt(const jpt_model *m, const char *system, const char *prompt, bool chat, jpt_ids *out, jpt_error *err);
+
+/* Sessions for a set of strategies: one on the model, and one on the draft model (may be NULL) that assists it.  Close
+ * both.  JPT_ARG when a strategy needs a draft model and there is none, or the vocabularies differ. */
+jpt_status jpt_run_open_sessions(jpt_model *m, jpt_model *draft, const jpt_spec *const *spec, size_t n, int32_t n_batch, int32_t n_ctx, jpt_session **out,
+                                 jpt_session **out_draft, jpt_error *err);
 
 /* One request in a metered window, with its energy split over phases (JPT_PHASE_COUNT entries, then the rest). */
 typedef struct jpt_run_request_energy {

@@ -31,10 +31,11 @@
 #define JPT_METER_MAP(X)                                                                                 \
     X(TEXT, kind) X(TEXT, source) X(INT, modelled) X(TEXT, coverage) X(REAL, step_s) X(TEXT, accuracy)   \
     X(REAL, declared_w)
-/* spec: canonical text of the strategy; seeds: the list as text, "0,1,2". */
+/* draft_model: file and SHA-256 of the second model, where there is one.  spec: canonical text of the strategy; seeds: the list as text, "0,1,2". */
 #define JPT_CELL_MAP(X)                                                                                  \
     X(KEY, study) X(KEY, model) X(KEY, task) X(KEY, meter) X(TEXT, spec) X(TEXT, strategy)               \
-    X(TEXT, params_json) X(TEXT, device) X(INT, batch) X(TEXT, seeds) X(INT, max_new_tokens)
+    X(TEXT, params_json) X(TEXT, device) X(INT, batch) X(TEXT, seeds) X(INT, max_new_tokens)     \
+    X(TEXT, draft_model)
 /* item_index: place in the task; seed: the 64 bits of the seed.  output_tokens counts kept tokens.
  * failed: 1 when the request gave no text (error says why).  energy_valid: 1 or 0. */
 #define JPT_REQUEST_MAP(X)                                                                               \
@@ -43,9 +44,10 @@
     X(TEXT, token_ids_json) X(REAL, t_start_s) X(REAL, duration_s) X(REAL, ttft_s) X(REAL, prefill_s)    \
     X(REAL, decode_s) X(REAL, energy_j) X(REAL, energy_error_j) X(TEXT, energy_source) X(INT, modelled)  \
     X(REAL, net_energy_j) X(REAL, idle_w) X(REAL, prefill_energy_j) X(REAL, decode_energy_j)             \
-    X(REAL, select_energy_j) X(REAL, other_energy_j) X(INT, energy_valid) X(TEXT, energy_reasons)        \
+    X(REAL, draft_energy_j) X(REAL, verify_energy_j) X(REAL, select_energy_j) X(REAL, other_energy_j)   \
+    X(INT, energy_valid) X(TEXT, energy_reasons)        \
     X(INT, forwards) X(INT, positions_computed) X(INT, positions_discarded) X(INT, logits_rows)          \
-    X(INT, kv_bytes_moved) X(INT, draft_forwards) X(INT, failed) X(TEXT, error)
+    X(INT, kv_bytes_moved) X(INT, draft_forwards) X(INT, draft_positions) X(INT, failed) X(TEXT, error)
 
 #define JPT_FIELD_KEY(name) int64_t name;
 #define JPT_FIELD_INT(name) int64_t name;

@@ -23,9 +23,9 @@ int cmd_score(int argc, char **argv);
 
 /* Print "jpt: MESSAGE" (with the source position under -v) and return the exit status for the code. */
 int cli_fail(const jpt_error *err);
-/* Print "jpt: MESSAGE" and a hint at --help; returns CLI_USAGE. */
 /* After getopt_long said '?': one line that names the option; CLI_USAGE. */
 int cli_bad_option(const char *command, char **argv);
+/* Print "jpt: MESSAGE" and a hint at --help; returns CLI_USAGE. */
 int cli_usage(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* Path of a model file or of a pulled model's name; the text lives until the next call. */
@@ -42,14 +42,14 @@ void cli_set_verbosity(int level);
 /* Options that every command with an engine takes.  cli_engine_option returns 1 when it took the option,
  * 0 when it is not one of these, CLI_USAGE negated when its value is bad. */
 typedef struct cli_engine {
-    const char       *model, *meter;
+    const char       *model, *meter, *draft; /* draft: second model of speculation and contrastive decoding */
     jpt_model_options opt;
     double            watts;          /* of the modelled meter; <= 0: its default */
     bool              require_energy;
 } cli_engine;
 #define CLI_ENGINE_SHORT "m:qv"
 #define CLI_ENGINE_LONG                                                                                  \
-    {"model", required_argument, NULL, 'm'}, {"device", required_argument, NULL, 0x100},                 \
+    {"model", required_argument, NULL, 'm'}, {"draft-model", required_argument, NULL, 0x106}, {"device", required_argument, NULL, 0x100},                 \
         {"threads", required_argument, NULL, 0x101}, {"dtype", required_argument, NULL, 0x102},          \
         {"meter", required_argument, NULL, 0x103}, {"watts", required_argument, NULL, 0x104},            \
         {"require-energy", no_argument, NULL, 0x105}, {"quiet", no_argument, NULL, 'q'},                 \
@@ -61,10 +61,13 @@ typedef struct cli_engine {
     "      --dtype TYPE       auto (the file's own blocks) or f32 (exact)\n"                              \
     "  -q, -v                 quieter, more to say\n"
 #define CLI_ENGINE_HELP CLI_MODEL_HELP                                                                    \
+    "      --draft-model M    second model with the same tokenizer: draft of 'assisted', amateur of 'cd'\n" \
     "      --meter KIND       auto, nvml_counter, nvml_instant_integral, rapl, model, none\n"             \
     "      --watts W          watts a busy core, for the modelled meter\n"                                \
     "      --require-energy   exit 3 when the energy is modelled, absent or not valid\n"
 int cli_engine_option(cli_engine *e, int c, const char *arg);
+/* The model of -m, and of --draft-model where given (*draft stays NULL otherwise). */
+jpt_status cli_open_models(const cli_engine *e, jpt_model **model, jpt_model **draft, jpt_error *err);
 
 /* A progress line: on a terminal redrawn in place with time left, elsewhere a plain line every tenth. */
 typedef struct cli_progress {

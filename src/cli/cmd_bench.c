@@ -123,12 +123,11 @@ static void on_progress(void *ud, const jpt_run_progress *p) {
 int cmd_bench(int argc, char **argv) {
     options         o;
     jpt_error       err = {0};
-    jpt_model      *m = NULL;
+    jpt_model      *m = NULL, *draft = NULL;
     jpt_meter      *meter = NULL;
     jpt_task       *task[TASKS_MAX] = {0};
     jpt_run_summary sum = {0};
     cli_progress    bar;
-    const char     *path;
     int             rc = parse(argc, argv, &o);
     jpt_status      st = JPT_OK;
     if (rc)
@@ -136,7 +135,7 @@ int cmd_bench(int argc, char **argv) {
     for (size_t i = 0; i < o.n_tasks && st == JPT_OK; i++)
         st = jpt_task_open(o.task[i], &task[i], &err);
     if (st == JPT_OK)
-        st = (path = cli_model_path(o.engine.model, &err)) ? jpt_model_open(path, &o.engine.opt, &m, &err) : err.code;
+        st = cli_open_models(&o.engine, &m, &draft, &err);
     if (st == JPT_OK) {
         jpt_meter_options mo = {.watts = o.engine.watts};
         st = jpt_meter_open(o.engine.meter, &mo, &meter, &err);
@@ -151,7 +150,7 @@ int cmd_bench(int argc, char **argv) {
         if (cli_verbosity() > 0)
             fprintf(stderr, "meter: %s (%s)%s\n", l->name, l->coverage, l->modelled ? ": modelled, not measured" : "");
         cli_progress_start(&bar, "bench", 0);
-        jpt_run_options ro = {.model = m, .meter = meter, .tasks = task, .n_tasks = o.n_tasks, .specs = &o.specs, .limit = o.limit, .n_blocks = o.blocks,
+        jpt_run_options ro = {.model = m, .draft = draft, .meter = meter, .tasks = task, .n_tasks = o.n_tasks, .specs = &o.specs, .limit = o.limit, .n_blocks = o.blocks,
                               .max_new_tokens = o.max_new_tokens, .seed = o.seed, .out = o.out,
                               .n_ctx = o.n_ctx, .device = o.engine.opt.device && strcmp(o.engine.opt.device, "auto") != 0 ? o.engine.opt.device : "cpu", .on_progress = on_progress, .ud = &bar};
         st = jpt_run_bench(&ro, &sum, &err);
@@ -172,6 +171,7 @@ int cmd_bench(int argc, char **argv) {
 out:
     jpt_meter_close(meter);
     jpt_model_close(m);
+    jpt_model_close(draft);
     for (size_t i = 0; i < TASKS_MAX; i++)
         jpt_task_close(task[i]);
     for (size_t i = 0; i < o.n_tasks; i++)

@@ -150,7 +150,16 @@ static void print_json(const options *o, const jpt_model_info *m, const jpt_spec
     json_object_set_new(w, "logits_rows", json_integer((json_int_t)g->work.logits_rows));
     json_object_set_new(w, "kv_bytes_moved", json_integer((json_int_t)g->work.kv_bytes_moved));
     json_object_set_new(w, "selects", json_integer((json_int_t)g->work.selects));
+    json_object_set_new(w, "draft_forwards", json_integer((json_int_t)g->work.draft_forwards));
+    json_object_set_new(w, "draft_positions", json_integer((json_int_t)g->work.draft_positions));
     json_object_set_new(j, "work", w);
+    if (g->n_alternatives > 0) {
+        json_t *all = json_array();
+        for (int32_t i = 0; i < g->n_alternatives; i++)
+            json_array_append_new(all, json_pack("{s:o,s:f,s:i}", "text", json_stringn_nocheck(g->alternatives[i].text.p ? g->alternatives[i].text.p : "", g->alternatives[i].text.n),
+                                                 "score", g->alternatives[i].score, "output_tokens", (int)g->alternatives[i].n));
+        json_object_set_new(j, "sequences", all);
+    }
     json_dumpf(j, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
     putchar('\n');
     json_decref(j);
@@ -173,15 +182,14 @@ static void print_summary(const jpt_generation *g, const jpt_energy *e) {
 
 static int run(const options *o, jpt_error *err) {
     jpt_spec_list    specs = {0};
-    jpt_model       *m = NULL;
-    jpt_session     *s = NULL;
+    jpt_model       *m = NULL, *draft = NULL;
+    jpt_session     *s = NULL, *ds = NULL;
     jpt_meter       *meter = NULL;
     jpt_buf          text = {0};
     jpt_ids          ids = {0};
     jpt_generation   g = {0};
     jpt_run_request_energy e = {0};
     int              status = CLI_OK;
-    const char      *path;
     jpt_status       st = jpt_spec_parse(o->spec, &specs, err);
     if (st == JPT_OK && specs.n != 1)
         st = JPT_FAIL(err, ARG, "generate runs one strategy; '%s' is a grid of %zu (jpt bench runs grids)", o->spec, specs.n);
@@ -203,16 +211,14 @@ static int run(const options *o, jpt_error *err) {
     if (st == JPT_OK && jpt_utf8_valid_prefix(text.p, text.n) != text.n)
         st = JPT_FAIL(err, ARG, "the prompt is not valid UTF-8 at byte %zu; convert it first (iconv)", jpt_utf8_valid_prefix(text.p, text.n));
     if (st == JPT_OK)
-        st = (path = cli_model_path(o->engine.model, err)) ? jpt_model_open(path, &o->engine.opt, &m, err) : err->code;
+        st = cli_open_models(&o->engine, &m, &draft, err);
     if (st == JPT_OK && o->chat && jpt_chat_detect(jpt_model_chat_template(m)) == JPT_CHAT_NONE)
         st = JPT_FAIL(err, UNSUPPORTED, "%s: has no chat template that jpt knows; leave --chat away", o->engine.model);
     if (st == JPT_OK)
         st = jpt_run_encode_prompt(m, o->system, text.p, o->chat, &ids, err);
     if (st == JPT_OK) {
-        jpt_session_options so = {.n_ctx = o->n_ctx};
-        const jpt_spec     *spec = &specs.spec[0];
-        jpt_spec_session_options(&spec, 1, 1, &so);
-        st = jpt_session_open(m, &so, &s, err);
+        const jpt_spec *spec = &specs.spec[0];
+        st = jpt_run_open_sessions(m, draft, &spec, 1, 1, o->n_ctx, &s, &ds, err);
     }
     if (st == JPT_OK) {
         jpt_meter_options mo = {.watts = o->engine.watts};
@@ -242,7 +248,9 @@ static int run(const options *o, jpt_error *err) {
     jpt_generation_fini(&g);
     jpt_meter_close(meter);
     jpt_session_close(s);
+    jpt_session_close(ds);
     jpt_model_close(m);
+    jpt_model_close(draft);
     jpt_ids_fini(&ids);
     jpt_buf_fini(&text);
     jpt_spec_list_fini(&specs);

@@ -43,6 +43,17 @@ const char *cli_model_path(const char *name, jpt_error *err) {
     return jpt_model_resolve(name, path, sizeof path, err) == JPT_OK ? path : NULL;
 }
 
+jpt_status cli_open_models(const cli_engine *e, jpt_model **model, jpt_model **draft, jpt_error *err) {
+    const char *path = cli_model_path(e->model, err);
+    if (!path)
+        return err->code;
+    JPT_TRY(jpt_model_open(path, &e->opt, model, err));
+    if (!e->draft)
+        return JPT_OK;
+    path = cli_model_path(e->draft, err);
+    return path ? jpt_model_open(path, &e->opt, draft, err) : err->code;
+}
+
 bool cli_parse_int(const char *text, long long min, long long max, long long *out) {
     char *end;
     errno = 0;
@@ -91,6 +102,9 @@ int cli_engine_option(cli_engine *e, int c, const char *arg) {
         return 1;
     case 0x105:
         e->require_energy = true;
+        return 1;
+    case 0x106:
+        e->draft = arg;
         return 1;
     case 'q':
         cli_set_verbosity(0);

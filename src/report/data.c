@@ -147,6 +147,9 @@ static jpt_status load_request(void *ud, const jpt_request_row *q) {
     c->modelled = c->modelled || q->modelled == 1;
     if (c->energy_source == NULL)
         c->energy_source = keep(l->r, q->energy_source);
+    c->computed += q->positions_computed > 0 ? (double)q->positions_computed : 0;
+    c->discarded += q->positions_discarded > 0 ? (double)q->positions_discarded : 0;
+    c->drafted += q->draft_positions > 0 ? (double)q->draft_positions : 0;
     if (isfinite(q->duration_s))
         c->seconds += q->duration_s, c->n_seconds++;
     if (q->output_tokens >= 0)

@@ -21,6 +21,7 @@ typedef struct cell {
     int           n_items, cap;
     int           n_requests, n_failed, n_invalid; /* invalid: metered but not valid, left out of J */
     double        tokens, seconds;
+    double        computed, discarded, drafted; /* positions put through the model; thrown away; by a draft */
     int           n_tokens, n_seconds;
     bool          modelled, corpus; /* corpus: quality is of the corpus (BLEU, chrF), not a mean over items */
     bool          partial;          /* a corpus metric whose value is not of all requests: left out */

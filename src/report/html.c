@@ -251,7 +251,7 @@ static void rows(const report *r, const panel *p, jpt_buf *b) {
     for (column k = 0; k < N_ESTIMATES; k++)
         if (shown[k])
             heading(b, k == QUALITY ? (t->primary_metric ? t->primary_metric : "score") : energy[k], k != QUALITY && p->modelled ? " (modelled)" : "");
-    static const char *const last[] = {"tokens", "seconds", "items", "failed", "energy left out", "energy source"};
+    static const char *const last[] = {"thrown away", "drafted", "tokens", "seconds", "items", "failed", "energy left out", "energy source"};
     for (size_t i = 0; i < sizeof last / sizeof *last; i++)
         heading(b, last[i], "");
     jpt_buf_addz(b, "</tr></thead><tbody>");
@@ -272,6 +272,8 @@ static void rows(const report *r, const panel *p, jpt_buf *b) {
         for (column k = 0; k < N_ESTIMATES; k++)
             if (shown[k])
                 number(b, estimate_of(c, k));
+        double share = c->computed > 0 ? 100 * c->discarded / c->computed : 0;
+        jpt_buf_printf(b, "<td data-v=\"%.9g\">%.3g %%</td><td data-v=\"%.9g\">%.0f</td>", share, share, c->drafted, c->drafted);
         jpt_buf_printf(b, "<td data-v=\"%.9g\">%.0f</td><td data-v=\"%.9g\">%.3g</td>", c->tokens, c->tokens, c->seconds, c->seconds);
         jpt_buf_printf(b, "<td data-v=\"%d\">%d</td><td data-v=\"%d\">%d</td><td data-v=\"%d\">%d</td><td data-v=\"", c->n_items,
                        c->n_items, c->n_failed, c->n_failed, c->n_invalid, c->n_invalid);
@@ -398,7 +400,8 @@ void report_html(const report *r, jpt_buf *b) {
         jpt_buf_addz(b, "</div>");
         keys(p, b);
         jpt_buf_addz(b, "<p class=\"note\">Filled dots on the dashed line are the Pareto front: nothing is better for fewer joules. "
-                        "Bars and [brackets] are 95 % bootstrap intervals over items.</p>");
+                        "Bars and [brackets] are 95 % bootstrap intervals over items. Thrown away: share of the computed positions that "
+                        "are in no text (losing beams and candidates, wrong guesses).</p>");
         rows(r, p, b);
         texts(r, p, b);
         jpt_buf_addz(b, "</section>");

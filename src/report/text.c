@@ -149,7 +149,7 @@ static void csv_real(jpt_buf *b, double v) {
 void report_csv(const report *r, jpt_buf *b) {
     jpt_buf_addz(b, "task,strategy,model,metric,quality,quality_ci_low,quality_ci_high,j_per_token,j_per_token_ci_low,"
                     "j_per_token_ci_high,net_j_per_token,j_per_request,j_per_request_ci_low,j_per_request_ci_high,"
-                    "net_j_per_request,n_items,n_requests,n_failed,n_energy_invalid,energy_source,modelled\r\n");
+                    "net_j_per_request,positions_computed,positions_discarded,draft_positions,n_items,n_requests,n_failed,n_energy_invalid,energy_source,modelled\r\n");
     for (int i = 0; i < r->n_cells; i++) {
         const cell         *c = &r->cells[i];
         const jpt_task_row *t = report_task(r, c->row.task);
@@ -167,6 +167,7 @@ void report_csv(const report *r, jpt_buf *b) {
             csv_real(b, values[k]);
             jpt_buf_addc(b, ',');
         }
+        jpt_buf_printf(b, "%.0f,%.0f,%.0f,", c->computed, c->discarded, c->drafted);
         jpt_buf_printf(b, "%d,%d,%d,%d,", c->n_items, c->n_requests, c->n_failed, c->n_invalid);
         report_csv_field(b, report_source(c));
         jpt_buf_printf(b, ",%d\r\n", c->modelled);

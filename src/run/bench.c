@@ -16,7 +16,8 @@ typedef struct cell {
 typedef struct bench {
     const jpt_run_options *opt;
     jpt_store             *store;
-    jpt_session           *session;
+    jpt_session           *session, *draft_session;
+    char                   draft_model[200]; /* file and hash, "" without one */
     cell                  *cell;
     size_t                 n_cells;
     int64_t                study, model, meter;
@@ -79,6 +80,16 @@ static jpt_status put_model(bench *b, jpt_error *err) {
     return jpt_store_put_model(b->store, &r, &b->model, err);
 }
 
+static jpt_status name_draft(bench *b, jpt_error *err) {
+    if (!b->opt->draft)
+        return JPT_OK;
+    const char *path = jpt_model_get_info(b->opt->draft)->path;
+    char        sha[65];
+    JPT_TRY(jpt_sha256_file(path, sha, err));
+    snprintf(b->draft_model, sizeof b->draft_model, "%.100s %.64s", strrchr(path, '/') ? strrchr(path, '/') + 1 : path, sha);
+    return JPT_OK;
+}
+
 static jpt_status put_meter(bench *b, jpt_error *err) {
     const jpt_meter_limits *l = jpt_meter_get_limits(b->opt->meter);
     jpt_meter_row           r;
@@ -136,6 +147,7 @@ static jpt_status put_cells(bench *b, jpt_error *err) {
             r.batch = 1;
             r.seeds = seeds;
             r.max_new_tokens = c->max_new_tokens;
+            r.draft_model = b->draft_model[0] ? b->draft_model : NULL;
             jpt_status st = jpt_store_put_cell(b->store, &r, &c->id, err);
             jpt_buf_fini(&json);
             JPT_TRY(st);
@@ -163,8 +175,10 @@ static void fill_energy(jpt_request_row *r, const jpt_run_request_energy *e) {
     r->idle_w = e->energy.idle_w;
     r->prefill_energy_j = e->phase_j[JPT_PHASE_PREFILL];
     r->decode_energy_j = e->phase_j[JPT_PHASE_DECODE];
+    r->draft_energy_j = e->phase_j[JPT_PHASE_DRAFT];
+    r->verify_energy_j = e->phase_j[JPT_PHASE_VERIFY];
     r->select_energy_j = e->phase_j[JPT_PHASE_SELECT];
-    r->other_energy_j = e->energy.energy_j - r->prefill_energy_j - r->decode_energy_j - r->select_energy_j;
+    r->other_energy_j = e->energy.energy_j - r->prefill_energy_j - r->decode_energy_j - r->draft_energy_j - r->verify_energy_j - r->select_energy_j;
     r->energy_valid = e->energy.valid;
     r->energy_reasons = e->energy.reasons[0] ? e->energy.reasons : NULL;
 }
@@ -187,7 +201,8 @@ static void fill_generation(jpt_request_row *r, const jpt_generation *g, jpt_buf
     r->positions_discarded = (int64_t)g->work.positions_discarded;
     r->logits_rows = (int64_t)g->work.logits_rows;
     r->kv_bytes_moved = (int64_t)g->work.kv_bytes_moved;
-    r->draft_forwards = 0;
+    r->draft_forwards = (int64_t)g->work.draft_forwards;
+    r->draft_positions = (int64_t)g->work.draft_positions;
     r->failed = 0;
 }
 
@@ -394,15 +409,14 @@ static jpt_status score_cell(bench *b, const cell *c, jpt_error *err) {
 
 static jpt_status open_session(bench *b, jpt_error *err) {
     const jpt_run_options *o = b->opt;
-    jpt_session_options    so = {.n_ctx = o->n_ctx};
     const jpt_spec       **specs = malloc((o->specs->n ? o->specs->n : 1) * sizeof *specs);
     if (!specs)
         return JPT_FAIL(err, NOMEM, "out of memory");
     for (size_t i = 0; i < o->specs->n; i++)
         specs[i] = &o->specs->spec[i];
-    jpt_spec_session_options(specs, o->specs->n, 1, &so);
+    jpt_status st = jpt_run_open_sessions(o->model, o->draft, specs, o->specs->n, 1, o->n_ctx, &b->session, &b->draft_session, err);
     free(specs);
-    return jpt_session_open(o->model, &so, &b->session, err);
+    return st;
 }
 
 /* Every prompt fits the context: known before the first joule is spent, not after half a night. */
@@ -441,6 +455,8 @@ jpt_status jpt_run_bench(const jpt_run_options *opt, jpt_run_summary *out, jpt_e
     if (st == JPT_OK)
         st = put_meter(&b, err);
     if (st == JPT_OK)
+        st = name_draft(&b, err);
+    if (st == JPT_OK)
         st = put_cells(&b, err);
     if (st == JPT_OK)
         st = open_session(&b, err);
@@ -468,6 +484,7 @@ jpt_status jpt_run_bench(const jpt_run_options *opt, jpt_run_summary *out, jpt_e
             out->invalid_energy += n;
     }
     jpt_session_close(b.session);
+    jpt_session_close(b.draft_session);
     jpt_store_close(b.store);
     free(b.cell);
     return st;

@@ -22,6 +22,33 @@ jpt_status jpt_run_encode_prompt(const jpt_model *m, const char *system, const c
     return st;
 }
 
+jpt_status jpt_run_open_sessions(jpt_model *m, jpt_model *draft, const jpt_spec *const *spec, size_t n, int32_t n_batch, int32_t n_ctx, jpt_session **out,
+                                 jpt_session **out_draft, jpt_error *err) {
+    jpt_session_options so = {.n_ctx = n_ctx}, dso;
+    *out = *out_draft = NULL;
+    jpt_spec_session_options(spec, n, n_batch, &so);
+    for (size_t i = 0; i < n && !draft; i++) {
+        jpt_needs needs = {0};
+        if (spec[i]->strategy->needs)
+            spec[i]->strategy->needs(spec[i], &needs);
+        if (needs.assistant)
+            return JPT_FAIL(err, ARG, "strategy '%s' needs a second model: --draft-model MODEL", spec[i]->text);
+    }
+    JPT_TRY(jpt_session_open(m, &so, out, err));
+    if (!draft)
+        return JPT_OK;
+    dso = (jpt_session_options){.n_ctx = jpt_session_n_ctx(*out), .n_seqs = n_batch, .n_outputs = 1, .page_size = 16};
+    jpt_status st = jpt_session_open(draft, &dso, out_draft, err);
+    if (st == JPT_OK)
+        st = jpt_session_set_assistant(*out, *out_draft, err);
+    if (st != JPT_OK) {
+        jpt_session_close(*out);
+        jpt_session_close(*out_draft);
+        *out = *out_draft = NULL;
+    }
+    return st;
+}
+
 typedef struct events {
     jpt_phase_event *e;
     size_t           n, cap;
@@ -36,16 +63,23 @@ static void record(void *ud, jpt_phase phase, bool begin, int64_t t_ns) {
 
 jpt_status jpt_run_request(jpt_session *s, jpt_meter *meter, double idle_w, const jpt_request *r, jpt_generation *g,
                            jpt_run_request_energy *out, jpt_error *err) {
-    events v = {.cap = 64 + 16 * (size_t)(r->max_new_tokens < 1 << 20 ? r->max_new_tokens : 1 << 20)};
+    events v = {.cap = 64 + 64 * (size_t)(r->max_new_tokens < 1 << 20 ? r->max_new_tokens : 1 << 20)};
     v.e = malloc(v.cap * sizeof *v.e);
     if (!v.e)
         return JPT_FAIL(err, NOMEM, "out of memory for phase events");
     jpt_window w;
+    jpt_session *assistant = jpt_session_assistant(s);
     jpt_session_observe(s, record, &v);
+    if (assistant) {
+        jpt_session_observe(assistant, record, &v);
+        jpt_session_set_phase(assistant, JPT_PHASE_DRAFT);
+    }
     jpt_window_begin(&w, meter);
     jpt_status st = jpt_generate(s, r, 1, 1, g, NULL, NULL, err);
     jpt_window_end(&w, idle_w, &out->energy);
     jpt_session_observe(s, NULL, NULL);
+    if (assistant)
+        jpt_session_observe(assistant, NULL, NULL);
     jpt_attribute(v.e, v.n, w.begin.t_s, w.begin.t_s + out->energy.duration_s, out->energy.energy_j, JPT_PHASE_COUNT, out->phase_j);
     free(v.e);
     return st;

@@ -121,13 +121,13 @@ static int by_value(const void *a, const void *b) {
 }
 
 /* Mean of the two middle values of v[0..n); v stays as it is, room [n] is used. */
-static double median(const float *v, int32_t n, float *room) {
+double jpt_median(const float *v, int32_t n, float *room) {
     memcpy(room, v, (size_t)n * sizeof *v);
     qsort(room, (size_t)n, sizeof *room, by_value);
     return n % 2 ? (double)room[n / 2] : 0.5 * ((double)room[n / 2 - 1] + (double)room[n / 2]);
 }
 
-static double squash(double q, double delta) {
+double jpt_acs_squash(double q, double delta) {
     delta = delta > 1 - 1e-9 ? 1 - 1e-9 : delta < -1 + 1e-9 ? -1 + 1e-9 : delta;
     return 1 / (1 + exp(-q / 2 * log((1 + delta) / (1 - delta))));
 }
@@ -143,8 +143,8 @@ static jpt_status adapt(look_state *s, const jpt_strategy_ctx *ctx, int32_t row,
         sum += w;
         dot += w > 0 ? w * ((double)s->z[v] - max) : 0;
     }
-    double  h = log(sum) - dot / sum, delta = s->n_steps ? (h - median(s->entropies, s->n_steps, s->z)) / log(s->V) : 0;
-    int32_t k = (int32_t)rint(10 * squash((double)s->q, delta) + 5);
+    double  h = log(sum) - dot / sum, delta = s->n_steps ? (h - jpt_median(s->entropies, s->n_steps, s->z)) / log(s->V) : 0;
+    int32_t k = (int32_t)rint(10 * jpt_acs_squash((double)s->q, delta) + 5);
     JPT_TRY(rank(s, ctx, row, k < s->k ? k : s->k, err));
     double total = 0, hk = 0;
     for (int32_t i = 0; i < s->n_cand; i++)
@@ -153,8 +153,8 @@ static jpt_status adapt(look_state *s, const jpt_strategy_ctx *ctx, int32_t row,
         double p = exp((double)s->logp[i]) / total;
         hk -= p > 0 ? p * log(p) : 0;
     }
-    delta = s->n_steps && s->n_cand > 1 ? (hk - median(s->entropies_k, s->n_steps, s->z)) / log(s->n_cand) : 0;
-    s->alpha = (float)(rint(100 * squash((double)s->q, delta)) / 100);
+    delta = s->n_steps && s->n_cand > 1 ? (hk - jpt_median(s->entropies_k, s->n_steps, s->z)) / log(s->n_cand) : 0;
+    s->alpha = (float)(rint(100 * jpt_acs_squash((double)s->q, delta)) / 100);
     s->entropies[s->n_steps] = (float)h;
     s->entropies_k[s->n_steps++] = (float)hk;
     return JPT_OK;
@@ -219,13 +219,11 @@ static jpt_status contrastive_consume(void *state, const jpt_strategy_ctx *ctx, 
 /* ---- frustratingly simple decoding -------------------------------------------------------------------------- */
 
 /* The n-gram anti-model of FSD-d: longer contexts first, each takes beta of what is left (Yang et al. 2024). */
-static float ngram_penalty(const look_state *s, int32_t token) {
-    const int32_t *h = s->history.p;
-    int32_t        t = s->history.n;
-    double         left = 1, penalty = 0;
-    if (t < s->n_gram - 1)
+double jpt_ngram_penalty(const int32_t *h, int32_t t, int32_t n_gram, double beta, int32_t token) {
+    double left = 1, penalty = 0;
+    if (t < n_gram - 1)
         return 0;
-    for (int32_t i = s->n_gram - 1; i >= 0; i--) {
+    for (int32_t i = n_gram - 1; i >= 0; i--) {
         int32_t count = 0, total = 0;
         for (int32_t j = i; j < t; j++)
             if (memcmp(h + j - i, h + t - i, (size_t)i * sizeof *h) == 0) {
@@ -234,10 +232,10 @@ static float ngram_penalty(const look_state *s, int32_t token) {
             }
         if (count == 0)
             continue; /* nothing is taken from what is left: as the authors' code has it */
-        penalty += left * (i == 0 ? (double)count / total : (double)s->beta * count / (total + 1));
-        left *= 1 - (double)s->beta;
+        penalty += left * (i == 0 ? (double)count / total : beta * count / (total + 1));
+        left *= 1 - beta;
     }
-    return (float)penalty;
+    return penalty;
 }
 
 /* FSD's dense form: the largest cosine of the last n - 1 states with those before an earlier occurrence of the token. */
@@ -271,7 +269,7 @@ static jpt_status fsd_consume(void *state, const jpt_strategy_ctx *ctx, const jp
     float   top = -INFINITY;
     int32_t best = 0;
     for (int32_t i = 0; i < s->n_cand; i++) {
-        float penalty = s->method == FSD ? dense_penalty(s, s->cand[i]) : ngram_penalty(s, s->cand[i]);
+        float penalty = s->method == FSD ? dense_penalty(s, s->cand[i]) : (float)jpt_ngram_penalty(s->history.p, s->history.n, s->n_gram, (double)s->beta, s->cand[i]);
         float score = (1 - s->alpha) * expf(s->logp[i]) - s->alpha * penalty;
         if (score > top) {
             top = score;

@@ -59,6 +59,19 @@ jpt_status jpt_chain_check(const jpt_spec *spec, jpt_error *err);
 double      spec_value(const jpt_spec *spec, const char *name, double neutral);
 const char *spec_string(const jpt_spec *spec, const char *name); /* "" when absent */
 
+/* Arithmetic of strategies on given numbers, for tests against their authors' code.
+ * Mirostat 1's k (not rounded) from probabilities p[n], best first, by the first `terms` ratios. */
+double jpt_mirostat_k(const float *p, int32_t n, int32_t terms, double vocabulary, double mu);
+/* GUARD's k (not rounded) and alpha after t entropies (nats). */
+void jpt_guard_step(const float *entropies, int32_t t, int32_t window, int32_t n_vocab, double *k, double *alpha);
+/* Adaptive contrastive search: the sigmoid of a relative change of entropy. */
+double jpt_acs_squash(double q, double delta);
+double jpt_median(const float *v, int32_t n, float *room_n); /* mean of the two middle values */
+/* FSD-d's penalty of a token after history[n]. */
+double jpt_ngram_penalty(const int32_t *history, int32_t n, int32_t n_gram, double beta, int32_t token);
+/* DoLa's divergence of two rows of log-probabilities. */
+double jpt_dola_divergence(const float *log_m, const float *log_p, int32_t n);
+
 bool is_eos(const jpt_strategy_ctx *ctx, int32_t token);
 
 /* A growing list of ids: prompt and text of a sequence.  Sized to the context once. */

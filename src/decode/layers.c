@@ -124,7 +124,7 @@ static float log_softmax(const float *z, int32_t n, float *out) {
 }
 
 /* The reference's "Jensen-Shannon divergence": torch's kl_div of the mixture against each side, mean over the vocabulary. */
-static double mixture_divergence(const float *log_m, const float *log_p, int32_t n) {
+double jpt_dola_divergence(const float *log_m, const float *log_p, int32_t n) {
     double sum = 0;
     for (int32_t v = 0; v < n; v++) {
         double a = 0.5 * (exp((double)log_m[v]) + exp((double)log_p[v]));
@@ -142,7 +142,7 @@ static jpt_status premature_layer(contrast_state *s, const jpt_strategy_ctx *ctx
     for (int32_t e = 0; e < s->n_exit; e++) {
         JPT_TRY(jpt_session_exit_logits(ctx->session, e, row, s->final, err));
         log_softmax(s->final, s->V, s->best);
-        double js = s->n_exit > 1 ? mixture_divergence(s->logp, s->best, s->V) : 0;
+        double js = s->n_exit > 1 ? jpt_dola_divergence(s->logp, s->best, s->V) : 0;
         if (js > most) {
             most = js;
             float *t = s->base;

@@ -1,0 +1,346 @@
+/* Samplers with a memory: mirostat aims at a surprise, adaptive-p at a probability, GUARD follows the entropy; and
+ * classifier-free guidance, which samples from the difference that the prompt makes.  Their state is the request's own. */
+#include "decode_priv.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef enum way { MIROSTAT_1, MIROSTAT_2, ADAPTIVE_P, GUARD, GUIDANCE } way;
+
+typedef struct ranked {
+    float   p;
+    int32_t id;
+} ranked;
+
+typedef struct feedback_state {
+    built_chain chain;
+    way         way;
+    bool        prefilled, paper, sampling;
+    int32_t     V, token, n_emitted;
+    token_list  history;
+    float      *z, *logp; /* [V]: scores after the chain; the model's own log-probabilities */
+    ranked     *sorted;   /* [V] */
+    double      mu, tau, eta;               /* mirostat */
+    double      target, decay, sum, weight; /* adaptive-p */
+    float      *entropies;                  /* GUARD: all so far */
+    int32_t     n_entropies, window;
+    float       scale; /* guidance */
+    jpt_seq     without;
+    float      *other; /* [V] */
+} feedback_state;
+
+static jpt_status feedback_open_as(way w, void *state, const jpt_strategy_ctx *ctx, const jpt_spec *spec, jpt_error *err) {
+    feedback_state *s = state;
+    s->way = w;
+    s->without = -1;
+    s->V = jpt_model_get_info(jpt_session_model(ctx->session))->n_vocab;
+    s->paper = strcmp(spec_string(spec, "form"), "paper") == 0;
+    s->tau = spec_value(spec, "tau", 5);
+    s->eta = spec_value(spec, "eta", 0.1);
+    s->mu = 2 * s->tau;
+    s->target = spec_value(spec, "target", 0.5);
+    s->decay = spec_value(spec, "decay", 0.9);
+    s->sum = s->target / (1 - s->decay);
+    s->weight = 1 / (1 - s->decay);
+    s->window = (int32_t)spec_value(spec, "window", 4);
+    s->scale = (float)spec_value(spec, "guidance_scale", 1.5);
+    s->sampling = w != GUIDANCE || spec_value(spec, "do_sample", 0) != 0;
+    JPT_TRY(jpt_chain_build(spec, ctx, s->sampling, &s->chain, err));
+    JPT_TRY(token_list_init(&s->history, ctx, err));
+    size_t V = (size_t)s->V;
+    s->z = malloc(V * sizeof *s->z);
+    s->logp = malloc(V * sizeof *s->logp);
+    bool ok = s->z && s->logp;
+    if (w == MIROSTAT_1 || w == MIROSTAT_2 || w == GUARD)
+        ok = (s->sorted = malloc(V * sizeof *s->sorted)) && ok;
+    if (w == GUARD)
+        ok = (s->entropies = jpt_arena_alloc(&s->chain.arena, (size_t)s->history.cap * sizeof *s->entropies)) && ok;
+    if (w == GUIDANCE)
+        ok = (s->other = malloc(V * sizeof *s->other)) && ok;
+    if (!ok)
+        return JPT_FAIL(err, NOMEM, "out of memory for a request");
+    return w == GUIDANCE ? jpt_seq_new(ctx->session, &s->without, err) : JPT_OK;
+}
+#define OPEN(id, w)                                                                                                                  \
+    static jpt_status id##_open(void *state, const jpt_strategy_ctx *ctx, const jpt_spec *spec, jpt_error *err) {                    \
+        return feedback_open_as(w, state, ctx, spec, err);                                                                           \
+    }
+OPEN(mirostat, MIROSTAT_1)
+OPEN(mirostat_2, MIROSTAT_2)
+OPEN(adaptive_p, ADAPTIVE_P)
+OPEN(guard, GUARD)
+OPEN(guidance, GUIDANCE)
+
+static jpt_status feedback_propose(void *state, const jpt_strategy_ctx *ctx, jpt_proposal *p, jpt_error *err) {
+    feedback_state    *s = state;
+    const jpt_request *r = ctx->request;
+    p->phase = s->prefilled ? JPT_PHASE_DECODE : JPT_PHASE_PREFILL;
+    JPT_TRY(s->prefilled ? jpt_propose(p, ctx->seq, &s->token, 1, JPT_ROWS_LAST, JPT_ROWS_NONE, err)
+                         : jpt_propose(p, ctx->seq, r->prompt, r->n_prompt, JPT_ROWS_LAST, JPT_ROWS_NONE, err));
+    if (s->way != GUIDANCE)
+        return JPT_OK;
+    /* the other context begins with the prompt's last token, as transformers' UnbatchedClassifierFreeGuidance does */
+    ctx->work->positions_discarded++;
+    return jpt_propose(p, s->without, s->prefilled ? &s->token : r->prompt + r->n_prompt - 1, 1, JPT_ROWS_LAST, JPT_ROWS_NONE, err);
+}
+
+/* ---- distributions -------------------------------------------------------------------------------------------- */
+
+static void log_softmax(float *z, int32_t n) {
+    float  max = -INFINITY;
+    double sum = 0;
+    for (int32_t v = 0; v < n; v++)
+        max = z[v] > max ? z[v] : max;
+    for (int32_t v = 0; v < n; v++)
+        sum += (double)expf(z[v] - max);
+    float log_sum = (float)log(sum);
+    for (int32_t v = 0; v < n; v++)
+        z[v] = (z[v] - max) - log_sum;
+}
+
+static int by_p(const void *a, const void *b) {
+    const ranked *x = a, *y = b;
+    return x->p != y->p ? (x->p < y->p ? 1 : -1) : (x->id > y->id) - (x->id < y->id);
+}
+
+static void sort_all(feedback_state *s) {
+    for (int32_t v = 0; v < s->V; v++)
+        s->sorted[v] = (ranked){expf(s->z[v]), v};
+    qsort(s->sorted, (size_t)s->V, sizeof *s->sorted, by_p);
+}
+
+/* ---- what stays, and what is learnt from the draw ------------------------------------------------------------- */
+
+double jpt_mirostat_k(const float *p, int32_t n, int32_t terms, double vocabulary, double mu) {
+    double tb = 0, tt = 0;
+    for (int32_t i = 0; i < terms && i + 1 < n && p[i + 1] > 0; i++) {
+        double t = log((i + 2.0) / (i + 1.0)), b = log((double)p[i] / (double)p[i + 1]);
+        tb += t * b;
+        tt += t * t;
+    }
+    double zipf = tt > 0 ? tb / tt : 0, e = zipf - 1;
+    if (zipf <= 0)
+        return INFINITY;
+    if (fabs(e) < 1e-9)
+        return pow(pow(2, mu) / log(vocabulary), 1 / zipf);
+    return pow(e * pow(2, mu) / (1 - pow(vocabulary, -e)), 1 / zipf);
+}
+
+/* paper: the authors' code (100 terms, N = 50,000, k rounded + 1); llama.cpp: 99 terms, N = V, k truncated. */
+static int32_t mirostat_keeps(const feedback_state *s) {
+    float   p[101];
+    int32_t n = s->V < 101 ? s->V : 101;
+    for (int32_t i = 0; i < n; i++)
+        p[i] = s->sorted[i].p;
+    double k = jpt_mirostat_k(p, n, s->paper ? 100 : 99, s->paper ? 50000 : s->V, s->mu);
+    if (!(k <= s->V))
+        return s->V;
+    int32_t whole = s->paper ? (int32_t)round(k) + 1 : (int32_t)k;
+    return whole < 1 ? 1 : whole > s->V ? s->V : whole;
+}
+
+static void keep_first(feedback_state *s, int32_t k) {
+    for (int32_t i = k; i < s->V; i++)
+        s->z[s->sorted[i].id] = -INFINITY;
+}
+
+static int by_float(const void *a, const void *b) {
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+/* torch's median: of an even number the lower of the two middle values. */
+static double lower_median(const float *v, int32_t n, float *room) {
+    memcpy(room, v, (size_t)n * sizeof *v);
+    qsort(room, (size_t)n, sizeof *room, by_float);
+    return (double)room[(n - 1) / 2];
+}
+
+static double clamp(double x, double low, double high) { return x < low ? low : x > high ? high : x; }
+
+/* GUARD's blend of a local and a global change of entropy, both in units of log(scale). */
+static double guard_value(double local, double global, double q) {
+    double l = q * atanh(clamp(local, -1 + 1e-4, 1 - 1e-4)), g = q * atanh(clamp(global, -1 + 1e-4, 1 - 1e-4));
+    double share = fabs(l) / (fabs(g) + fabs(l) + 1e-4), x = share * l + (1 - share) * g;
+    return 1 / (1 + exp(-x));
+}
+
+void jpt_guard_step(const float *entropies, int32_t t, int32_t w, int32_t n_vocab, double *k, double *alpha) {
+    double sum = 0, weight = 0, h = (double)entropies[t - 1];
+    float  room[64];
+    for (int32_t i = 0; i < t; i++) {
+        sum += pow(0.95, t - 1 - i) * (double)entropies[i];
+        weight += pow(0.95, t - 1 - i);
+    }
+    double global = sum / weight, local, far = 0, q = 0;
+    if (t < w) {
+        local = h - lower_median(entropies, t, room);
+    } else {
+        double brief = lower_median(entropies + t - (w - 1), w - 1, room);
+        local = h - lower_median(entropies + t - w, w, room);
+        far = brief - global;
+        q += clamp(fabs(brief - global) / (brief + 1e-4), 0, 1);
+    }
+    if (t > 1)
+        q += clamp(fabs(h - (double)entropies[t - 2]) / ((double)entropies[t - 2] + 1e-4), 0, 1);
+    q = 0.9 + 0.1 * (1 + q);
+    *k = 10 * guard_value(local / log(n_vocab), far / log(n_vocab), q) + 5;
+    double scale = log(*k + 1e-4);
+    *alpha = clamp(guard_value(local / scale, far / scale, q), 0, 1);
+}
+
+/* p times alpha^count, the k best of the original p. */
+static void guard_filter(feedback_state *s) {
+    double h = 0, k, alpha;
+    for (int32_t v = 0; v < s->V; v++) {
+        double p = exp((double)s->z[v]);
+        h -= p * log(p + 1e-5);
+    }
+    s->entropies[s->n_entropies++] = (float)h;
+    jpt_guard_step(s->entropies, s->n_entropies, s->window, s->V, &k, &alpha);
+    int32_t n = (int32_t)floor(k) < s->V ? (int32_t)floor(k) : s->V;
+    sort_all(s);
+    keep_first(s, n);
+    for (int32_t i = 0; i < n; i++) {
+        int32_t count = 0, id = s->sorted[i].id;
+        for (int32_t j = 0; j < s->history.n; j++)
+            count += s->history.p[j] == id;
+        if (count > 0)
+            s->z[id] += (float)(count * log(alpha > 1e-30 ? alpha : 1e-30));
+    }
+}
+
+static void filter(feedback_state *s) {
+    switch (s->way) {
+    case MIROSTAT_1:
+        sort_all(s);
+        keep_first(s, mirostat_keeps(s));
+        break;
+    case MIROSTAT_2: {
+        int32_t k = 1;
+        sort_all(s);
+        while (k < s->V && s->sorted[k].p > 0 && -log2((double)s->sorted[k].p) <= s->mu)
+            k++;
+        keep_first(s, k);
+        break;
+    }
+    case ADAPTIVE_P: {
+        double aim = clamp(2 * s->target - s->sum / s->weight, 0, 1);
+        for (int32_t v = 0; v < s->V; v++)
+            if (s->z[v] > -INFINITY) {
+                double x = fabs(exp((double)s->z[v]) - aim) / 0.3;
+                s->z[v] = (float)(5 - 10 * x * x / (1 + x));
+            }
+        break;
+    }
+    case GUARD: guard_filter(s); break;
+    case GUIDANCE: break;
+    }
+}
+
+/* after: log-probabilities before the filter; kept: probability of the draw among what was left. */
+static void learn(feedback_state *s, double p_before, double p_kept) {
+    if (s->way == MIROSTAT_1 || s->way == MIROSTAT_2) {
+        double p = s->paper ? p_before : p_kept;
+        s->mu -= s->eta * (-log2(p > 1e-30 ? p : 1e-30) - s->tau);
+    } else if (s->way == ADAPTIVE_P) {
+        s->sum = p_before + s->decay * s->sum;
+        s->weight = 1 + s->decay * s->weight;
+    }
+}
+
+static jpt_status feedback_consume(void *state, const jpt_strategy_ctx *ctx, const jpt_proposal *p, jpt_emission *e, jpt_error *err) {
+    feedback_state *s = state;
+    int32_t         row = p->items[0].logits_row;
+    JPT_TRY(jpt_session_logits(ctx->session, row, s->z, err));
+    memcpy(s->logp, s->z, (size_t)s->V * sizeof *s->z);
+    log_softmax(s->logp, s->V);
+    if (s->way == GUIDANCE) {
+        JPT_TRY(jpt_session_logits(ctx->session, p->items[1].logits_row, s->other, err));
+        log_softmax(s->other, s->V);
+        for (int32_t v = 0; v < s->V; v++)
+            s->z[v] = s->scale * (s->logp[v] - s->other[v]) + s->other[v];
+    }
+    jpt_select_item item = {.row = row, .history = s->history.p, .n_history = s->history.n, .n_prompt = ctx->request->n_prompt, .sample = s->sampling,
+                            .key = {ctx->request->seed, ctx->request->prompt_index, 0, (uint32_t)s->n_emitted}};
+    if (s->way == GUIDANCE) {
+        item.chain = &s->chain.chain;
+    } else { /* processors and temperature come first: the filter sees what they leave */
+        void      *scratch = malloc(jpt_select_scratch_bytes(s->V));
+        jpt_status st = scratch ? jpt_chain_apply(&s->chain.chain, &item, s->z, s->V, scratch, err) : JPT_FAIL(err, NOMEM, "out of memory");
+        free(scratch);
+        JPT_TRY(st);
+        log_softmax(s->z, s->V);
+    }
+    float *before = s->way == GUIDANCE ? NULL : s->z;
+    double p_before = 0;
+    if (before) { /* the filter writes over it */
+        s->other = s->other ? s->other : malloc((size_t)s->V * sizeof *s->other);
+        if (!s->other)
+            return JPT_FAIL(err, NOMEM, "out of memory");
+        memcpy(s->other, s->z, (size_t)s->V * sizeof *s->z);
+        filter(s);
+    }
+    JPT_TRY(jpt_session_set_logits(ctx->session, row, s->z, err));
+    jpt_selected chosen;
+    JPT_TRY(jpt_session_select(ctx->session, &item, 1, &chosen, err));
+    if (before)
+        p_before = exp((double)s->other[chosen.token]);
+    learn(s, p_before, (double)chosen.kept_prob);
+    s->prefilled = true;
+    s->token = chosen.token;
+    s->n_emitted++;
+    if (s->history.n < s->history.cap)
+        s->history.p[s->history.n++] = chosen.token;
+    return jpt_emit(e, chosen.token, s->logp[chosen.token], err);
+}
+
+static void feedback_close(void *state, const jpt_strategy_ctx *ctx) {
+    feedback_state *s = state;
+    if (s->way == GUIDANCE && s->without >= 0)
+        jpt_seq_free(ctx->session, s->without);
+    free(s->z);
+    free(s->logp);
+    free(s->sorted);
+    free(s->other);
+    free(s->history.p);
+    jpt_chain_fini(&s->chain);
+}
+
+static jpt_status mirostat_check(const jpt_spec *spec, jpt_error *err) {
+    const char *form = spec_string(spec, "form");
+    if (strcmp(form, "llama.cpp") != 0 && strcmp(form, "paper") != 0)
+        return JPT_FAIL(err, ARG, "form=%.32s: expected llama.cpp or paper", form);
+    return jpt_chain_check(spec, err);
+}
+
+static void guidance_needs(const jpt_spec *spec, jpt_needs *needs) {
+    (void)spec;
+    needs->n_seqs = needs->n_outputs = 2;
+}
+
+#define TAU(def) {"tau", JPT_PARAM_FLOAT, 0, 100, true, false, def, "surprise aimed at, bits"}
+#define ETA(def) {"eta", JPT_PARAM_FLOAT, 0, 10, true, false, def, "learning rate"}
+static const jpt_param_def mirostat_params[] = {TAU("5"), ETA("0.1"), {"form", JPT_PARAM_STRING, 0, 0, false, false, "llama.cpp", "llama.cpp, or paper (k + 1, N = 50,000, surprise of the whole distribution; use eta=1,tau=3)"},
+                                                JPT_PARAM_TEMPERATURE, JPT_PARAMS_PROCESSORS};
+static const jpt_param_def mirostat_2_params[] = {TAU("5"), ETA("0.1"), JPT_PARAM_TEMPERATURE, JPT_PARAMS_PROCESSORS};
+static const jpt_param_def adaptive_p_params[] = {{"target", JPT_PARAM_FLOAT, 0, 1, false, false, "0.5", "mean probability aimed at"},
+                                                  {"decay", JPT_PARAM_FLOAT, 0, 0.99, false, false, "0.9", "memory of earlier draws"}, JPT_PARAM_TEMPERATURE, JPT_PARAMS_PROCESSORS};
+static const jpt_param_def guard_params[] = {{"window", JPT_PARAM_INT, 2, 64, false, false, "4", "steps of the local median"}, JPT_PARAM_TEMPERATURE, JPT_PARAMS_PROCESSORS};
+static const jpt_param_def guidance_params[] = {{"guidance_scale", JPT_PARAM_FLOAT, 0, 100, false, false, "1.5", "1: no guidance"},
+                                                {"do_sample", JPT_PARAM_BOOL, 0, 1, false, false, "false", "draw instead of the most likely token"}, JPT_PARAM_TEMPERATURE,
+                                                {"top_k", JPT_PARAM_INT, 0, 1 << 24, false, false, "0", "keeps the k best; 0: all"},
+                                                {"top_p", JPT_PARAM_FLOAT, 0, 1, false, false, "1", "keeps the smallest set of at least this mass"}, JPT_PARAMS_PROCESSORS};
+
+#define FEEDBACK(id, cli_name, tells, want, price, text, origin)                                                                     \
+    const jpt_strategy jpt_strategy_##id = {.name = (cli_name), .family = "sampling", .summary = (text), .source = (origin), .cost = (price), .params = id##_params, \
+                                            .n_params = sizeof(id##_params) / sizeof(id##_params)[0], .samples = true, .state_bytes = sizeof(feedback_state),       \
+                                            .check = tells, .open = id##_open, .propose = feedback_propose, .consume = feedback_consume, .close = feedback_close,    \
+                                            .needs = want}
+#define ONE "1 forward of 1 row a token"
+FEEDBACK(mirostat, "mirostat", mirostat_check, NULL, ONE, "aim at a surprise, by Zipf's law", "Basu et al. 2021; llama.cpp mirostat v1");
+FEEDBACK(mirostat_2, "mirostat-v2", jpt_chain_check, NULL, ONE, "aim at a surprise, by a cut on it", "Basu et al. 2021; llama.cpp mirostat v2");
+FEEDBACK(adaptive_p, "adaptive-p", jpt_chain_check, NULL, ONE, "aim at a mean probability", "llama.cpp adaptive-p");
+FEEDBACK(guard, "guard", jpt_chain_check, NULL, ONE, "penalise repeats as far as the entropy allows", "GUARD 2025");
+FEEDBACK(guidance, "guidance", jpt_chain_check, guidance_needs, "1 forward of 2 rows a token", "classifier-free guidance: amplify what the prompt changes",
+         "Sanchez et al. 2023; transformers UnbatchedClassifierFreeGuidance");

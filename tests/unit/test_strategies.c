@@ -131,6 +131,14 @@ static void limits(void **state) {
     same("sample", NULL, 1, "top-n-sigma:top_n_sigma=100", NULL, 1);
     same("sample", NULL, 1, "sample:chain=llama.cpp", NULL, 1);
     same("greedy", NULL, 1, "top-h:top_h=0.0001", NULL, 1);
+    same("greedy", NULL, 1, "guidance:guidance_scale=1", NULL, 1);
+    same("sample:top_p=0.9", NULL, 1, "guidance:guidance_scale=1,do_sample=true,top_p=0.9", NULL, 1);
+    same("sample:temperature=0.6", NULL, 1, "self-consistency:n=1,temperature=0.6", NULL, 1);
+    same("sample", NULL, 1, "best-of-n:n=1", NULL, 1);
+    same("sample", NULL, 1, "mbr:n=1", NULL, 1);
+    same("sample", NULL, 1, "samples:n=5", NULL, 1); /* the first is the plain sample */
+    same("mbr:n=5,utility=exact", NULL, 1, "self-consistency:n=5", NULL, 1); /* exact utility is the vote */
+    same("mirostat-v2:tau=100", NULL, 1, "sample", NULL, 1); /* no token is surprising enough */
 }
 
 static void speculation_changes_no_text(void **state) {
@@ -191,7 +199,9 @@ static void a_perfect_draft_is_always_right(void **state) {
 static void batches_change_no_text(void **state) {
     (void)state;
     static const char *const specs[] = {"greedy", "sample", "beam", "beam-sample", "diverse-beam", "contrastive", "adaptive-contrastive", "fsd", "fsd-d", "prompt-lookup",
-                                        "self-speculation", "lookahead", "dola:dola_layers=1/2", "cd:amateur_layer=2", "cd-sample:amateur_layer=2"};
+                                        "self-speculation", "lookahead", "dola:dola_layers=1/2", "cd:amateur_layer=2", "cd-sample:amateur_layer=2",
+                                        "mirostat", "mirostat:form=paper,tau=3,eta=1", "mirostat-v2:tau=3", "adaptive-p", "guard", "guidance", "best-of-n:n=3", "self-consistency:n=4",
+                                        "mbr:n=4", "mbr:n=3,utility=bleu", "samples"};
     for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
         same(specs[i], NULL, 1, specs[i], NULL, 3);
         same(specs[i], NULL, 1, specs[i], NULL, 6);
@@ -201,6 +211,22 @@ static void batches_change_no_text(void **state) {
 }
 
 /* Beams that are given back in order of score, the text among them. */
+static void answers(void **state) {
+    (void)state;
+    jpt_generation g[N_PROMPTS];
+    run("best-of-n:n=6", NULL, 1, true, g);
+    for (int i = 0; i < N_PROMPTS; i++) {
+        assert_int_equal(g[i].n_alternatives, 6);
+        for (int k = 0; k < 6; k++) {
+            assert_true(g[i].alternatives[k].score <= g[i].alternatives[0].score);
+            assert_int_equal(g[i].work.forwards >= (uint64_t)g[i].alternatives[k].n, 1); /* side by side, not one after the other */
+        }
+        assert_memory_equal(g[i].alternatives[0].tokens, g[i].tokens, (size_t)g[i].n_tokens * sizeof(int32_t));
+        assert_int_equal(g[i].work.kv_bytes_moved, 0);
+    }
+    fini(g);
+}
+
 static void alternatives(void **state) {
     (void)state;
     jpt_generation g[N_PROMPTS];
@@ -218,6 +244,6 @@ static void alternatives(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(limits), cmocka_unit_test(speculation_changes_no_text), cmocka_unit_test(a_perfect_draft_is_always_right),
-                                       cmocka_unit_test(batches_change_no_text), cmocka_unit_test(alternatives)};
+                                       cmocka_unit_test(batches_change_no_text), cmocka_unit_test(alternatives), cmocka_unit_test(answers)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -38,6 +38,8 @@ def specs(layers):
     for layer in ("low", "high"):
         rows.append((f"dola:dola_layers={layer},repetition_penalty=1.2", {"dola_layers": layer, "repetition_penalty": 1.2}))
     rows.append(("dola:dola_layers=low,repetition_penalty=1", {"dola_layers": "low"}))
+    for scale in (1.5, 3.0):
+        rows.append((f"guidance:guidance_scale={scale:g}", {"guidance_scale": scale}))
     some = [1, layers // 2]
     rows.append((f"dola:dola_layers={some[0]}/{some[1]},repetition_penalty=1.2", {"dola_layers": some, "repetition_penalty": 1.2}))
     return rows

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "${JPT_SOURCE_DIR:-$(dirname "$0")/..}"
 
 declare -A allowed=(
-    [base]="error base pool"
+    [base]="error base pool yaml"
     [tensor]="error base tensor"
     [format]="error base tensor format"
     [token]="error base token"
@@ -15,9 +15,9 @@ declare -A allowed=(
     [meter]="error base meter"
     [metric]="error base metric"
     [sandbox]="error base sandbox"
-    [task]="error base metric sandbox task"
+    [task]="error base yaml metric sandbox task"
     [store]="error base store"
-    [run]="error base token select model decode meter metric task store run"
+    [run]="error base yaml token select model decode meter metric task store run"
     [report]="error base metric store report"
 )
 bad=0

@@ -46,6 +46,30 @@ typedef struct jpt_run_summary {
 /* JPT_INTERRUPTED keeps all finished requests.  Other errors: of model, task, store, sandbox. */
 jpt_status jpt_run_bench(const jpt_run_options *opt, jpt_run_summary *out, jpt_error *err);
 
+/* ---- plans ------------------------------------------------------------------------------------- */
+
+/* A bench as a YAML file: name, description (optional), model, draft_model (optional), tasks, strategies (SPECs), seed, blocks,
+ * limit, max_new_tokens (optional).  Texts live in the plan. */
+typedef struct jpt_plan {
+    char    *name, *description, *model, *draft_model;
+    char   **tasks, **strategies;
+    unsigned tasks_count, strategies_count;
+    int      seed, blocks, limit, max_new_tokens;
+} jpt_plan;
+/* JPT_FORMAT names the file and the place; a SPEC that does not parse is named with the file. */
+jpt_status jpt_plan_load(const char *path, jpt_plan **out, jpt_spec_list *specs, jpt_error *err);
+void       jpt_plan_free(jpt_plan *p); /* NULL accepted */
+
+/* What a bench will take if every answer has its full length, from a probe of the model on this machine: forwards of
+ * 1 to 64 rows after a prompt of 64 tokens.  Speculation is taken at one token a forward, its worst. */
+typedef struct jpt_run_estimate {
+    int64_t configurations, requests;
+    double  seconds, energy_j; /* NAN when absent */
+    double  watts, step_s;     /* of the probe: mean power; a forward of one row */
+    bool    modelled;
+} jpt_run_estimate;
+jpt_status jpt_run_dry(const jpt_run_options *opt, jpt_run_estimate *out, jpt_error *err);
+
 /* A prompt as the model wants it: chat template where `chat` is set and the model has one.  Appends ids. */
 jpt_status jpt_run_encode_prompt(const jpt_model *m, const char *system, const char *prompt, bool chat, jpt_ids *out, jpt_error *err);
 

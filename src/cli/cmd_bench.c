@@ -14,12 +14,16 @@ typedef struct options {
     char         *task[TASKS_MAX];
     size_t        n_tasks;
     const char   *out;
+    jpt_plan     *plan;
+    bool          dry;
     int32_t       limit, blocks, max_new_tokens, n_ctx;
     uint64_t      seed;
 } options;
 
 static const char help[] =
-    "usage: jpt bench -m MODEL -t TASK[,TASK...] -s SPEC [-s SPEC...] -o results.db [options]\n\n"
+    "usage: jpt bench -m MODEL -t TASK[,TASK...] -s SPEC [-s SPEC...] -o results.db [options]\n"
+    "       jpt bench PLAN.yaml -o results.db [options]      options win over the plan (plans/ has some)\n\n"
+    "      --dry-run          configurations, requests, and an estimate of time and joules\n"
     "  -t, --tasks LIST       names (jpt list tasks), .yaml or .jsonl files, separated by commas\n"
     "  -s, --strategy SPEC    may be repeated; {a,b} makes a grid\n"
     "  -o, --output FILE      results, SQLite; run the same command again to resume\n"
@@ -29,7 +33,7 @@ static const char help[] =
     "      --ctx N            context, default min(the model's, 4096)\n"
     "      --seed S           default 0\n" CLI_ENGINE_HELP;
 
-enum { O_LIMIT = 0x200, O_BLOCKS, O_SEED, O_CTX };
+enum { O_LIMIT = 0x200, O_BLOCKS, O_SEED, O_CTX, O_DRY };
 
 static int add_tasks(options *o, const char *list) {
     for (const char *p = list; *p;) {
@@ -47,10 +51,11 @@ static int add_tasks(options *o, const char *list) {
 static int parse(int argc, char **argv, options *o) {
     static const struct option longs[] = {CLI_ENGINE_LONG, {"tasks", required_argument, NULL, 't'}, {"task", required_argument, NULL, 't'},
         {"strategy", required_argument, NULL, 's'}, {"output", required_argument, NULL, 'o'}, {"limit", required_argument, NULL, O_LIMIT},
-        {"blocks", required_argument, NULL, O_BLOCKS}, {"max-new-tokens", required_argument, NULL, 'n'}, {"seed", required_argument, NULL, O_SEED}, {"ctx", required_argument, NULL, O_CTX},
+        {"blocks", required_argument, NULL, O_BLOCKS}, {"max-new-tokens", required_argument, NULL, 'n'}, {"seed", required_argument, NULL, O_SEED}, {"ctx", required_argument, NULL, O_CTX}, {"dry-run", no_argument, NULL, O_DRY},
         {"help", no_argument, NULL, 'h'}, {0}};
     long long v;
-    *o = (options){.blocks = 1};
+    bool      has_seed = false;
+    *o = (options){0};
     for (int c; (c = getopt_long(argc, argv, CLI_ENGINE_SHORT "t:s:o:n:h", longs, NULL)) != -1;) {
         int       engine = cli_engine_option(&o->engine, c, optarg), rc;
         jpt_error err = {0};
@@ -80,6 +85,7 @@ static int parse(int argc, char **argv, options *o) {
                 return cli_usage("--blocks %s: expected a number from 1 to 100000", optarg);
             o->blocks = (int32_t)v;
             break;
+        case O_DRY: o->dry = true; break;
         case O_CTX:
             if (!cli_parse_int(optarg, 16, 1 << 24, &v))
                 return cli_usage("--ctx %s: expected a number from 16", optarg);
@@ -94,16 +100,44 @@ static int parse(int argc, char **argv, options *o) {
             if (!cli_parse_int(optarg, 0, INT64_MAX - 100000, &v))
                 return cli_usage("--seed %s: expected a whole number from 0", optarg);
             o->seed = (uint64_t)v;
+            has_seed = true;
             break;
         case 'h': fputs(help, stdout); return -1;
         default: return cli_bad_option("bench", argv);
         }
     }
-    if (optind < argc)
-        return cli_usage("bench: unexpected '%s'", argv[optind]);
-    if (!o->engine.model || !o->n_tasks || !o->specs.n || !o->out)
-        return cli_usage("bench: needs -m MODEL, -t TASK, -s SPEC and -o results.db");
-    if (!*o->out)
+    if (optind < argc) {
+        jpt_error     err = {0};
+        jpt_spec_list planned = {0};
+        int           rc;
+        if (optind + 1 < argc)
+            return cli_usage("bench: unexpected '%s'", argv[optind + 1]);
+        if (jpt_plan_load(argv[optind], &o->plan, &planned, &err) != JPT_OK) {
+            jpt_spec_list_fini(&planned);
+            return cli_fail(&err);
+        }
+        if (o->specs.n)
+            jpt_spec_list_fini(&planned);
+        else
+            o->specs = planned;
+        if (!o->engine.model)
+            o->engine.model = o->plan->model;
+        if (!o->engine.draft)
+            o->engine.draft = o->plan->draft_model;
+        for (unsigned i = 0, add = o->n_tasks == 0; add && i < o->plan->tasks_count; i++)
+            if ((rc = add_tasks(o, o->plan->tasks[i])))
+                return rc;
+        o->limit = o->limit ? o->limit : o->plan->limit;
+        o->blocks = o->blocks ? o->blocks : o->plan->blocks;
+        o->max_new_tokens = o->max_new_tokens ? o->max_new_tokens : o->plan->max_new_tokens;
+        if (!has_seed)
+            o->seed = (uint64_t)o->plan->seed;
+    }
+    if (o->blocks == 0)
+        o->blocks = 1;
+    if (!o->engine.model || !o->n_tasks || !o->specs.n || (!o->out && !o->dry))
+        return cli_usage("bench: needs -m MODEL, -t TASK, -s SPEC and -o results.db, or a plan and -o results.db");
+    if (o->out && !*o->out)
         return cli_usage("bench: -o needs a file's name");
     return 0;
 }
@@ -118,6 +152,20 @@ static void on_progress(void *ud, const jpt_run_progress *p) {
     else
         snprintf(detail, sizeof detail, "%.3g J/token  %.40s  %.60s", p->energy_j / (double)(p->tokens ? p->tokens : 1), p->task, p->spec);
     cli_progress_step(bar, p->done, detail);
+}
+
+static void print_estimate(const options *o, const jpt_run_estimate *e) {
+    for (size_t i = 0; i < o->specs.n; i++)
+        printf("%s\n", o->specs.spec[i].text);
+    printf("\n%lld configurations x %zu tasks x %d block%s: %lld requests\n", (long long)e->configurations, o->n_tasks, o->blocks, o->blocks == 1 ? "" : "s",
+           (long long)e->requests);
+    long minutes = lround(e->seconds / 60);
+    printf("about %ld h %02ld min", minutes / 60, minutes % 60);
+    if (isnan(e->energy_j))
+        printf(", joules unknown (the meter gave no valid power)");
+    else
+        printf(" and %.3g kJ (%s)", e->energy_j * 1e-3, e->modelled ? "modelled, not measured" : "at the power measured now");
+    printf(", if every answer takes its full length\nprobe: %.2f ms a step of one row, %.3g W\n", e->step_s * 1e3, e->watts);
 }
 
 int cmd_bench(int argc, char **argv) {
@@ -153,6 +201,13 @@ int cmd_bench(int argc, char **argv) {
         jpt_run_options ro = {.model = m, .draft = draft, .meter = meter, .tasks = task, .n_tasks = o.n_tasks, .specs = &o.specs, .limit = o.limit, .n_blocks = o.blocks,
                               .max_new_tokens = o.max_new_tokens, .seed = o.seed, .out = o.out,
                               .n_ctx = o.n_ctx, .device = o.engine.opt.device && strcmp(o.engine.opt.device, "auto") != 0 ? o.engine.opt.device : "cpu", .on_progress = on_progress, .ud = &bar};
+        if (o.dry) {
+            jpt_run_estimate e;
+            st = jpt_run_dry(&ro, &e, &err);
+            if (st == JPT_OK)
+                print_estimate(&o, &e);
+            goto out;
+        }
         st = jpt_run_bench(&ro, &sum, &err);
         cli_progress_end(&bar);
         if (cli_verbosity() > 0 && (st == JPT_OK || st == JPT_INTERRUPTED))
@@ -177,6 +232,7 @@ out:
     for (size_t i = 0; i < o.n_tasks; i++)
         free(o.task[i]);
     jpt_spec_list_fini(&o.specs);
+    jpt_plan_free(o.plan);
     if (rc)
         return rc < 0 ? CLI_OK : rc;
     if (st == JPT_INTERRUPTED)

@@ -1,8 +1,8 @@
 /* Reading tasks: the YAML file through libcyaml's schema, the items through jansson line by line. */
 #include "task_priv.h"
-#include <cyaml/cyaml.h>
 #include <jansson.h>
 #include <jpt/sandbox.h>
+#include <jpt/yaml.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,19 +35,6 @@ static const cyaml_schema_field_t fields[] = {
     CYAML_FIELD_END,
 };
 static const cyaml_schema_value_t schema = {CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, yaml_task, fields)};
-
-/* libcyaml tells the line of an error only through its log: keep the first lines. */
-static void collect_log(cyaml_log_t level, void *ud, const char *fmt, va_list args) {
-    jpt_buf *b = ud;
-    char     line[300];
-    (void)level;
-    vsnprintf(line, sizeof line, fmt, args);
-    line[strcspn(line, "\n")] = '\0';
-    if (strncmp(line, "Load: Backtrace", 15) != 0 && strncmp(line, "Load: ", 6) == 0 && b->n < 300)
-        jpt_buf_printf(b, "%s%s", b->n ? "; " : "", line + 6);
-    else if (strncmp(line, "  in ", 5) == 0 && b->n < 300 && !strstr(b->p ? b->p : "", "; in ")) /* the innermost place */
-        jpt_buf_printf(b, "; %s", line + 2);
-}
 
 static const char *copy(jpt_task *t, const char *s) { return s ? jpt_arena_strndup(&t->arena, s, strlen(s)) : NULL; }
 
@@ -179,17 +166,14 @@ static jpt_status load_items(jpt_task *t, const char *path, const char *template
 /* ---- open ----------------------------------------------------------------------------------------------------------- */
 
 static jpt_status open_yaml(jpt_task *t, const char *path, jpt_sha256 *sha, jpt_error *err) {
-    jpt_buf        log = {0}, text = {0};
-    yaml_task     *y = NULL;
-    cyaml_config_t config = {.log_fn = collect_log, .log_ctx = &log, .log_level = CYAML_LOG_ERROR, .mem_fn = cyaml_mem};
-    jpt_status     st = jpt_text_read(path, &text, err);
+    jpt_buf    text = {0};
+    yaml_task *y = NULL;
+    void      *data = NULL;
+    jpt_status st = jpt_text_read(path, &text, err);
     if (st == JPT_OK) {
         jpt_sha256_update(sha, text.p, text.n);
-        cyaml_err_t rc = cyaml_load_data((const uint8_t *)(text.p ? text.p : ""), text.n, &config, &schema, (cyaml_data_t **)&y, NULL);
-        if (rc == CYAML_OK && !y)
-            st = JPT_FAIL(err, FORMAT, "%s: is empty, expected a task's fields (name, items, prompt, ...)", path);
-        else if (rc != CYAML_OK)
-            st = JPT_FAIL(err, FORMAT, "%s: %s%s%s", path, cyaml_strerror(rc), log.n ? ": " : "", log.n ? log.p : "");
+        st = jpt_yaml_load(path, &text, &schema, &data, err);
+        y = data;
     }
     if (st == JPT_OK)
         st = apply_yaml(t, y, path, err);
@@ -199,8 +183,7 @@ static jpt_status open_yaml(jpt_task *t, const char *path, jpt_sha256 *sha, jpt_
         snprintf(items, sizeof items, "%.*s%s", slash && y->items[0] != '/' ? (int)(slash - path + 1) : 0, path, y->items);
         st = load_items(t, items, y->prompt, sha, err);
     }
-    cyaml_free(&config, &schema, y, 0);
-    jpt_buf_fini(&log);
+    jpt_yaml_free(&schema, data);
     jpt_buf_fini(&text);
     return st;
 }

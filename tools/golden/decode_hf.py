@@ -8,7 +8,7 @@ Run: python tools/golden/decode_hf.py [--smollm model.gguf]    (needs torch, tra
 """
 import argparse, json, os, sys
 import torch, transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import GenerationConfig
 
 here = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, here)
@@ -69,15 +69,15 @@ def main():
     a = args.parse_args()
     versions = {"made_by": "tools/golden/decode_hf.py", "transformers": transformers.__version__, "torch": torch.__version__}
     if a.smollm:
-        model = AutoModelForCausalLM.from_pretrained(os.path.dirname(a.smollm), gguf_file=os.path.basename(a.smollm), torch_dtype=torch.float32).eval()
-        tok = AutoTokenizer.from_pretrained(os.path.dirname(a.smollm), gguf_file=os.path.basename(a.smollm))
+        import smollm2
+        model, tok = smollm2.load(a.smollm)
         texts = ["The capital of France is", "Once upon a time, in a small village", "def fibonacci(n):\n", "The three laws of motion are", "Dear Sir or Madam,\n",
                  "Water boils at", "In 1969, the first", "To make a good cup of tea,", "The quick brown fox", "Question: What is 12 + 30?\nAnswer:"]
-        prompts = [tok(t, add_special_tokens=False).input_ids for t in texts]
+        prompts = [tok.encode(t).ids for t in texts]
         keep = ["greedy", "beam:num_beams=4,length_penalty=1,early_stopping=false", "diverse-beam:num_beams=4,num_beam_groups=2,diversity_penalty=1,early_stopping=false",
                 "contrastive:top_k=5,penalty_alpha=0.6", "dola:dola_layers=low,repetition_penalty=1.2", "dola:dola_layers=high"]
         rows = [r for r in specs(model.config.num_hidden_layers) if any(r[0].startswith(k) for k in keep)]
-        cases = run(model, prompts, rows, 64, [2], 0)
+        cases = run(model, prompts, rows, 64, [0, 2], 1)
         json.dump({**versions, "prompts": prompts, "max_new_tokens": 64, "cases": cases}, open(os.path.join(folder, "decode_smollm2.json"), "w"), separators=(",", ":"))
         return
     out = {**versions, "max_new_tokens": 24, "models": []}

@@ -5,25 +5,100 @@
 #include <jpt/task.h>
 #include <string.h>
 
-static void print_range(const jpt_param_def *p) {
-    if (p->type == JPT_PARAM_BOOL || p->type == JPT_PARAM_STRING)
-        return;
-    printf("  %c%g, %g%c", p->min_open ? '(' : '[', p->min, p->max, p->max_open ? ')' : ']');
+/* What a family is for. */
+static const struct {
+    const char *name, *title, *use;
+} families[] = {
+    {"search", "Search", "Closed tasks with one right answer (translation, mathematics, code): repeatable, cheapest, prone to loops in long text."},
+    {"sampling", "Sampling", "Open-ended text, and wherever several different answers are wanted. Costs a step of greedy; the cut decides between dull and wild."},
+    {"beam", "Beam search", "Short answers whose likelihood tracks quality (translation, summaries). num_beams rows a step: nearly free while a step waits for memory, "
+                            "num_beams times the work once it waits for arithmetic. Empty or dull in open-ended text."},
+    {"representation", "Looking at the representation", "Long text without loops (contrastive search, FSD) or with fewer inventions (DoLa, contrastive decoding) from a deterministic rule."},
+    {"speculative", "Speculation", "The text of greedy or of sampling, token for token, in fewer forwards: pays where guesses are good (copying, code, a good draft) and a step waits for memory."},
+    {"answers", "Whole answers", "Quality for energy: n samples, then a vote (mathematics), a consensus (translation) or the most likely. Costs n rows a step."},
+};
+
+static void print_range(const jpt_param_def *p, const char *before) {
+    if (p->type == JPT_PARAM_BOOL)
+        printf("%strue or false", before);
+    else if (p->type != JPT_PARAM_STRING)
+        printf("%s%c%.9g, %.9g%c", before, p->min_open ? '(' : '[', p->min, p->max, p->max_open ? ')' : ']');
+}
+
+static void describe(const jpt_strategy *s) {
+    printf("%s: %s\n", s->name, s->summary);
+    if (s->source)
+        printf("    source  %s\n", s->source);
+    printf("    cost    %s\n", s->cost);
+    for (int32_t k = 0; k < s->n_params; k++) {
+        const jpt_param_def *p = &s->params[k];
+        printf("    %-30s default %-8s %s", p->name, !p->fallback ? "(must be given)" : *p->fallback ? p->fallback : "none", p->help ? p->help : "");
+        print_range(p, "; ");
+        putchar('\n');
+    }
 }
 
 static void list_strategies(void) {
-    for (size_t i = 0; i < jpt_strategy_count(); i++) {
-        const jpt_strategy *s = jpt_strategy_at(i);
-        printf("%s  %s\n", s->name, s->summary);
-        if (s->source)
-            printf("    source: %s\n", s->source);
-        for (int32_t k = 0; k < s->n_params; k++) {
-            const jpt_param_def *p = &s->params[k];
-            printf("    %-22s default %s", p->name, p->fallback ? p->fallback : "(must be given)");
-            print_range(p);
-            printf("  %s\n", p->help ? p->help : "");
+    for (size_t f = 0; f < sizeof families / sizeof *families; f++) {
+        printf("%s\n", families[f].title);
+        for (size_t i = 0; i < jpt_strategy_count(); i++)
+            if (strcmp(jpt_strategy_at(i)->family, families[f].name) == 0)
+                printf("  %-21s %s\n", jpt_strategy_at(i)->name, jpt_strategy_at(i)->summary);
+    }
+    puts("\njpt list strategies NAME shows one with its parameters");
+}
+
+/* docs/strategies.md, made by `jpt list strategies --md`. */
+static void document_strategies(void) {
+    puts("# Strategies\n\nMade by `jpt list strategies --md`; the same table feeds the parser and `jpt list strategies NAME`. Every parameter has Hugging Face's name where\n"
+         "it has one there. All strategies take the processors at the end; a SPEC is `name:key=value,key=value`, with `{a,b}` for a grid.");
+    const jpt_strategy *greedy = jpt_strategy_find("greedy");
+    for (size_t f = 0; f < sizeof families / sizeof *families; f++) {
+        printf("\n## %s\n\n%s\n", families[f].title, families[f].use);
+        for (size_t i = 0; i < jpt_strategy_count(); i++) {
+            const jpt_strategy *s = jpt_strategy_at(i);
+            if (strcmp(s->family, families[f].name) != 0)
+                continue;
+            printf("\n### `%s`\n\n%c%s. Cost: %s.%s%s%s\n", s->name, s->summary[0] >= 'a' && s->summary[0] <= 'z' ? s->summary[0] - 32 : s->summary[0], s->summary + 1, s->cost,
+                   s->source ? " Source: " : "", s->source ? s->source : "", s->source ? "." : "");
+            bool any = false;
+            for (int32_t k = 0; k < s->n_params; k++) {
+                const jpt_param_def *p = &s->params[k];
+                bool                 shared = false;
+                for (int32_t g = 0; s != greedy && g < greedy->n_params && !shared; g++)
+                    shared = strcmp(greedy->params[g].name, p->name) == 0 && strcmp(greedy->params[g].fallback, p->fallback ? p->fallback : "") == 0;
+                if (shared || s == greedy)
+                    continue;
+                if (!any)
+                    puts("\n| parameter | default | range | |\n| --- | --- | --- | --- |");
+                any = true;
+                printf("| `%s` | %s | ", p->name, p->fallback && *p->fallback ? p->fallback : "none");
+                print_range(p, "");
+                printf(" | %s |\n", p->help ? p->help : "");
+            }
         }
     }
+    puts("\n## Processors, on any strategy\n\n| parameter | default | range | |\n| --- | --- | --- | --- |");
+    for (int32_t k = 0; k < greedy->n_params; k++) {
+        const jpt_param_def *p = &greedy->params[k];
+        printf("| `%s` | %s | ", p->name, p->fallback && *p->fallback ? p->fallback : "none");
+        print_range(p, "");
+        printf(" | %s |\n", p->help ? p->help : "");
+    }
+}
+
+static int list_one(const char *name) {
+    const char *names[128];
+    size_t      n = 0;
+    for (size_t i = 0; i < jpt_strategy_count() && i < 128; i++)
+        names[n++] = jpt_strategy_at(i)->name;
+    const jpt_strategy *s = jpt_strategy_find(name);
+    if (s) {
+        describe(s);
+        return CLI_OK;
+    }
+    const char *near = jpt_nearest(name, names, n);
+    return near ? cli_usage("list: unknown strategy '%s'; did you mean '%s'?", name, near) : cli_usage("list: unknown strategy '%s'; jpt list strategies shows them", name);
 }
 
 static void list_models(void) {
@@ -60,7 +135,14 @@ static int list_tasks(void) {
 int cmd_list(int argc, char **argv) {
     static const char *const kinds[] = {"models", "tasks", "strategies"};
     if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
-        puts("usage: jpt list models|tasks|strategies");
+        puts("usage: jpt list models|tasks|strategies\n"
+             "       jpt list strategies NAME|--md     one with its parameters; all as Markdown (docs/strategies.md)");
+        return CLI_OK;
+    }
+    if (argc == 3 && strcmp(argv[1], "strategies") == 0) {
+        if (strcmp(argv[2], "--md") != 0)
+            return list_one(argv[2]);
+        document_strategies();
         return CLI_OK;
     }
     if (argc != 2)

@@ -37,4 +37,9 @@ for c in generate bench report compare score meter doctor inspect perplexity pul
     "$JPT" $c --help >/dev/null 2>&1 || { echo "FAIL: $c --help"; fails=$((fails + 1)); }
 done
 "$JPT" --help >/dev/full 2>/dev/null && { echo "FAIL: a full standard output is not noticed"; fails=$((fails + 1)); }
+expect 2 "did you mean 'beam'?" "$JPT" list strategies beem
+"$JPT" list strategies --md | cmp -s - "$JPT_SOURCE_DIR/docs/strategies.md" || { echo "FAIL: docs/strategies.md is not what jpt list strategies --md prints"; fails=$((fails + 1)); }
+for s in $("$JPT" list strategies | sed -n 's/^  \([a-z0-9-]*\) .*/\1/p'); do
+    "$JPT" list strategies "$s" | grep -q "cost" || { echo "FAIL: list strategies $s"; fails=$((fails + 1)); }
+done
 [ $fails -eq 0 ]

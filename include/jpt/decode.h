@@ -59,8 +59,8 @@ void jpt_spec_json(const jpt_spec *spec, jpt_buf *out);
 
 /* ---- requests ---------------------------------------------------------------------------------- */
 
-typedef enum jpt_stop_reason { JPT_STOP_NONE, JPT_STOP_EOS, JPT_STOP_STRING, JPT_STOP_LENGTH, JPT_STOP_CONTEXT } jpt_stop_reason;
-const char *jpt_stop_reason_name(jpt_stop_reason r); /* "eos", "stop_string", "length", "context" */
+typedef enum jpt_stop_reason { JPT_STOP_NONE, JPT_STOP_EOS, JPT_STOP_STRING, JPT_STOP_LENGTH, JPT_STOP_CONTEXT, JPT_STOP_BUDGET } jpt_stop_reason;
+const char *jpt_stop_reason_name(jpt_stop_reason r); /* "eos", "stop_string", "length", "context", "budget" */
 
 typedef struct jpt_request {
     const jpt_spec *spec;
@@ -72,6 +72,11 @@ typedef struct jpt_request {
     bool            ignore_eos;
     uint64_t        seed;
     uint32_t        prompt_index; /* for the RNG key */
+    /* Budgeted decoding (docs/energy-aware.md): joules(joules_ud) gives the joules spent so far on any scale; from half of
+     * max_joules on strategies narrow, near the end the text stops at a sentence's end, at the end it stops.  0: no budget. */
+    double   max_joules;
+    double (*joules)(void *joules_ud);
+    void    *joules_ud;
     /* Called for each kept token's text as it becomes certain; may be NULL.  Text that might begin a stop
      * string is held back. */
     void (*on_text)(void *ud, const char *text, size_t n);
@@ -96,6 +101,7 @@ typedef struct jpt_generation {
     jpt_alternative *alternatives; /* [n_alternatives] best first, the text itself among them; none for most strategies */
     int32_t          n_alternatives;
     double          prefill_s, decode_s, ttft_s, duration_s;
+    char            budget_note[160]; /* what the budget changed; empty: nothing */
 } jpt_generation;
 void jpt_generation_fini(jpt_generation *g);
 
@@ -119,7 +125,12 @@ typedef struct jpt_strategy_ctx {
     jpt_seq            seq;
     int32_t            eos[JPT_EOS_MAX], n_eos; /* end-of-generation ids; none when ignore_eos */
     jpt_work          *work;                    /* add positions_discarded here */
+    double             spent;                   /* share of max_joules spent, 0 without a budget; at 1 finish with what there is */
+    char              *budget_note;             /* [160], append with jpt_budget_note */
 } jpt_strategy_ctx;
+
+/* Say what the budget made the strategy do, once a text. */
+void jpt_budget_note(const jpt_strategy_ctx *ctx, const char *text);
 
 /* Rows a strategy asks for.  Append items; `tokens` must live until consume. */
 typedef struct jpt_proposal {

@@ -29,6 +29,7 @@ typedef struct jpt_run_options {
     int32_t              n_blocks; /* every block holds each cell once, in an order drawn from the seed */
     int32_t              max_new_tokens; /* 0: the task's own */
     uint64_t             seed;     /* block b uses seed + b */
+    double               max_joules; /* budget of a request; 0: none */
     int32_t              n_ctx;    /* 0: the model's, at most 4096 */
     double               idle_s;   /* length of the idle baseline; 0: 5 s on measured meters */
     const char          *out;      /* results.db */

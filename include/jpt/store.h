@@ -31,11 +31,11 @@
 #define JPT_METER_MAP(X)                                                                                 \
     X(TEXT, kind) X(TEXT, source) X(INT, modelled) X(TEXT, coverage) X(REAL, step_s) X(TEXT, accuracy)   \
     X(REAL, declared_w)
-/* draft_model: file and SHA-256 of the second model, where there is one.  spec: canonical text of the strategy; seeds: the list as text, "0,1,2". */
+/* max_joules: budget of a request; budget_note: what it changed.  draft_model: file and SHA-256 of the second model, where there is one.  spec: canonical text of the strategy; seeds: the list as text, "0,1,2". */
 #define JPT_CELL_MAP(X)                                                                                  \
     X(KEY, study) X(KEY, model) X(KEY, task) X(KEY, meter) X(TEXT, spec) X(TEXT, strategy)               \
     X(TEXT, params_json) X(TEXT, device) X(INT, batch) X(TEXT, seeds) X(INT, max_new_tokens)     \
-    X(TEXT, draft_model)
+    X(TEXT, draft_model) X(REAL, max_joules)
 /* item_index: place in the task; seed: the 64 bits of the seed.  output_tokens counts kept tokens.
  * failed: 1 when the request gave no text (error says why).  energy_valid: 1 or 0. */
 #define JPT_REQUEST_MAP(X)                                                                               \
@@ -47,7 +47,8 @@
     X(REAL, draft_energy_j) X(REAL, verify_energy_j) X(REAL, select_energy_j) X(REAL, other_energy_j)   \
     X(INT, energy_valid) X(TEXT, energy_reasons)        \
     X(INT, forwards) X(INT, positions_computed) X(INT, positions_discarded) X(INT, logits_rows)          \
-    X(INT, kv_bytes_moved) X(INT, draft_forwards) X(INT, draft_positions) X(INT, failed) X(TEXT, error)
+    X(INT, kv_bytes_moved) X(INT, draft_forwards) X(INT, draft_positions) X(TEXT, budget_note)       \
+    X(INT, failed) X(TEXT, error)
 
 #define JPT_FIELD_KEY(name) int64_t name;
 #define JPT_FIELD_INT(name) int64_t name;

@@ -18,6 +18,7 @@ typedef struct options {
     bool          dry;
     int32_t       limit, blocks, max_new_tokens, n_ctx;
     uint64_t      seed;
+    double        max_joules;
 } options;
 
 static const char help[] =
@@ -31,9 +32,10 @@ static const char help[] =
     "      --blocks N         repeats; sampled strategies get a new seed each (default 1)\n"
     "  -n, --max-new-tokens N instead of the task's own\n"
     "      --ctx N            context, default min(the model's, 4096)\n"
+    "      --max-joules J     budget of a request: beams narrow, drafts go, the text ends (docs/energy-aware.md)\n"
     "      --seed S           default 0\n" CLI_ENGINE_HELP;
 
-enum { O_LIMIT = 0x200, O_BLOCKS, O_SEED, O_CTX, O_DRY };
+enum { O_LIMIT = 0x200, O_BLOCKS, O_SEED, O_CTX, O_DRY, O_JOULES };
 
 static int add_tasks(options *o, const char *list) {
     for (const char *p = list; *p;) {
@@ -51,7 +53,7 @@ static int add_tasks(options *o, const char *list) {
 static int parse(int argc, char **argv, options *o) {
     static const struct option longs[] = {CLI_ENGINE_LONG, {"tasks", required_argument, NULL, 't'}, {"task", required_argument, NULL, 't'},
         {"strategy", required_argument, NULL, 's'}, {"output", required_argument, NULL, 'o'}, {"limit", required_argument, NULL, O_LIMIT},
-        {"blocks", required_argument, NULL, O_BLOCKS}, {"max-new-tokens", required_argument, NULL, 'n'}, {"seed", required_argument, NULL, O_SEED}, {"ctx", required_argument, NULL, O_CTX}, {"dry-run", no_argument, NULL, O_DRY},
+        {"blocks", required_argument, NULL, O_BLOCKS}, {"max-new-tokens", required_argument, NULL, 'n'}, {"seed", required_argument, NULL, O_SEED}, {"ctx", required_argument, NULL, O_CTX}, {"dry-run", no_argument, NULL, O_DRY}, {"max-joules", required_argument, NULL, O_JOULES},
         {"help", no_argument, NULL, 'h'}, {0}};
     long long v;
     bool      has_seed = false;
@@ -86,6 +88,10 @@ static int parse(int argc, char **argv, options *o) {
             o->blocks = (int32_t)v;
             break;
         case O_DRY: o->dry = true; break;
+        case O_JOULES:
+            if (!cli_parse_double(optarg, 1e-9, 1e12, &o->max_joules))
+                return cli_usage("--max-joules %s: expected joules above 0", optarg);
+            break;
         case O_CTX:
             if (!cli_parse_int(optarg, 16, 1 << 24, &v))
                 return cli_usage("--ctx %s: expected a number from 16", optarg);
@@ -200,7 +206,7 @@ int cmd_bench(int argc, char **argv) {
         cli_progress_start(&bar, "bench", 0);
         jpt_run_options ro = {.model = m, .draft = draft, .meter = meter, .tasks = task, .n_tasks = o.n_tasks, .specs = &o.specs, .limit = o.limit, .n_blocks = o.blocks,
                               .max_new_tokens = o.max_new_tokens, .seed = o.seed, .out = o.out,
-                              .n_ctx = o.n_ctx, .device = o.engine.opt.device && strcmp(o.engine.opt.device, "auto") != 0 ? o.engine.opt.device : "cpu", .on_progress = on_progress, .ud = &bar};
+                              .max_joules = o.max_joules, .n_ctx = o.n_ctx, .device = o.engine.opt.device && strcmp(o.engine.opt.device, "auto") != 0 ? o.engine.opt.device : "cpu", .on_progress = on_progress, .ud = &bar};
         if (o.dry) {
             jpt_run_estimate e;
             st = jpt_run_dry(&ro, &e, &err);

@@ -14,6 +14,7 @@ typedef struct options {
     const char *prompt, *file, *spec, *system, *stop[STOP_MAX];
     int32_t     n_stop, max_new_tokens, min_new_tokens, n_ctx;
     uint64_t    seed;
+    double      max_joules;
     bool        chat, json, ignore_eos;
 } options;
 
@@ -28,16 +29,17 @@ static const char help[] =
     "      --stop STR         stop before this text; may be repeated\n"
     "      --ignore-eos       go on to the full length\n"
     "      --seed S           default 0\n"
+    "      --max-joules J     budget: beams narrow, drafts go, the text ends (docs/energy-aware.md)\n"
     "      --ctx N            context, default min(the model's, 4096)\n"
     "      --json             one JSON object: text, tokens, seconds, joules, counts\n" CLI_ENGINE_HELP;
 
-enum { O_SYSTEM = 0x200, O_MIN, O_STOP, O_IGNORE, O_SEED, O_CTX, O_JSON, O_HELP };
+enum { O_SYSTEM = 0x200, O_MIN, O_STOP, O_IGNORE, O_SEED, O_CTX, O_JSON, O_HELP, O_JOULES };
 
 static int parse(int argc, char **argv, options *o) {
     static const struct option longs[] = {CLI_ENGINE_LONG, {"prompt", required_argument, NULL, 'p'}, {"file", required_argument, NULL, 'f'},
         {"chat", no_argument, NULL, 'c'}, {"system", required_argument, NULL, O_SYSTEM}, {"strategy", required_argument, NULL, 's'},
         {"max-new-tokens", required_argument, NULL, 'n'}, {"min-new-tokens", required_argument, NULL, O_MIN}, {"stop", required_argument, NULL, O_STOP},
-        {"ignore-eos", no_argument, NULL, O_IGNORE}, {"seed", required_argument, NULL, O_SEED}, {"ctx", required_argument, NULL, O_CTX},
+        {"ignore-eos", no_argument, NULL, O_IGNORE}, {"seed", required_argument, NULL, O_SEED}, {"max-joules", required_argument, NULL, O_JOULES}, {"ctx", required_argument, NULL, O_CTX},
         {"json", no_argument, NULL, O_JSON}, {"help", no_argument, NULL, 'h'}, {0}};
     long long v;
     *o = (options){.spec = "greedy", .max_new_tokens = 128};
@@ -56,6 +58,10 @@ static int parse(int argc, char **argv, options *o) {
             if (!cli_parse_int(optarg, 1, 1 << 20, &v))
                 return cli_usage("-n %s: expected a number from 1 to 1048576", optarg);
             o->max_new_tokens = (int32_t)v;
+            break;
+        case O_JOULES:
+            if (!cli_parse_double(optarg, 1e-9, 1e12, &o->max_joules))
+                return cli_usage("--max-joules %s: expected joules above 0", optarg);
             break;
         case O_SYSTEM: o->system = optarg; break;
         case O_MIN:
@@ -125,6 +131,7 @@ static void print_json(const options *o, const jpt_model_info *m, const jpt_spec
     json_object_set_new(j, "prompt_tokens", json_integer(n_prompt));
     json_object_set_new(j, "output_tokens", json_integer(g->n_tokens));
     json_object_set_new(j, "stop_reason", json_string(g->stop == JPT_STOP_NONE ? "interrupted" : jpt_stop_reason_name(g->stop)));
+    json_object_set_new(j, "budget_note", g->budget_note[0] ? json_string(g->budget_note) : json_null());
     json_object_set_new(j, "duration_s", json_real(g->duration_s));
     json_object_set_new(j, "prefill_s", json_real(g->prefill_s));
     json_object_set_new(j, "decode_s", json_real(g->decode_s));
@@ -176,6 +183,8 @@ static void print_summary(const jpt_generation *g, const jpt_energy *e) {
         fprintf(stderr, ", %.3g J, %.3g J/token (%s%s%s)", e->energy_j, g->n_tokens ? e->energy_j / g->n_tokens : NAN, e->source,
                 e->modelled ? ": modelled, not measured" : "", e->valid ? "" : "; not valid");
     fputc('\n', stderr);
+    if (g->budget_note[0])
+        fprintf(stderr, "budget: %s\n", g->budget_note);
     if (!e->valid && !isnan(e->energy_j))
         fprintf(stderr, "energy not valid: %s\n", e->reasons);
 }
@@ -226,7 +235,7 @@ static int run(const options *o, jpt_error *err) {
     }
     if (st == JPT_OK) {
         jpt_request r = {.spec = &specs.spec[0], .prompt = ids.p, .n_prompt = (int32_t)ids.n, .max_new_tokens = o->max_new_tokens,
-                         .min_new_tokens = o->min_new_tokens, .stop = o->stop, .n_stop = o->n_stop, .ignore_eos = o->ignore_eos, .seed = o->seed,
+                         .min_new_tokens = o->min_new_tokens, .stop = o->stop, .n_stop = o->n_stop, .ignore_eos = o->ignore_eos, .seed = o->seed, .max_joules = o->max_joules,
                          .on_text = o->json ? NULL : on_text};
         st = jpt_run_request(s, meter, NAN, &r, &g, &e, err);
         if (!o->json && (st == JPT_OK || st == JPT_INTERRUPTED))

@@ -101,9 +101,13 @@ static jpt_status draw(answers_state *s, const jpt_strategy_ctx *ctx, int32_t i,
     a->logprobs[a->n++] = chosen.logprob;
     a->sum += (double)chosen.logprob;
     bool end = is_eos(ctx, chosen.token);
+    if (ctx->spent >= 1) { /* every answer ends where it is; the rule chooses among what there is */
+        jpt_budget_note(ctx, "stopped");
+        s->limit = a->n < s->limit ? a->n : s->limit;
+    }
     if (!end)
         JPT_TRY(jpt_text_push(&a->text, chosen.token, &a->out, &stopped, err));
-    a->done = end || stopped || a->n == s->limit;
+    a->done = end || stopped || a->n >= s->limit;
     if (a->done && !stopped)
         JPT_TRY(jpt_text_flush(&a->text, &a->out, err));
     if (a->done && a->seq != ctx->seq && a->seq >= 0) { /* its positions are free for others */

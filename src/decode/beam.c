@@ -42,6 +42,7 @@ typedef struct beam_state {
     early       early_stopping;
     bool        sampling, prefilled;
     int32_t     limit, step; /* most tokens; tokens so far */
+    int32_t     now;         /* beams kept now: the width, or fewer under a budget */
     group      *group;
     beam       *next;      /* [width]: the group's beams of the next step */
     int32_t    *history;   /* [width][n_prompt + limit] of the group at work */
@@ -79,6 +80,7 @@ static jpt_status beam_open(void *state, const jpt_strategy_ctx *ctx, const jpt_
     const char        *when = spec_string(spec, "early_stopping");
     s->n_groups = (int32_t)spec_value(spec, "num_beam_groups", 1);
     s->width = n_beams / s->n_groups;
+    s->now = s->width;
     s->n_return = (int32_t)spec_value(spec, "num_return_sequences", 1);
     s->length_penalty = (float)spec_value(spec, "length_penalty", 1);
     s->diversity_penalty = (float)spec_value(spec, "diversity_penalty", 0);
@@ -254,13 +256,27 @@ static jpt_status take_over(beam_state *s, const jpt_strategy_ctx *ctx, group *q
 
 /* ---- beam search, beam sampling --------------------------------------------------------------------------- */
 
+/* Under a budget: half the beams from half of it on, one from three quarters on, an end at the end. */
+static void narrow(beam_state *s, const jpt_strategy_ctx *ctx) {
+    int32_t now = ctx->spent < 0.5 ? s->width : ctx->spent < 0.75 ? (s->width + 1) / 2 : 1;
+    if (now < s->now) {
+        s->now = now;
+        jpt_budget_note(ctx, now == 1 ? "narrowed the beam to 1" : "halved the beam");
+    }
+    if (ctx->spent >= 1 && s->limit > s->step + 1) {
+        s->limit = s->step + 1;
+        jpt_budget_note(ctx, "stopped");
+    }
+}
+
 static jpt_status search_step(beam_state *s, const jpt_strategy_ctx *ctx, jpt_error *err) {
+    narrow(s, ctx);
     group     *q = &s->group[0];
     int32_t    n, k = 0, hits = 0, length = s->step + 1;
     jpt_detok  detok;
     jpt_buf    tail = {0};
     jpt_status st = rank_candidates(s, ctx, q, 0, &n, err);
-    bool       full = q->n_done == s->width && s->early_stopping == EARLY_TRUE;
+    bool       full = q->n_done >= s->now && s->early_stopping == EARLY_TRUE;
     for (int32_t c = 0; st == JPT_OK && c < n; c++) {
         bool hit = is_eos(ctx, s->c_token[c]) || length >= s->limit;
         if (!hit && ctx->request->n_stop)
@@ -268,7 +284,7 @@ static jpt_status search_step(beam_state *s, const jpt_strategy_ctx *ctx, jpt_er
         hits += hit;
         if (st == JPT_OK && hit && c < s->width && q->open && !full)
             finish_answer(s, q, &q->run[s->c_index[c]], s->c_token[c], s->c_score[c], normalised(s, s->c_score[c], length));
-        else if (st == JPT_OK && !hit && k < s->width)
+        else if (st == JPT_OK && !hit && k < s->now)
             st = extend(s, ctx, q, c, k++, err);
     }
     jpt_buf_fini(&tail);
@@ -277,10 +293,10 @@ static jpt_status search_step(beam_state *s, const jpt_strategy_ctx *ctx, jpt_er
     s->step = length;
     if (k > 0) {
         float best = normalised(s, s->next[0].h.score, s->early_stopping == EARLY_NEVER && s->length_penalty > 0 ? s->limit : length);
-        float worst = q->n_done == s->width ? q->done[s->width - 1].score : -1e9f;
+        float worst = q->n_done >= s->now ? q->done[s->now - 1].score : -1e9f;
         q->open = q->open && best > worst;
     }
-    bool enough = q->n_done == s->width && s->early_stopping == EARLY_TRUE;
+    bool enough = q->n_done >= s->now && s->early_stopping == EARLY_TRUE;
     q->finished = k == 0 || hits == n || !q->open || enough;
     return q->finished ? JPT_OK : take_over(s, ctx, q, k, err);
 }
@@ -323,6 +339,10 @@ static jpt_status group_step(beam_state *s, const jpt_strategy_ctx *ctx, int32_t
 }
 
 static jpt_status groups_step(beam_state *s, const jpt_strategy_ctx *ctx, bool *finished, jpt_error *err) {
+    if (ctx->spent >= 1 && s->limit > s->step + 1) {
+        s->limit = s->step + 1;
+        jpt_budget_note(ctx, "stopped");
+    }
     s->n_picked = 0;
     *finished = true;
     for (int32_t g = 0; g < s->n_groups; g++) {

@@ -19,12 +19,12 @@ typedef struct live_request {
     jpt_emission     emission;
     jpt_text         text;
     jpt_work         work;
-    double           t_start_s;
+    double           t_start_s, t_asked_s, joules_at_start;
     bool             opened, done;
 } live_request;
 
 const char *jpt_stop_reason_name(jpt_stop_reason r) {
-    static const char *const names[] = {"none", "eos", "stop_string", "length", "context"};
+    static const char *const names[] = {"none", "eos", "stop_string", "length", "context", "budget"};
     return names[r];
 }
 
@@ -105,7 +105,9 @@ static jpt_status check_request(jpt_session *s, const jpt_request *r, jpt_error 
 static jpt_status start(jpt_session *s, const jpt_request *r, int32_t index, jpt_generation *out, live_request *q, jpt_error *err) {
     const jpt_tokenizer *tok = jpt_model_tokenizer(jpt_session_model(s));
     *q = (live_request){.index = index, .request = *r, .out = out, .t_start_s = jpt_now_s()};
-    q->ctx = (jpt_strategy_ctx){.session = s, .request = &q->request, .seq = -1, .work = &q->work};
+    q->ctx = (jpt_strategy_ctx){.session = s, .request = &q->request, .seq = -1, .work = &q->work, .budget_note = out->budget_note};
+    if (r->max_joules > 0 && r->joules)
+        q->joules_at_start = r->joules(r->joules_ud);
     if (!r->ignore_eos)
         for (int32_t id = 0, V = jpt_tokenizer_n_vocab(tok); id < V && q->ctx.n_eos < JPT_EOS_MAX; id++)
             if (jpt_tokenizer_is_eog(tok, id))
@@ -137,6 +139,29 @@ static void finish(jpt_session *s, live_request *q) {
         q->out->duration_s = jpt_now_s() - q->t_start_s;
     }
     q->index = -1;
+}
+
+void jpt_budget_note(const jpt_strategy_ctx *ctx, const char *text) {
+    size_t n = strlen(ctx->budget_note);
+    if (!strstr(ctx->budget_note, text))
+        snprintf(ctx->budget_note + n, 160 - n, "%s%s at %.0f %% of the budget", n ? "; " : "", text, 100 * ctx->spent);
+}
+
+/* Asked at most every 20 ms: reading a counter costs too. */
+static void look_at_budget(live_request *q) {
+    double now = jpt_now_s();
+    if (!(q->request.max_joules > 0) || !q->request.joules || now - q->t_asked_s < 0.02)
+        return;
+    q->t_asked_s = now;
+    double spent = (q->request.joules(q->request.joules_ud) - q->joules_at_start) / q->request.max_joules;
+    q->ctx.spent = spent > q->ctx.spent ? spent : q->ctx.spent; /* NAN leaves it */
+}
+
+static bool at_sentence_end(const jpt_buf *text) {
+    size_t n = text->n;
+    while (n > 0 && (text->p[n - 1] == ' ' || text->p[n - 1] == '"' || text->p[n - 1] == ')'))
+        n--;
+    return n > 0 && strchr(".!?\n", text->p[n - 1]);
 }
 
 /* Alternatives with their texts, cut at the first stop string like the text itself. */
@@ -183,11 +208,15 @@ static jpt_status keep_tokens(jpt_session *s, live_request *q, jpt_error *err) {
             g->stop = JPT_STOP_LENGTH;
         else if (g->stop == JPT_STOP_NONE && q->request.n_prompt + g->n_tokens >= jpt_session_n_ctx(s))
             g->stop = JPT_STOP_CONTEXT;
+        if (g->stop == JPT_STOP_NONE && !q->emission.finished && (q->ctx.spent >= 1 || (q->ctx.spent >= 0.85 && at_sentence_end(&g->text)))) {
+            g->stop = JPT_STOP_BUDGET;
+            jpt_budget_note(&q->ctx, q->ctx.spent >= 1 ? "stopped" : "stopped at a sentence's end");
+        }
         q->done = g->stop != JPT_STOP_NONE;
     }
     q->work.positions_discarded += (uint64_t)(q->emission.n - i); /* computed, but past the stop */
     if (!q->done && q->emission.finished) {
-        g->stop = JPT_STOP_EOS;
+        g->stop = q->ctx.spent >= 1 ? JPT_STOP_BUDGET : JPT_STOP_EOS;
         q->done = true;
     }
     if (q->done && g->stop != JPT_STOP_STRING)
@@ -210,6 +239,7 @@ static jpt_status gather(driver *d, jpt_batch *b, jpt_phase *phase, jpt_error *e
     *phase = JPT_PHASE_PREFILL;
     for (int32_t i = 0; i < d->n_live; i++) {
         live_request *q = &d->live[i];
+        look_at_budget(q);
         q->proposal.n_items = q->proposal.n_exit_layers = 0;
         JPT_TRY(q->request.spec->strategy->propose(q->state, &q->ctx, &q->proposal, err));
         if (q->proposal.phase != JPT_PHASE_PREFILL)

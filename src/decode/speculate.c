@@ -177,6 +177,14 @@ static jpt_status spec_propose(void *state, const jpt_strategy_ctx *ctx, jpt_pro
     room = room < left ? room : left;
     room = room < 0 ? 0 : room;
     s->n_jacobi = 0;
+    if (ctx->spent >= 0.5 && s->width > 0 && s->offered > 4 && s->accepted < 0.5 * s->offered) { /* most guesses are paid for in vain */
+        s->width = s->most = s->window = 0;
+        jpt_budget_note(ctx, "dropped the drafts");
+    }
+    if (s->most == 0) {
+        s->n_guess = 0;
+        room = 0;
+    }
     switch (s->drafter) {
     case PROMPT_LOOKUP: look_up(s, ctx, room); break;
     case DRAFT_MODEL:

@@ -247,7 +247,7 @@ static const jpt_study_row *study_of(const report *r, const cell *c) {
 
 /* "greedy" or "greedy [seeds 2, 64 tokens]": what differs among the panel's cells of this spec and model. */
 static const char *label_of(report *r, const panel *p, const cell *c) {
-    bool seeds = false, tokens = false, device = false, study = false;
+    bool seeds = false, tokens = false, device = false, study = false, budget = false, draft = false;
     for (int i = 0; i < p->n_cells; i++) {
         const cell *o = p->cells[i];
         if (o == c || strcmp(o->row.spec, c->row.spec) != 0 || o->row.model != c->row.model)
@@ -256,6 +256,8 @@ static const char *label_of(report *r, const panel *p, const cell *c) {
         tokens = tokens || o->row.max_new_tokens != c->row.max_new_tokens;
         device = device || strcmp(o->row.device ? o->row.device : "", c->row.device ? c->row.device : "") != 0;
         study = study || o->row.study != c->row.study;
+        budget = budget || isfinite(o->row.max_joules) != isfinite(c->row.max_joules) || (isfinite(c->row.max_joules) && o->row.max_joules != c->row.max_joules);
+        draft = draft || strcmp(o->row.draft_model ? o->row.draft_model : "", c->row.draft_model ? c->row.draft_model : "") != 0;
     }
     jpt_buf b = {0};
     jpt_buf_addz(&b, c->row.spec ? c->row.spec : "?");
@@ -267,6 +269,12 @@ static const char *label_of(report *r, const panel *p, const cell *c) {
         jpt_buf_printf(&b, "%s%lld tokens", sep, (long long)c->row.max_new_tokens), sep = ", ";
     if (device)
         jpt_buf_printf(&b, "%s%s", sep, c->row.device ? c->row.device : "?"), sep = ", ";
+    if (budget && isfinite(c->row.max_joules))
+        jpt_buf_printf(&b, "%s%g J a request", sep, c->row.max_joules), sep = ", ";
+    else if (budget)
+        jpt_buf_printf(&b, "%sno budget", sep), sep = ", ";
+    if (draft)
+        jpt_buf_printf(&b, "%sdraft %.*s", sep, (int)strcspn(c->row.draft_model ? c->row.draft_model : "none", " "), c->row.draft_model ? c->row.draft_model : "none"), sep = ", ";
     if (study && st)
         jpt_buf_printf(&b, "%sstudy %lld, %lld threads", sep, (long long)st->id, (long long)st->threads), sep = ", ";
     if (sep[0] == ',')

@@ -239,7 +239,8 @@ static bool same(const char *a, const char *b) { return strcmp(a ? a : "", b ? b
 /* Alike but for the strategy. */
 static bool comparable(const cell *a, const cell *b) {
     return a != b && a->row.model == b->row.model && a->row.study == b->row.study && a->row.max_new_tokens == b->row.max_new_tokens &&
-           same(a->row.seeds, b->row.seeds) && same(a->row.device, b->row.device);
+           same(a->row.seeds, b->row.seeds) && same(a->row.draft_model, b->row.draft_model) &&
+           (a->row.max_joules == b->row.max_joules || (isnan(a->row.max_joules) && isnan(b->row.max_joules))) && same(a->row.device, b->row.device);
 }
 
 static void add_comparison(const panel *p, const cell *a, const cell *b, jpt_buf *out) {

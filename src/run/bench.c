@@ -147,6 +147,7 @@ static jpt_status put_cells(bench *b, jpt_error *err) {
             r.batch = 1;
             r.seeds = seeds;
             r.max_new_tokens = c->max_new_tokens;
+            r.max_joules = o->max_joules > 0 ? o->max_joules : NAN;
             r.draft_model = b->draft_model[0] ? b->draft_model : NULL;
             jpt_status st = jpt_store_put_cell(b->store, &r, &c->id, err);
             jpt_buf_fini(&json);
@@ -161,9 +162,9 @@ static jpt_status put_cells(bench *b, jpt_error *err) {
 
 static jpt_request request_of(const bench *b, const cell *c, int32_t item, uint64_t seed, const jpt_ids *ids) {
     const jpt_task_info *t = jpt_task_get_info(c->task);
-    (void)b;
     return (jpt_request){.spec = c->spec, .prompt = ids->p, .n_prompt = (int32_t)ids->n, .max_new_tokens = c->max_new_tokens,
-                         .min_new_tokens = t->min_new_tokens, .stop = t->stop, .n_stop = t->n_stop, .seed = seed, .prompt_index = (uint32_t)item};
+                         .min_new_tokens = t->min_new_tokens, .stop = t->stop, .n_stop = t->n_stop, .seed = seed, .prompt_index = (uint32_t)item,
+                         .max_joules = b->opt->max_joules};
 }
 
 static void fill_energy(jpt_request_row *r, const jpt_run_request_energy *e) {
@@ -203,6 +204,7 @@ static void fill_generation(jpt_request_row *r, const jpt_generation *g, jpt_buf
     r->kv_bytes_moved = (int64_t)g->work.kv_bytes_moved;
     r->draft_forwards = (int64_t)g->work.draft_forwards;
     r->draft_positions = (int64_t)g->work.draft_positions;
+    r->budget_note = g->budget_note[0] ? g->budget_note : NULL;
     r->failed = 0;
 }
 

@@ -61,6 +61,11 @@ static void record(void *ud, jpt_phase phase, bool begin, int64_t t_ns) {
     v->e[v->n++] = (jpt_phase_event){(double)t_ns * 1e-9, (int32_t)phase, begin};
 }
 
+static double joules_of(void *ud) {
+    jpt_reading r;
+    return jpt_meter_read(ud, &r, NULL) == JPT_OK ? r.energy_j : NAN;
+}
+
 jpt_status jpt_run_request(jpt_session *s, jpt_meter *meter, double idle_w, const jpt_request *r, jpt_generation *g,
                            jpt_run_request_energy *out, jpt_error *err) {
     events v = {.cap = 64 + 64 * (size_t)(r->max_new_tokens < 1 << 20 ? r->max_new_tokens : 1 << 20)};
@@ -75,7 +80,10 @@ jpt_status jpt_run_request(jpt_session *s, jpt_meter *meter, double idle_w, cons
         jpt_session_set_phase(assistant, JPT_PHASE_DRAFT);
     }
     jpt_window_begin(&w, meter);
-    jpt_status st = jpt_generate(s, r, 1, 1, g, NULL, NULL, err);
+    jpt_request metered = *r;
+    if (metered.max_joules > 0 && !metered.joules)
+        metered.joules = joules_of, metered.joules_ud = meter;
+    jpt_status st = jpt_generate(s, &metered, 1, 1, g, NULL, NULL, err);
     jpt_window_end(&w, idle_w, &out->energy);
     jpt_session_observe(s, NULL, NULL);
     if (assistant)

@@ -27,7 +27,7 @@ const char *const jpt_store_steps[JPT_STORE_SCHEMA] = {
     "CREATE TABLE cell (id INTEGER PRIMARY KEY, " JPT_CELL_MAP(SQL) "created TEXT NOT NULL,"
     " FOREIGN KEY (study) REFERENCES study(id), FOREIGN KEY (model) REFERENCES model(id),"
     " FOREIGN KEY (task) REFERENCES task(id), FOREIGN KEY (meter) REFERENCES meter(id),"
-    " UNIQUE (study, model, task, meter, spec, device, batch, seeds, max_new_tokens, draft_model)) STRICT;"
+    " UNIQUE (study, model, task, meter, spec, device, batch, seeds, max_new_tokens, draft_model, max_joules)) STRICT;"
     "CREATE TABLE request (id INTEGER PRIMARY KEY, " JPT_REQUEST_MAP(SQL) "created TEXT NOT NULL,"
     " FOREIGN KEY (cell) REFERENCES cell(id), UNIQUE (cell, block, item_index, seed)) STRICT;"
     "CREATE TABLE score (request INTEGER NOT NULL REFERENCES request(id), metric TEXT NOT NULL, value REAL,"

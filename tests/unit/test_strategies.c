@@ -227,6 +227,49 @@ static void answers(void **state) {
     fini(g);
 }
 
+/* A made-up meter: a joule each time it is asked, 20 ms apart at most; texts end within the budget and say why. */
+static double joules;
+static double ask(void *ud) {
+    (void)ud;
+    usleep(21000);
+    return joules++;
+}
+
+static void budgets(void **state) {
+    (void)state;
+    static const struct {
+        const char *spec, *note;
+    } cases[] = {{"greedy", "stopped"}, {"sample", "stopped"}, {"beam:num_beams=4", "narrowed the beam to 1"}, {"diverse-beam", "stopped"}, {"contrastive", "stopped"},
+                 {"self-speculation", "dropped the drafts"}, {"best-of-n:n=3", "stopped"}, {"dola", "stopped"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        jpt_spec_list       l = {0};
+        jpt_session        *s;
+        jpt_error           err = {0};
+        jpt_generation      g = {0};
+        jpt_session_options so = {.n_ctx = 128};
+        int32_t             prompt[24], n = prompt_of(2, prompt);
+        assert_int_equal(jpt_spec_parse(cases[i].spec, &l, &err), JPT_OK);
+        const jpt_spec *spec = &l.spec[0];
+        jpt_spec_session_options(&spec, 1, 1, &so);
+        assert_int_equal(jpt_session_open(model, &so, &s, &err), JPT_OK);
+        joules = 100;
+        jpt_request r = {.spec = spec, .prompt = prompt, .n_prompt = n, .max_new_tokens = 80, .seed = 7, .ignore_eos = true, .max_joules = 12, .joules = ask};
+        if (jpt_generate(s, &r, 1, 1, &g, NULL, NULL, &err) != JPT_OK)
+            fail_msg("%s: %s", cases[i].spec, err.msg);
+        if (!strstr(g.budget_note, cases[i].note))
+            fail_msg("%s: the note is '%s', expected '%s'", cases[i].spec, g.budget_note, cases[i].note);
+        assert_true(g.n_tokens > 4 && g.n_tokens < 80 && g.text.n > 0);
+        assert_int_equal(g.stop, JPT_STOP_BUDGET);
+        assert_true(joules <= 100 + 12 + 3);
+        uint64_t kept = g.work.positions_computed - g.work.positions_discarded, most = (uint64_t)(n + g.n_tokens);
+        if (kept != most && kept != most - 1)
+            fail_msg("%s: the accounts do not add up under a budget", cases[i].spec);
+        jpt_generation_fini(&g);
+        jpt_session_close(s);
+        jpt_spec_list_fini(&l);
+    }
+}
+
 static void alternatives(void **state) {
     (void)state;
     jpt_generation g[N_PROMPTS];
@@ -244,6 +287,6 @@ static void alternatives(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(limits), cmocka_unit_test(speculation_changes_no_text), cmocka_unit_test(a_perfect_draft_is_always_right),
-                                       cmocka_unit_test(batches_change_no_text), cmocka_unit_test(alternatives), cmocka_unit_test(answers)};
+                                       cmocka_unit_test(batches_change_no_text), cmocka_unit_test(alternatives), cmocka_unit_test(answers), cmocka_unit_test(budgets)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -130,7 +130,33 @@ static void beams_equal_vectorised_search(void **state) {
     tiny_models(JPT_SOURCE_DIR "/tests/golden/decode_tiny_beam.json");
 }
 
+/* The default model in float32: 10 prompts of 64 tokens. */
+static void smollm2_equals_transformers(void **state) {
+    (void)state;
+    const char       *path = getenv("JPT_MODEL");
+    jpt_model_options o = {.dtype = "f32"};
+    jpt_error         err = {0};
+    jpt_model        *m;
+    json_t           *all, *c;
+    size_t            k;
+    int               wrong = 0;
+    if (!path || !*path || getenv("JPT_SKIP_SLOW")) {
+        printf("smollm2: skipped, JPT_MODEL is not set or JPT_SKIP_SLOW is\n");
+        skip();
+    }
+    all = json_load_file(JPT_SOURCE_DIR "/tests/golden/decode_smollm2.json", 0, NULL);
+    assert_non_null(all);
+    if (jpt_model_open(path, &o, &m, &err) != JPT_OK)
+        fail_msg("%s", err.msg);
+    json_array_foreach(json_object_get(all, "cases"), k, c) wrong += run_case(m, json_object_get(all, "prompts"), c, (int32_t)json_integer_value(json_object_get(all, "max_new_tokens")));
+    jpt_model_close(m);
+    print_tallies("SmolLM2", json_string_value(json_object_get(all, "transformers")));
+    json_decref(all);
+    assert_int_equal(wrong, 0);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(tiny_models_equal_transformers), cmocka_unit_test(beams_equal_vectorised_search)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(tiny_models_equal_transformers), cmocka_unit_test(beams_equal_vectorised_search),
+                                       cmocka_unit_test(smollm2_equals_transformers)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -105,6 +105,9 @@ typedef struct jpt_score_item {
 jpt_status jpt_topk_scores(const jpt_score_item *items, int32_t n, const float *logits, int32_t n_vocab, int32_t k, float *work, void *scratch,
                            int32_t *out_index, int32_t *out_token, float *out_score, int32_t *n_out, jpt_error *err);
 
+/* out = ln softmax(z), in place too: float32 steps, float64 sum.  false: a NaN, or nothing finite. */
+bool jpt_log_softmax(const float *z, int32_t n, float *out);
+
 /* a . b in float32, 16 partial sums: the same on every machine. */
 float jpt_dot(const float *a, const float *b, int32_t n);
 /* x / |x| in place; a zero row stays. */

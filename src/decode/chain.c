@@ -35,6 +35,11 @@ jpt_status token_list_init(token_list *l, const jpt_strategy_ctx *ctx, jpt_error
     return JPT_OK;
 }
 
+void token_list_add(token_list *l, int32_t token) {
+    if (l->n < l->cap)
+        l->p[l->n++] = token;
+}
+
 /* ---- links ----------------------------------------------------------------------------------------------- */
 
 typedef struct link_def {

@@ -198,8 +198,7 @@ static jpt_status contrastive_consume(void *state, const jpt_strategy_ctx *ctx, 
         JPT_TRY(choose_candidate(s, ctx, p, &best, err));
         row = p->items[best].logits_row;
         JPT_TRY(add_hidden(s, ctx, p->items[best].hidden_row, 1, err));
-        if (s->history.n < s->history.cap)
-            s->history.p[s->history.n++] = s->cand[best];
+        token_list_add(&s->history, s->cand[best]);
         JPT_TRY(jpt_emit(e, s->cand[best], s->logp[best], err));
         ctx->work->positions_discarded += (uint64_t)(s->n_cand - 1);
         release(ctx, &s->main);
@@ -277,8 +276,7 @@ static jpt_status fsd_consume(void *state, const jpt_strategy_ctx *ctx, const jp
         }
     }
     s->token = s->cand[best];
-    if (s->history.n < s->history.cap)
-        s->history.p[s->history.n++] = s->token;
+    token_list_add(&s->history, s->token);
     return jpt_emit(e, s->token, s->logp[best], err);
 }
 

@@ -80,5 +80,6 @@ typedef struct token_list {
     int32_t  n, cap;
 } token_list;
 jpt_status token_list_init(token_list *l, const jpt_strategy_ctx *ctx, jpt_error *err); /* holds the prompt */
+void       token_list_add(token_list *l, int32_t token); /* what passes the context is left out: the driver ends the text there */
 
 #endif

@@ -86,18 +86,6 @@ static jpt_status feedback_propose(void *state, const jpt_strategy_ctx *ctx, jpt
 
 /* ---- distributions -------------------------------------------------------------------------------------------- */
 
-static void log_softmax(float *z, int32_t n) {
-    float  max = -INFINITY;
-    double sum = 0;
-    for (int32_t v = 0; v < n; v++)
-        max = z[v] > max ? z[v] : max;
-    for (int32_t v = 0; v < n; v++)
-        sum += (double)expf(z[v] - max);
-    float log_sum = (float)log(sum);
-    for (int32_t v = 0; v < n; v++)
-        z[v] = (z[v] - max) - log_sum;
-}
-
 static int by_p(const void *a, const void *b) {
     const ranked *x = a, *y = b;
     return x->p != y->p ? (x->p < y->p ? 1 : -1) : (x->id > y->id) - (x->id < y->id);
@@ -253,11 +241,12 @@ static jpt_status feedback_consume(void *state, const jpt_strategy_ctx *ctx, con
     feedback_state *s = state;
     int32_t         row = p->items[0].logits_row;
     JPT_TRY(jpt_session_logits(ctx->session, row, s->z, err));
-    memcpy(s->logp, s->z, (size_t)s->V * sizeof *s->z);
-    log_softmax(s->logp, s->V);
+    if (!jpt_log_softmax(s->z, s->V, s->logp))
+        return JPT_FAIL(err, DEVICE, "the model produced no finite logit");
     if (s->way == GUIDANCE) {
         JPT_TRY(jpt_session_logits(ctx->session, p->items[1].logits_row, s->other, err));
-        log_softmax(s->other, s->V);
+        if (!jpt_log_softmax(s->other, s->V, s->other))
+            return JPT_FAIL(err, DEVICE, "the model produced no finite logit");
         for (int32_t v = 0; v < s->V; v++)
             s->z[v] = s->scale * (s->logp[v] - s->other[v]) + s->other[v];
     }
@@ -270,7 +259,8 @@ static jpt_status feedback_consume(void *state, const jpt_strategy_ctx *ctx, con
         jpt_status st = scratch ? jpt_chain_apply(&s->chain.chain, &item, s->z, s->V, scratch, err) : JPT_FAIL(err, NOMEM, "out of memory");
         free(scratch);
         JPT_TRY(st);
-        log_softmax(s->z, s->V);
+        if (!jpt_log_softmax(s->z, s->V, s->z))
+            return JPT_FAIL(err, DEVICE, "the chain of processors left no token to choose from");
     }
     float *before = s->way == GUIDANCE ? NULL : s->z;
     double p_before = 0;
@@ -290,8 +280,7 @@ static jpt_status feedback_consume(void *state, const jpt_strategy_ctx *ctx, con
     s->prefilled = true;
     s->token = chosen.token;
     s->n_emitted++;
-    if (s->history.n < s->history.cap)
-        s->history.p[s->history.n++] = chosen.token;
+    token_list_add(&s->history, chosen.token);
     return jpt_emit(e, chosen.token, s->logp[chosen.token], err);
 }
 

@@ -108,18 +108,10 @@ static jpt_status contrast_propose(void *state, const jpt_strategy_ctx *ctx, jpt
     return jpt_propose(p, ctx->seq, ctx->request->prompt, ctx->request->n_prompt, JPT_ROWS_LAST, JPT_ROWS_NONE, err);
 }
 
-static float log_softmax(const float *z, int32_t n, float *out) {
-    float  max = -INFINITY, top = -INFINITY;
-    double sum = 0;
-    for (int32_t v = 0; v < n; v++)
-        max = z[v] > max ? z[v] : max;
-    for (int32_t v = 0; v < n; v++)
-        sum += (double)expf(z[v] - max);
-    float log_sum = (float)log(sum);
-    for (int32_t v = 0; v < n; v++) {
-        out[v] = (z[v] - max) - log_sum;
-        top = out[v] > top ? out[v] : top;
-    }
+static float largest(const float *v, int32_t n) {
+    float top = -INFINITY;
+    for (int32_t i = 0; i < n; i++)
+        top = v[i] > top ? v[i] : top;
     return top;
 }
 
@@ -141,7 +133,8 @@ static jpt_status premature_layer(contrast_state *s, const jpt_strategy_ctx *ctx
     double most = -INFINITY;
     for (int32_t e = 0; e < s->n_exit; e++) {
         JPT_TRY(jpt_session_exit_logits(ctx->session, e, row, s->final, err));
-        log_softmax(s->final, s->V, s->best);
+        if (!jpt_log_softmax(s->final, s->V, s->best))
+            return JPT_FAIL(err, DEVICE, "layer %d gives no finite logit", s->exit[e]);
         double js = s->n_exit > 1 ? jpt_dola_divergence(s->logp, s->best, s->V) : 0;
         if (js > most) {
             most = js;
@@ -170,7 +163,9 @@ static jpt_status contrast_consume(void *state, const jpt_strategy_ctx *ctx, con
     contrast_state *s = state;
     int32_t         row = p->items[0].logits_row;
     JPT_TRY(jpt_session_logits(ctx->session, row, s->final, err));
-    float top = log_softmax(s->final, s->V, s->logp), bound = top + logf(s->relative_top);
+    if (!jpt_log_softmax(s->final, s->V, s->logp))
+        return JPT_FAIL(err, DEVICE, "the model produced no finite logit");
+    float bound = largest(s->logp, s->V) + logf(s->relative_top);
     if (s->dola) {
         JPT_TRY(premature_layer(s, ctx, row, err)); /* uses s->final */
         for (int32_t v = 0; v < s->V; v++)
@@ -180,8 +175,8 @@ static jpt_status contrast_consume(void *state, const jpt_strategy_ctx *ctx, con
         if (!s->on_logits) {
             for (int32_t v = 0; v < s->V; v++)
                 s->base[v] /= s->temperature;
-            memcpy(s->best, s->base, (size_t)s->V * sizeof *s->base);
-            log_softmax(s->best, s->V, s->base);
+            if (!jpt_log_softmax(s->base, s->V, s->base))
+                return JPT_FAIL(err, DEVICE, "the amateur gives no finite logit");
         }
         for (int32_t v = 0; v < s->V; v++) {
             float z = s->on_logits ? (1 + s->beta) * s->final[v] - s->beta * s->base[v] : s->logp[v] - s->beta * s->base[v];
@@ -197,8 +192,7 @@ static jpt_status contrast_consume(void *state, const jpt_strategy_ctx *ctx, con
     s->prefilled = true;
     s->token = chosen.token;
     s->n_emitted++;
-    if (s->history.n < s->history.cap)
-        s->history.p[s->history.n++] = chosen.token;
+    token_list_add(&s->history, chosen.token);
     return jpt_emit(e, chosen.token, s->logp[chosen.token], err);
 }
 

@@ -39,8 +39,7 @@ static jpt_status sample_consume(void *state, const jpt_strategy_ctx *ctx, const
     s->prefilled = true;
     JPT_TRY(jpt_session_select(ctx->session, &item, 1, &chosen, err));
     s->token = chosen.token;
-    if (s->history.n < s->history.cap)
-        s->history.p[s->history.n++] = chosen.token;
+    token_list_add(&s->history, chosen.token);
     s->n_emitted++;
     return jpt_emit(e, chosen.token, chosen.logprob, err);
 }

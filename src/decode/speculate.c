@@ -312,8 +312,7 @@ static jpt_status spec_consume(void *state, const jpt_strategy_ctx *ctx, const j
         learn(s, n - 1);
     }
     for (int32_t i = 0; i < n; i++) {
-        if (s->history.n < s->history.cap)
-            s->history.p[s->history.n++] = chosen[i].token;
+        token_list_add(&s->history, chosen[i].token);
         JPT_TRY(jpt_emit(e, chosen[i].token, chosen[i].logprob, err));
     }
     s->n_emitted += n;

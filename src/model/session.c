@@ -18,10 +18,9 @@ static jpt_session_options resolve(const jpt_model *m, const jpt_session_options
         o.n_batch = 512;
     if (o.page_size <= 0)
         o.page_size = o.n_seqs > 1 ? 1 : 16;
-    if (o.n_tokens <= 0) {
-        int64_t all = (int64_t)o.n_ctx * o.n_seqs;
-        o.n_tokens = all < INT32_MAX - o.page_size ? (int32_t)all : INT32_MAX - o.page_size;
-    }
+    int32_t most = INT32_MAX - o.page_size - o.n_seqs; /* pages are counted in 32 bits, a spare one a sequence among them */
+    int64_t all = o.n_tokens > 0 ? o.n_tokens : (int64_t)o.n_ctx * o.n_seqs;
+    o.n_tokens = all < most ? (int32_t)all : most;
     if (o.n_outputs <= 0)
         o.n_outputs = o.n_batch;
     if (o.n_hidden <= 0)

@@ -113,11 +113,4 @@ float jpt_dot(const float *a, const float *b, int32_t n);
 /* x / |x| in place; a zero row stays. */
 void jpt_unit_row(float *x, int32_t n);
 
-/* max over j of cosine(h, history_j), history [n, d] row-major; 0 when n = 0.  Contrastive search's
- * degeneration penalty (Su et al. 2022, eq. 2). */
-float jpt_max_cosine(const float *h, const float *history, int32_t n, int32_t d);
-
-/* Jensen-Shannon divergence of softmax(a) and softmax(b), nats.  DoLa's layer choice (Chuang et al. 2023). */
-float jpt_js_divergence(const float *a, const float *b, int32_t n_vocab);
-
 #endif

@@ -373,6 +373,11 @@ static void summary(const report *r, jpt_buf *b) {
     }
     jpt_buf_printf(b, " · %d task%s · %d requests · energy: ", r->n_tasks, r->n_tasks == 1 ? "" : "s", requests);
     for (int i = 0; i < r->n_meters; i++) {
+        bool told = false; /* two meters of one kind: a study resumed in another place */
+        for (int k = 0; k < i; k++)
+            told = told || strcmp(r->meters[k].source, r->meters[i].source) == 0;
+        if (told)
+            continue;
         jpt_buf_addz(b, i ? ", " : "");
         esc(b, r->meters[i].source);
     }

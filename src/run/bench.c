@@ -49,7 +49,7 @@ static jpt_status put_study(bench *b, jpt_error *err) {
     cpu_name(cpu);
     r.jpt_version = JPT_VERSION;
     r.cpu = cpu; /* the host's name and kernel change from one container to the next and are no part of a cell's identity */
-    r.sampler_order = "Hugging Face: repetition_penalty, no_repeat_ngram, min_new_tokens, temperature, top_k, top_p, min_p, typical, epsilon, eta";
+    r.sampler_order = "as the cell's chain= says; by default Hugging Face's: processors, min_new_tokens, temperature, then the cuts";
     r.protocol = "one window a request; blocks hold each cell once, order drawn from the seed; one unmeasured warm-up request; block b uses seed + b";
     r.leaves_out = "model loading, tokenisation of the prompt, scoring";
     return jpt_store_put_study(b->store, &r, &b->study, err);

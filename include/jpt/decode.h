@@ -142,6 +142,8 @@ typedef struct jpt_proposal {
 } jpt_proposal;
 jpt_status jpt_propose(jpt_proposal *p, jpt_seq seq, const int32_t *tokens, int32_t n, jpt_rows logits, jpt_rows hidden,
                        jpt_error *err);
+/* A tree of guesses after seq (jpt_batch_item.parent) with logits of the marked rows; all arrays must live until consume. */
+jpt_status jpt_propose_tree(jpt_proposal *p, jpt_seq seq, const int32_t *tokens, const int32_t *parent, const bool *marked, int32_t n, jpt_error *err);
 
 /* Tokens that the strategy is certain of this round.  The driver checks EOS, stop strings and length
  * after each and tells the strategy to close when the text is done; tokens past the stop are dropped
@@ -160,6 +162,7 @@ jpt_status jpt_emit_alternative(jpt_emission *e, const int32_t *tokens, int32_t 
 typedef struct jpt_needs {
     int32_t n_seqs;     /* live at once */
     int32_t n_outputs;  /* rows of logits in one round */
+    int32_t n_tree;     /* rows of guesses in trees in one round */
     bool    all_hidden; /* hidden states of the whole prompt */
     bool    assistant;  /* a second model (jpt_session_set_assistant) */
 } jpt_needs;

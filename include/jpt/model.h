@@ -52,7 +52,8 @@ typedef struct jpt_session_options {
     int32_t n_batch;   /* most rows of one pass over the weights; longer forwards are split; 0: 512 */
     int32_t n_outputs; /* most logits rows of one forward; 0: n_batch */
     int32_t n_hidden;  /* most hidden rows of one forward; 0: n_outputs */
-    int32_t page_size; /* positions a page of keys and values; 0: 16 for one sequence, else 1, so that forks copy nothing */
+    int32_t n_tree;    /* most rows of guesses standing in trees at once, over all sequences; 0: no trees */
+    int32_t page_size; /* positions a page of keys and values; 0: 16 for one sequence without trees, else 1, so that forks copy nothing */
 } jpt_session_options;
 
 /* Bytes a session with these options takes, before paying them. */
@@ -65,9 +66,12 @@ int32_t    jpt_session_n_ctx(const jpt_session *s);
 /* Sequences.  A handle is small and may be copied; it is dead after jpt_seq_free. */
 typedef int32_t jpt_seq;
 jpt_status      jpt_seq_new(jpt_session *s, jpt_seq *out, jpt_error *err);
-/* A second timeline with the same past: shares all pages, moves no KV bytes (a half-full last page is
- * copied when one of the two next writes to it). */
+/* A second timeline with the same past: shares all pages, moves no KV bytes (where a page holds several positions, a
+ * half-full last page is copied when one of the two next writes to it). */
 jpt_status jpt_seq_fork(jpt_session *s, jpt_seq from, jpt_seq *out, jpt_error *err);
+/* Append rows[0..n) of the tree that the last forward put after this sequence: a path from its root, each the next one's
+ * parent.  The other rows are forgotten, as all are when the sequence is used in any other way before. */
+jpt_status jpt_seq_keep(jpt_session *s, jpt_seq seq, const int32_t *rows, int32_t n, jpt_error *err);
 /* Forget all but the first n positions (speculative rollback).  0 <= n <= length. */
 jpt_status     jpt_seq_truncate(jpt_session *s, jpt_seq seq, int32_t n, jpt_error *err);
 void           jpt_seq_free(jpt_session *s, jpt_seq seq);
@@ -76,16 +80,24 @@ const int32_t *jpt_seq_tokens(const jpt_session *s, jpt_seq seq); /* [length], v
 
 /* ---- forward ---------------------------------------------------------------------------------- */
 
-typedef enum jpt_rows { JPT_ROWS_NONE, JPT_ROWS_LAST, JPT_ROWS_ALL } jpt_rows;
+typedef enum jpt_rows { JPT_ROWS_NONE, JPT_ROWS_LAST, JPT_ROWS_ALL, JPT_ROWS_MARKED } jpt_rows;
 
-/* Append tokens to a sequence and say what is wanted of their positions. */
+/* Append tokens to a sequence and say what is wanted of their positions.
+ * With `parent` they are a tree of guesses instead: row k stands after row parent[k] < k, or after the sequence where that is
+ * -1, and sees its ancestors alone.  The sequence stays as it is until jpt_seq_keep appends a path.  Needs n_tree and pages of
+ * one position. */
 typedef struct jpt_batch_item {
     jpt_seq        seq;
     const int32_t *tokens; /* [n_tokens], borrowed for the call */
     int32_t        n_tokens;
+    const int32_t *parent;   /* [n_tokens] borrowed, NULL: a line */
+    const bool    *marked;   /* [n_tokens] borrowed, for JPT_ROWS_MARKED */
     jpt_rows       logits, hidden; /* hidden = last layer's state after the final norm, [D] */
     int32_t        logits_row, hidden_row; /* out: first row of this item's outputs, -1 when none */
 } jpt_batch_item;
+
+/* How many rows of an item `rows` (its logits or hidden) names. */
+int32_t jpt_rows_count(const jpt_batch_item *item, jpt_rows rows);
 
 enum { JPT_EXIT_MAX = 64 };
 typedef struct jpt_batch {

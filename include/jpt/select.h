@@ -22,6 +22,7 @@ typedef enum jpt_link_kind {
                                   * length, count2 = window (-1: all), ids = breakers */
     JPT_LINK_NO_REPEAT_NGRAM,    /* [NoRepeatNGramLogitsProcessor]       count = ngram_size >= 1; prompt included */
     JPT_LINK_BAD_WORDS,          /* [NoBadWordsLogitsProcessor]          ids = length, ids, length, ids, ... */
+    JPT_LINK_ALLOWED,            /* [PrefixConstrainedLogitsProcessor]   only ids stay */
     JPT_LINK_MIN_NEW_TOKENS,     /* [MinNewTokensLengthLogitsProcessor]  count = min_new_tokens */
     /* warpers: shape or cut the distribution */
     JPT_LINK_TEMPERATURE,         /* [TemperatureLogitsWarper]           value = temperature > 0 */

@@ -1,59 +1,13 @@
-/* The beam family: beam search, beam sampling, diverse (group) beam search.
+/* The beam family: beam search, beam sampling, diverse (group) beam search, and constrained beam search with constrained.c.
  *
- * Beam search follows transformers' vectorised _beam_search (4.50 and later), diverse beam search the BeamSearchScorer of
- * 4.46 (group_beam_search).  A beam is a sequence of the session: growing forks page tables, never keys and values.
+ * Beam search follows transformers' vectorised _beam_search (4.50 and later), the others the BeamSearchScorers of 4.46
+ * (group_beam_search, constrained_beam_search).  A beam is a sequence of the session: growing forks page tables, never keys and values.
  * Running sums are float32 sums of processed log-probabilities; ties go to the lower beam, then the lower id. */
-#include "decode_priv.h"
+#include "beam.h"
 #include "text.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-typedef enum early { EARLY_FALSE, EARLY_TRUE, EARLY_NEVER } early;
-
-typedef struct hypothesis {
-    float    score; /* running sum; of finished ones divided by length^penalty */
-    int32_t  n;     /* generated tokens */
-    int32_t *tokens; /* [limit] */
-    float   *logprobs;
-} hypothesis;
-
-typedef struct beam {
-    hypothesis h;
-    jpt_seq    seq; /* -1: none */
-    int32_t    row; /* of the round's logits */
-    jpt_detok  detok; /* with stop strings: the text's end */
-    jpt_buf    tail;
-} beam;
-
-/* One group of beams with the answers it has found. */
-typedef struct group {
-    beam       *run; /* [n_run] */
-    int32_t     n_run;
-    hypothesis *done; /* best first, at most width */
-    int32_t     n_done;
-    bool        open, finished;
-} group;
-
-typedef struct beam_state {
-    built_chain chain;
-    int32_t     width, n_groups, n_return, n_candidates; /* a group's beams; candidates a group and step */
-    float       length_penalty, diversity_penalty;
-    early       early_stopping;
-    bool        sampling, prefilled;
-    int32_t     limit, step; /* most tokens; tokens so far */
-    int32_t     now;         /* beams kept now: the width, or fewer under a budget */
-    group      *group;
-    beam       *next;      /* [width]: the group's beams of the next step */
-    int32_t    *history;   /* [width][n_prompt + limit] of the group at work */
-    int32_t    *picked;    /* ids that the earlier groups picked in this step */
-    float      *penalty;   /* their penalties */
-    int32_t     n_picked;
-    int32_t    *c_index, *c_token; /* [n_candidates] */
-    float      *c_score;
-    jpt_score_item *items; /* [width] */
-    uint64_t    n_rows;
-} beam_state;
 
 static void *array(jpt_arena *a, size_t n, size_t size) {
     size_t bytes;
@@ -120,7 +74,7 @@ static jpt_status beam_open(void *state, const jpt_strategy_ctx *ctx, const jpt_
     if (!ok)
         return JPT_FAIL(err, NOMEM, "out of memory for %d beams of %d tokens", n_beams, s->limit);
     s->group[0].run[0].seq = ctx->seq;
-    return JPT_OK;
+    return jpt_forced_words_open(spec, ctx, s, &s->forced, err);
 }
 
 static jpt_status beam_propose(void *state, const jpt_strategy_ctx *ctx, jpt_proposal *p, jpt_error *err) {
@@ -139,10 +93,17 @@ static jpt_status beam_propose(void *state, const jpt_strategy_ctx *ctx, jpt_pro
 
 /* ---- candidates ------------------------------------------------------------------------------------------- */
 
+jpt_score_item beam_score_item(beam_state *s, const jpt_request *r, const beam *b, int32_t i, const jpt_chain *chain) {
+    int32_t *h = s->history + (size_t)i * (size_t)(r->n_prompt + s->limit);
+    memcpy(h, r->prompt, (size_t)r->n_prompt * sizeof *h);
+    memcpy(h + r->n_prompt, b->h.tokens, (size_t)b->h.n * sizeof *h);
+    return (jpt_score_item){.from = {.row = b->row, .chain = chain, .history = h, .n_history = r->n_prompt + b->h.n, .n_prompt = r->n_prompt},
+                            .bias = b->h.score, .log_first = s->width * s->n_groups > 1, .perturb = s->sampling};
+}
+
 /* The group's best continuations into c_*; returns how many in *n. */
 static jpt_status rank_candidates(beam_state *s, const jpt_strategy_ctx *ctx, group *q, int32_t g, int32_t *n, jpt_error *err) {
     const jpt_request *r = ctx->request;
-    int32_t            stride = r->n_prompt + s->limit;
     jpt_chain          chain = s->chain.chain;
     if (s->n_picked && chain.n_links < JPT_CHAIN_MAX) { /* Hamming diversity comes first */
         memmove(chain.link + 1, chain.link, (size_t)chain.n_links * sizeof *chain.link);
@@ -150,13 +111,8 @@ static jpt_status rank_candidates(beam_state *s, const jpt_strategy_ctx *ctx, gr
         chain.n_links++;
     }
     for (int32_t i = 0; i < q->n_run; i++) {
-        const beam *b = &q->run[i];
-        int32_t    *h = s->history + (size_t)i * (size_t)stride;
-        memcpy(h, r->prompt, (size_t)r->n_prompt * sizeof *h);
-        memcpy(h + r->n_prompt, b->h.tokens, (size_t)b->h.n * sizeof *h);
-        s->items[i] = (jpt_score_item){.from = {.row = b->row, .chain = chain.n_links ? &chain : NULL, .history = h, .n_history = r->n_prompt + b->h.n,
-                                                .n_prompt = r->n_prompt, .key = {r->seed, r->prompt_index, (uint32_t)(g * s->width + i), (uint32_t)s->step}},
-                                       .bias = b->h.score, .log_first = s->width * s->n_groups > 1, .perturb = s->sampling};
+        s->items[i] = beam_score_item(s, r, &q->run[i], i, chain.n_links ? &chain : NULL);
+        s->items[i].from.key = (jpt_rng_key){r->seed, r->prompt_index, (uint32_t)(g * s->width + i), (uint32_t)s->step};
     }
     JPT_TRY(jpt_session_topk(ctx->session, s->items, q->n_run, s->n_candidates, s->c_index, s->c_token, s->c_score, n, err));
     return *n > 0 ? JPT_OK : JPT_FAIL(err, DEVICE, "the chain of processors left no token to choose from");
@@ -301,31 +257,42 @@ static jpt_status search_step(beam_state *s, const jpt_strategy_ctx *ctx, jpt_er
     return q->finished ? JPT_OK : take_over(s, ctx, q, k, err);
 }
 
-/* ---- diverse beam search ---------------------------------------------------------------------------------- */
+/* ---- diverse and constrained beam search ------------------------------------------------------------------ */
+
+/* Only a text with all forced words is an answer. */
+static bool may_end(const beam_state *s, const hypothesis *h) { return !s->forced || jpt_forced_words_met(s->forced, h->tokens, h->n); }
 
 static jpt_status group_step(beam_state *s, const jpt_strategy_ctx *ctx, int32_t g, jpt_error *err) {
     group  *q = &s->group[g];
     int32_t n, k = 0, length = s->step + 1;
     JPT_TRY(rank_candidates(s, ctx, q, g, &n, err));
+    float top = s->c_score[0];
     for (int32_t c = 0; c < n && k < s->width; c++) {
-        if (!is_eos(ctx, s->c_token[c]))
-            JPT_TRY(extend(s, ctx, q, c, k++, err));
-        else if (c < s->width)
-            finish_answer(s, q, &q->run[s->c_index[c]], s->c_token[c], s->c_score[c], normalised(s, s->c_score[c], length));
+        const beam *parent = &q->run[s->c_index[c]];
+        if (!is_eos(ctx, s->c_token[c])) { /* the picked ones move to the front */
+            s->c_index[k] = s->c_index[c], s->c_token[k] = s->c_token[c], s->c_score[k] = s->c_score[c];
+            k++;
+        } else if (c < s->width && may_end(s, &parent->h)) {
+            finish_answer(s, q, parent, s->c_token[c], s->c_score[c], normalised(s, s->c_score[c], length));
+        }
     }
+    if (s->forced)
+        JPT_TRY(jpt_forced_words_steer(s, ctx, q, &k, err));
+    for (int32_t i = 0; i < k; i++)
+        JPT_TRY(extend(s, ctx, q, i, i, err));
     for (int32_t i = 0; i < k; i++) {
         s->picked[s->n_picked] = s->next[i].h.tokens[s->next[i].h.n - 1];
         s->penalty[s->n_picked++] = -s->diversity_penalty;
     }
     if (q->n_done == s->width) {
-        float best = normalised(s, s->c_score[0], s->early_stopping == EARLY_NEVER && s->length_penalty > 0 ? s->limit : length);
+        float best = normalised(s, top, s->early_stopping == EARLY_NEVER && s->length_penalty > 0 ? s->limit : length);
         q->finished = s->early_stopping == EARLY_TRUE || q->done[s->width - 1].score >= best;
     }
     q->finished = q->finished || k == 0;
     /* a text that meets a stop string is an answer; the reference has no stop strings here */
     for (int32_t i = 0; i < k && ctx->request->n_stop && !q->finished; i++)
         for (int32_t j = 0; j < ctx->request->n_stop; j++)
-            if (s->next[i].tail.n && memmem(s->next[i].tail.p, s->next[i].tail.n, ctx->request->stop[j], strlen(ctx->request->stop[j]))) {
+            if (s->next[i].tail.n && may_end(s, &s->next[i].h) && memmem(s->next[i].tail.p, s->next[i].tail.n, ctx->request->stop[j], strlen(ctx->request->stop[j]))) {
                 finish_answer(s, q, &s->next[i], -1, 0, normalised(s, s->next[i].h.score, length));
                 q->finished = q->n_done == s->width;
                 break;
@@ -336,6 +303,14 @@ static jpt_status group_step(beam_state *s, const jpt_strategy_ctx *ctx, int32_t
         release(ctx, &q->run[i].seq);
     q->n_run = 0;
     return JPT_OK;
+}
+
+/* Open beams are answers too at the end; without all forced words only when there is no other. */
+static void add_open_beams(beam_state *s, group *q) {
+    for (int pass = 0; pass < 2 && !q->finished && (pass == 0 || q->n_done == 0); pass++)
+        for (int32_t i = 0; i < q->n_run; i++)
+            if (may_end(s, &q->run[i].h) == (pass == 0))
+                finish_answer(s, q, &q->run[i], -1, 0, normalised(s, q->run[i].h.score, s->step));
 }
 
 static jpt_status groups_step(beam_state *s, const jpt_strategy_ctx *ctx, bool *finished, jpt_error *err) {
@@ -351,10 +326,9 @@ static jpt_status groups_step(beam_state *s, const jpt_strategy_ctx *ctx, bool *
         *finished = *finished && s->group[g].finished;
     }
     s->step++;
-    if (s->step >= s->limit && !*finished) { /* open beams are answers too */
+    if (s->step >= s->limit && !*finished) {
         for (int32_t g = 0; g < s->n_groups; g++)
-            for (int32_t i = 0; !s->group[g].finished && i < s->group[g].n_run; i++)
-                finish_answer(s, &s->group[g], &s->group[g].run[i], -1, 0, normalised(s, s->group[g].run[i].h.score, s->step));
+            add_open_beams(s, &s->group[g]);
         *finished = true;
     }
     return JPT_OK;
@@ -404,7 +378,7 @@ static jpt_status beam_consume(void *state, const jpt_strategy_ctx *ctx, const j
         for (int32_t g = 0, at = 0; g < s->n_groups; g++)
             for (int32_t i = 0; i < s->group[g].n_run; i++)
                 s->group[g].run[i].row = p->items[at++].logits_row;
-    if (s->diversity_penalty > 0) {
+    if (s->diversity_penalty > 0 || s->forced) {
         JPT_TRY(groups_step(s, ctx, &finished, err));
     } else {
         JPT_TRY(search_step(s, ctx, err));
@@ -440,6 +414,9 @@ static jpt_status beam_check(const jpt_spec *spec, jpt_error *err) {
         return JPT_FAIL(err, ARG, "num_beams=%d, num_beam_groups=%d: the beams must divide into groups of one size", beams, groups);
     if ((int32_t)spec_value(spec, "num_return_sequences", 1) > beams)
         return JPT_FAIL(err, ARG, "num_return_sequences=%d: expected at most num_beams=%d", (int32_t)spec_value(spec, "num_return_sequences", 1), beams);
+    for (int32_t i = 0; i < spec->n_values; i++)
+        if (strcmp(spec->value[i].def->name, "force_words") == 0 && strspn(spec_string(spec, "force_words"), "/|") == strlen(spec_string(spec, "force_words")))
+            return JPT_FAIL(err, ARG, "force_words: expected word/word, alternatives joined by |");
     return jpt_chain_check(spec, err);
 }
 
@@ -455,6 +432,10 @@ static const jpt_param_def sample_params[] = {NUM_BEAMS, JPT_PARAM_TEMPERATURE, 
 static const jpt_param_def diverse_params[] = {NUM_BEAMS, {"num_beam_groups", JPT_PARAM_INT, 1, 256, false, false, "2", "groups that avoid each other's tokens"},
                                                {"diversity_penalty", JPT_PARAM_FLOAT, 0, 100, true, false, "1", "minus this for each earlier group's beam that picked the token"},
                                                BEAM_PARAMS};
+static const jpt_param_def constrained_params[] = {{"num_beams", JPT_PARAM_INT, 2, 256, false, false, "4", "hypotheses kept at each step"},
+                                                   {"force_words", JPT_PARAM_STRING, 0, 0, false, false, NULL, "word/word, each must stand in the text; one|other: either"},
+                                                   {"push_progress", JPT_PARAM_BOOL, 0, 1, false, false, "true", "beams that hold all words stay in the race; false: as transformers"},
+                                                   BEAM_PARAMS};
 
 #define BEAM(id, cli_name, table, does_sample, text, origin)                                                                        \
     const jpt_strategy jpt_strategy_##id = {.name = (cli_name), .family = "beam", .summary = (text), .source = (origin), .params = (table),           \
@@ -464,3 +445,4 @@ static const jpt_param_def diverse_params[] = {NUM_BEAMS, {"num_beam_groups", JP
 BEAM(beam, "beam", search_params, false, "the most likely text that a beam of hypotheses finds", "transformers _beam_search");
 BEAM(beam_sample, "beam-sample", sample_params, true, "beam search over draws instead of the best", "transformers beam sampling; Kool et al. 2019");
 BEAM(diverse_beam, "diverse-beam", diverse_params, false, "groups of beams that avoid each other's tokens", "Vijayakumar et al. 2018; transformers 4.46 group_beam_search");
+BEAM(constrained_beam, "constrained-beam", constrained_params, false, "beam search for a text that holds given words", "Hokamp and Liu 2017; transformers 4.46 constrained_beam_search");

@@ -259,3 +259,9 @@ jpt_status jpt_chain_build(const jpt_spec *spec, const jpt_strategy_ctx *ctx, bo
 }
 
 void jpt_chain_fini(built_chain *c) { jpt_arena_fini(&c->arena); }
+
+jpt_select_item jpt_pick(const built_chain *c, const jpt_strategy_ctx *ctx, const token_list *history, int32_t row, bool sample, int32_t step) {
+    const jpt_request *r = ctx->request;
+    return (jpt_select_item){.row = row, .chain = c->chain.n_links ? &c->chain : NULL, .history = history->p, .n_history = history->n, .n_prompt = r->n_prompt,
+                             .sample = sample, .key = {r->seed, r->prompt_index, 0, (uint32_t)step}};
+}

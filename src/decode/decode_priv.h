@@ -4,6 +4,14 @@
 
 #include <jpt/decode.h>
 
+/* A growing list of ids: prompt and text of a sequence.  Sized to the context once. */
+typedef struct token_list {
+    int32_t *p;
+    int32_t  n, cap;
+} token_list;
+jpt_status token_list_init(token_list *l, const jpt_strategy_ctx *ctx, jpt_error *err); /* holds the prompt */
+void       token_list_add(token_list *l, int32_t token); /* what passes the context is left out: the driver ends the text there */
+
 /* Parameters every strategy has. */
 #define JPT_PARAMS_PENALTIES(repetition)                                                                                                         \
     {"repetition_penalty", JPT_PARAM_FLOAT, 0, 100, true, false, repetition, "divides or multiplies the score of every id in prompt and text"}, \
@@ -42,6 +50,13 @@
         {"smoothing_curve", JPT_PARAM_FLOAT, 1, 10, false, false, "1", "above 1: a cubic part"},                                     \
         JPT_PARAM_KEEP, {"chain", JPT_PARAM_STRING, 0, 0, false, false, "hf", "order: hf, llama.cpp, vllm, or links joined by +"}
 
+/* Greedy or drawn, for strategies that can be either. */
+#define JPT_PARAMS_DO_SAMPLE                                                                                                                     \
+    {"do_sample", JPT_PARAM_BOOL, 0, 1, false, false, "false", "draw instead of the most likely token"}, JPT_PARAM_TEMPERATURE,      \
+        {"top_k", JPT_PARAM_INT, 0, 1 << 24, false, false, "0", "keeps the k best; 0: all"},                                         \
+        {"top_p", JPT_PARAM_FLOAT, 0, 1, false, false, "1", "keeps the smallest set of at least this mass"},                         \
+        {"min_p", JPT_PARAM_FLOAT, 0, 1, false, false, "0", "keeps p >= min_p * max p"}, JPT_PARAMS_PROCESSORS
+
 /* A spec's chain of links with the arrays it points into.  Zero-initialise; keep it where it is once built. */
 typedef struct built_chain {
     jpt_chain chain;
@@ -52,6 +67,8 @@ typedef struct built_chain {
  * values leave their link out.  Parameters that the strategy does not have count as neutral. */
 jpt_status jpt_chain_build(const jpt_spec *spec, const jpt_strategy_ctx *ctx, bool warpers, built_chain *out, jpt_error *err);
 void       jpt_chain_fini(built_chain *c);
+/* The usual choice from a row: greedy or a draw, after the chain, by the request's key for its step-th token. */
+jpt_select_item jpt_pick(const built_chain *c, const jpt_strategy_ctx *ctx, const token_list *history, int32_t row, bool sample, int32_t step);
 /* What can be wrong with a spec's texts (chain, logit_bias), told when it is read. */
 jpt_status jpt_chain_check(const jpt_spec *spec, jpt_error *err);
 
@@ -73,13 +90,5 @@ double jpt_ngram_penalty(const int32_t *history, int32_t n, int32_t n_gram, doub
 double jpt_dola_divergence(const float *log_m, const float *log_p, int32_t n);
 
 bool is_eos(const jpt_strategy_ctx *ctx, int32_t token);
-
-/* A growing list of ids: prompt and text of a sequence.  Sized to the context once. */
-typedef struct token_list {
-    int32_t *p;
-    int32_t  n, cap;
-} token_list;
-jpt_status token_list_init(token_list *l, const jpt_strategy_ctx *ctx, jpt_error *err); /* holds the prompt */
-void       token_list_add(token_list *l, int32_t token); /* what passes the context is left out: the driver ends the text there */
 
 #endif

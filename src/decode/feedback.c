@@ -250,11 +250,9 @@ static jpt_status feedback_consume(void *state, const jpt_strategy_ctx *ctx, con
         for (int32_t v = 0; v < s->V; v++)
             s->z[v] = s->scale * (s->logp[v] - s->other[v]) + s->other[v];
     }
-    jpt_select_item item = {.row = row, .history = s->history.p, .n_history = s->history.n, .n_prompt = ctx->request->n_prompt, .sample = s->sampling,
-                            .key = {ctx->request->seed, ctx->request->prompt_index, 0, (uint32_t)s->n_emitted}};
-    if (s->way == GUIDANCE) {
-        item.chain = &s->chain.chain;
-    } else { /* processors and temperature come first: the filter sees what they leave */
+    jpt_select_item item = jpt_pick(&s->chain, ctx, &s->history, row, s->sampling, s->n_emitted);
+    if (s->way != GUIDANCE) { /* processors and temperature come first: the filter sees what they leave */
+        item.chain = NULL;
         void      *scratch = malloc(jpt_select_scratch_bytes(s->V));
         jpt_status st = scratch ? jpt_chain_apply(&s->chain.chain, &item, s->z, s->V, scratch, err) : JPT_FAIL(err, NOMEM, "out of memory");
         free(scratch);

@@ -44,7 +44,7 @@ void jpt_generation_fini(jpt_generation *g) {
     *g = (jpt_generation){0};
 }
 
-jpt_status jpt_propose(jpt_proposal *p, jpt_seq seq, const int32_t *tokens, int32_t n, jpt_rows logits, jpt_rows hidden, jpt_error *err) {
+static jpt_status propose_item(jpt_proposal *p, jpt_batch_item item, jpt_error *err) {
     if (p->n_items == p->cap) {
         int32_t         cap = p->cap ? 2 * p->cap : 4;
         jpt_batch_item *grown = realloc(p->items, (size_t)cap * sizeof *grown);
@@ -53,8 +53,16 @@ jpt_status jpt_propose(jpt_proposal *p, jpt_seq seq, const int32_t *tokens, int3
         p->items = grown;
         p->cap = cap;
     }
-    p->items[p->n_items++] = (jpt_batch_item){.seq = seq, .tokens = tokens, .n_tokens = n, .logits = logits, .hidden = hidden};
+    p->items[p->n_items++] = item;
     return JPT_OK;
+}
+
+jpt_status jpt_propose(jpt_proposal *p, jpt_seq seq, const int32_t *tokens, int32_t n, jpt_rows logits, jpt_rows hidden, jpt_error *err) {
+    return propose_item(p, (jpt_batch_item){.seq = seq, .tokens = tokens, .n_tokens = n, .logits = logits, .hidden = hidden}, err);
+}
+
+jpt_status jpt_propose_tree(jpt_proposal *p, jpt_seq seq, const int32_t *tokens, const int32_t *parent, const bool *marked, int32_t n, jpt_error *err) {
+    return propose_item(p, (jpt_batch_item){.seq = seq, .tokens = tokens, .n_tokens = n, .parent = parent, .marked = marked, .logits = JPT_ROWS_MARKED}, err);
 }
 
 jpt_status jpt_emit(jpt_emission *e, int32_t token, float logprob, jpt_error *err) {
@@ -288,7 +296,7 @@ static jpt_status round_of(driver *d, jpt_error *err) {
         for (int32_t k = 0; k < q->proposal.n_items; k++) {
             q->proposal.items[k] = b.items[at++];
             rows += (uint64_t)q->proposal.items[k].n_tokens;
-            logits += q->proposal.items[k].logits == JPT_ROWS_ALL ? (uint64_t)q->proposal.items[k].n_tokens : q->proposal.items[k].logits == JPT_ROWS_LAST;
+            logits += (uint64_t)jpt_rows_count(&q->proposal.items[k], q->proposal.items[k].logits);
         }
         /* rows and logits are the request's own; forwards and passes count the rounds it took part in */
         q->work.forwards++;
@@ -366,12 +374,14 @@ void jpt_spec_session_options(const jpt_spec *const *spec, size_t n, int32_t n_b
             spec[i]->strategy->needs(spec[i], &one);
         most.n_seqs = one.n_seqs > most.n_seqs ? one.n_seqs : most.n_seqs;
         most.n_outputs = one.n_outputs > most.n_outputs ? one.n_outputs : most.n_outputs;
+        most.n_tree = one.n_tree > most.n_tree ? one.n_tree : most.n_tree;
         most.all_hidden = most.all_hidden || one.all_hidden;
     }
     if (n_batch < 1)
         n_batch = 1;
     opt->n_seqs = most.n_seqs * n_batch;
     opt->n_outputs = most.n_outputs * n_batch;
+    opt->n_tree = most.n_tree * n_batch;
     opt->n_hidden = opt->n_outputs;
     if (most.all_hidden) /* a prompt may fill the context */
         opt->n_hidden = (opt->n_ctx > 0 ? opt->n_ctx : 4096) * n_batch;

@@ -184,9 +184,7 @@ static jpt_status contrast_consume(void *state, const jpt_strategy_ctx *ctx, con
         }
     }
     JPT_TRY(jpt_session_set_logits(ctx->session, row, s->final, err));
-    jpt_select_item item = {.row = row, .chain = s->chain.chain.n_links ? &s->chain.chain : NULL, .history = s->history.p, .n_history = s->history.n,
-                            .n_prompt = ctx->request->n_prompt, .sample = s->sampling,
-                            .key = {ctx->request->seed, ctx->request->prompt_index, 0, (uint32_t)s->n_emitted}};
+    jpt_select_item item = jpt_pick(&s->chain, ctx, &s->history, row, s->sampling, s->n_emitted);
     jpt_selected    chosen;
     JPT_TRY(jpt_session_select(ctx->session, &item, 1, &chosen, err));
     s->prefilled = true;
@@ -223,16 +221,22 @@ static jpt_status dola_check(const jpt_spec *spec, jpt_error *err) {
 }
 
 #define RELATIVE_TOP {"relative_top", JPT_PARAM_FLOAT, 0, 1, true, false, "0.1", "keeps tokens with at least this share of the best one's probability"}
-static const jpt_param_def dola_params[] = {{"dola_layers", JPT_PARAM_STRING, 0, 0, false, false, "low", "low, high, or layers joined by / (0 is the embedding)"}, RELATIVE_TOP,
-                                            {"early_norm", JPT_PARAM_BOOL, 0, 1, false, false, "false", "final norm before the early head; the reference leaves it out"},
-                                            JPT_PARAMS_PENALTIES("1.2"), JPT_PARAMS_DRY("0")};
+#define DOLA_PARAMS                                                                                                                  \
+    {"dola_layers", JPT_PARAM_STRING, 0, 0, false, false, "low", "low, high, or layers joined by / (0 is the embedding)"}, RELATIVE_TOP, \
+        {"early_norm", JPT_PARAM_BOOL, 0, 1, false, false, "false", "final norm before the early head; the reference leaves it out"}, \
+        JPT_PARAMS_PENALTIES("1.2"), JPT_PARAMS_DRY("0")
+#define CUTS                                                                                                                         \
+    JPT_PARAM_TEMPERATURE, {"top_k", JPT_PARAM_INT, 0, 1 << 24, false, false, "0", "keeps the k best; 0: all"},                      \
+        {"top_p", JPT_PARAM_FLOAT, 0, 1, false, false, "1", "keeps the smallest set of at least this mass"}
+static const jpt_param_def dola_params[] = {DOLA_PARAMS};
+static const jpt_param_def dola_sample_params[] = {DOLA_PARAMS, CUTS};
 #define CD_PARAMS                                                                                                                    \
     {"form", JPT_PARAM_STRING, 0, 0, false, false, "obrien", "obrien: (1 + beta) expert - beta amateur, on logits; li: log p of the expert - beta log p of the amateur"}, \
         {"beta", JPT_PARAM_FLOAT, 0, 10, false, false, "0.5", "weight of the amateur; 0: the expert alone"}, RELATIVE_TOP,           \
         {"amateur_layer", JPT_PARAM_INT, 0, 4096, false, false, "0", "the amateur is the model's own exit after so many layers; 0: the draft model"}, \
         {"amateur_temperature", JPT_PARAM_FLOAT, 0.01, 100, false, false, "1", "of the amateur (form li)"}, JPT_PARAMS_PROCESSORS
 static const jpt_param_def cd_params[] = {CD_PARAMS};
-static const jpt_param_def cd_sample_params[] = {CD_PARAMS, JPT_PARAM_TEMPERATURE, {"top_p", JPT_PARAM_FLOAT, 0, 1, false, false, "1", "keeps the smallest set of at least this mass"}};
+static const jpt_param_def cd_sample_params[] = {CD_PARAMS, CUTS};
 
 #define CONTRAST(id, cli_name, table, how, tells, draws, text, origin, price)                                                        \
     const jpt_strategy jpt_strategy_##id = {.name = (cli_name), .family = "representation", .summary = (text), .source = (origin), .cost = (price),    \
@@ -240,6 +244,8 @@ static const jpt_param_def cd_sample_params[] = {CD_PARAMS, JPT_PARAM_TEMPERATUR
                                             .state_bytes = sizeof(contrast_state), .check = tells, .open = how, .propose = contrast_propose, \
                                             .consume = contrast_consume, .close = contrast_close}
 CONTRAST(dola, "dola", dola_params, dola_open, dola_check, false, "the last layer's distribution against an early layer's", "Chuang et al. 2023; transformers 4.46 _dola_decoding",
+         "1 forward of 1 row a token, and an LM head for each layer");
+CONTRAST(dola_sample, "dola-sample", dola_sample_params, dola_open, dola_check, true, "DoLa, drawn", "Chuang et al. 2023; transformers 4.46 _dola_decoding",
          "1 forward of 1 row a token, and an LM head for each layer");
 CONTRAST(cd, "cd", cd_params, cd_open, cd_check, false, "contrastive decoding: the expert against an amateur", "Li et al. 2023; O'Brien and Lewis 2023",
          "1 forward of 1 row a token, and one of the amateur");

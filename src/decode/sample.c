@@ -26,16 +26,9 @@ static jpt_status sample_propose(void *state, const jpt_strategy_ctx *ctx, jpt_p
 }
 
 static jpt_status sample_consume(void *state, const jpt_strategy_ctx *ctx, const jpt_proposal *p, jpt_emission *e, jpt_error *err) {
-    sample_state      *s = state;
-    const jpt_request *r = ctx->request;
-    jpt_select_item    item = {.row = p->items[0].logits_row,
-                               .chain = s->chain.chain.n_links ? &s->chain.chain : NULL,
-                               .history = s->history.p,
-                               .n_history = s->history.n,
-                               .n_prompt = r->n_prompt,
-                               .sample = r->spec->strategy->samples,
-                               .key = {r->seed, r->prompt_index, 0, (uint32_t)s->n_emitted}};
-    jpt_selected       chosen;
+    sample_state   *s = state;
+    jpt_select_item item = jpt_pick(&s->chain, ctx, &s->history, p->items[0].logits_row, ctx->request->spec->strategy->samples, s->n_emitted);
+    jpt_selected    chosen;
     s->prefilled = true;
     JPT_TRY(jpt_session_select(ctx->session, &item, 1, &chosen, err));
     s->token = chosen.token;

@@ -9,14 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum drafter { PROMPT_LOOKUP, DRAFT_MODEL, FIRST_LAYERS, LOOKAHEAD } drafter;
+typedef enum drafter { PROMPT_LOOKUP, DRAFT_MODEL, FIRST_LAYERS } drafter;
 typedef enum schedule { CONSTANT, HEURISTIC, ENERGY } schedule;
 
-enum { GUESS_MAX = 64, POOL_MAX = 4096 };
-
-typedef struct ngram {
-    int32_t first, next[15];
-} ngram;
+enum { GUESS_MAX = 64 };
 
 typedef struct spec_state {
     built_chain chain;
@@ -33,11 +29,6 @@ typedef struct spec_state {
     jpt_session *draft;
     jpt_seq      draft_seq;
     int32_t      draft_len;
-    /* lookahead: guesses of the future that are refined each step, beside a pool of n-grams seen in them */
-    int32_t window, n_size, jacobi[GUESS_MAX + 1], n_jacobi;
-    jpt_seq fork, main;
-    ngram  *pool;
-    int32_t n_pool, pool_at;
     /* energy: seconds of a draft step and of a verify step by width, and acceptance, as running means */
     double t_draft_s, t_verify_s[GUESS_MAX + 1], t_sent_s, accepted, offered;
 } spec_state;
@@ -48,8 +39,7 @@ static jpt_status spec_open_as(drafter d, void *state, const jpt_strategy_ctx *c
     int32_t            room = jpt_session_n_ctx(ctx->session) - r->n_prompt, L = jpt_model_get_info(jpt_session_model(ctx->session))->n_layers;
     const char        *when = spec_string(spec, "num_assistant_tokens_schedule");
     s->drafter = d;
-    s->main = ctx->seq;
-    s->fork = s->draft_seq = -1;
+    s->draft_seq = -1;
     s->limit = r->max_new_tokens < room ? r->max_new_tokens : room;
     s->sampling = spec_value(spec, "do_sample", 0) != 0;
     s->schedule = strcmp(when, "heuristic") == 0 ? HEURISTIC : strcmp(when, "energy") == 0 ? ENERGY : CONSTANT;
@@ -58,8 +48,6 @@ static jpt_status spec_open_as(drafter d, void *state, const jpt_strategy_ctx *c
     s->max_ngram = (int32_t)spec_value(spec, "max_matching_ngram_size", 2);
     s->last_match = strcmp(spec_string(spec, "match"), "last") == 0;
     s->threshold = (float)spec_value(spec, "assistant_confidence_threshold", 0);
-    s->window = (int32_t)spec_value(spec, "window", 15);
-    s->n_size = (int32_t)spec_value(spec, "ngram", 5);
     JPT_TRY(jpt_chain_build(spec, ctx, s->sampling, &s->chain, err));
     JPT_TRY(token_list_init(&s->history, ctx, err));
     if (d == DRAFT_MODEL) {
@@ -74,8 +62,6 @@ static jpt_status spec_open_as(drafter d, void *state, const jpt_strategy_ctx *c
         if (s->exit_layer >= L)
             return JPT_FAIL(err, ARG, "exit_layer=%d: expected a layer below the last, %d", s->exit_layer, L);
     }
-    if (d == LOOKAHEAD && !(s->pool = jpt_arena_alloc(&s->chain.arena, POOL_MAX * sizeof *s->pool)))
-        return JPT_FAIL(err, NOMEM, "out of memory for the pool of n-grams");
     return JPT_OK;
 }
 
@@ -88,15 +74,10 @@ static jpt_status assisted_open(void *state, const jpt_strategy_ctx *ctx, const 
 static jpt_status self_open(void *state, const jpt_strategy_ctx *ctx, const jpt_spec *spec, jpt_error *err) {
     return spec_open_as(FIRST_LAYERS, state, ctx, spec, err);
 }
-static jpt_status lookahead_open(void *state, const jpt_strategy_ctx *ctx, const jpt_spec *spec, jpt_error *err) {
-    return spec_open_as(LOOKAHEAD, state, ctx, spec, err);
-}
 
 /* The choice of a row: history of the text with n_more tokens after it, `ahead` steps on. */
 static jpt_status choose(spec_state *s, const jpt_strategy_ctx *ctx, jpt_session *from, int32_t row, int32_t ahead, jpt_selected *out, jpt_error *err) {
-    jpt_select_item item = {.row = row, .chain = s->chain.chain.n_links ? &s->chain.chain : NULL, .history = s->history.p, .n_history = s->history.n,
-                            .n_prompt = ctx->request->n_prompt, .sample = s->sampling,
-                            .key = {ctx->request->seed, ctx->request->prompt_index, 0, (uint32_t)(s->n_emitted + ahead)}};
+    jpt_select_item item = jpt_pick(&s->chain, ctx, &s->history, row, s->sampling, s->n_emitted + ahead);
     return jpt_session_select(from, &item, 1, out, err);
 }
 
@@ -125,7 +106,7 @@ static void look_up(spec_state *s, const jpt_strategy_ctx *ctx, int32_t room) {
 static jpt_status draft(spec_state *s, const jpt_strategy_ctx *ctx, int32_t room, jpt_error *err) {
     bool         own = s->drafter == FIRST_LAYERS;
     jpt_session *from = own ? ctx->session : s->draft;
-    jpt_seq      seq = own ? s->main : s->draft_seq;
+    jpt_seq      seq = own ? ctx->seq : s->draft_seq;
     int32_t      most = s->width < room ? s->width : room, base = s->history.n, length = jpt_seq_length(from, seq);
     double       begun = jpt_now_s();
     s->n_guess = 0;
@@ -156,54 +137,31 @@ static jpt_status draft(spec_state *s, const jpt_strategy_ctx *ctx, int32_t room
     return JPT_OK;
 }
 
-static void pool_draft(spec_state *s, int32_t room) {
-    s->n_guess = 0;
-    for (int32_t k = 0; k < s->n_pool; k++) { /* the newest first */
-        const ngram *g = &s->pool[(s->pool_at - 1 - k + 2 * POOL_MAX) % POOL_MAX];
-        if (g->first != s->token)
-            continue;
-        for (int32_t i = 0; i < s->n_size - 1 && i < room; i++)
-            s->guess[++s->n_guess] = g->next[i];
-        return;
-    }
-}
-
 static jpt_status spec_propose(void *state, const jpt_strategy_ctx *ctx, jpt_proposal *p, jpt_error *err) {
     spec_state *s = state;
     p->phase = s->prefilled ? JPT_PHASE_VERIFY : JPT_PHASE_PREFILL;
     if (!s->prefilled)
-        return jpt_propose(p, s->main, ctx->request->prompt, ctx->request->n_prompt, JPT_ROWS_LAST, JPT_ROWS_NONE, err);
+        return jpt_propose(p, ctx->seq, ctx->request->prompt, ctx->request->n_prompt, JPT_ROWS_LAST, JPT_ROWS_NONE, err);
     int32_t room = s->limit - s->n_emitted - 1, left = jpt_session_n_ctx(ctx->session) - s->history.n;
     room = room < left ? room : left;
     room = room < 0 ? 0 : room;
-    s->n_jacobi = 0;
     if (ctx->spent >= 0.5 && s->width > 0 && s->offered > 4 && s->accepted < 0.5 * s->offered) { /* most guesses are paid for in vain */
-        s->width = s->most = s->window = 0;
+        s->width = s->most = 0;
         jpt_budget_note(ctx, "dropped the drafts");
     }
     if (s->most == 0) {
         s->n_guess = 0;
         room = 0;
     }
-    switch (s->drafter) {
-    case PROMPT_LOOKUP: look_up(s, ctx, room); break;
-    case DRAFT_MODEL:
-    case FIRST_LAYERS: JPT_TRY(draft(s, ctx, room, err)); break;
-    case LOOKAHEAD:
-        pool_draft(s, room);
-        s->n_jacobi = s->window < room ? s->window : room;
-        break;
-    }
+    if (s->drafter == PROMPT_LOOKUP)
+        look_up(s, ctx, room);
+    else
+        JPT_TRY(draft(s, ctx, room, err));
     s->guess[0] = s->token;
     s->t_sent_s = jpt_now_s();
-    if (s->n_guess == 0 && s->n_jacobi == 0)
+    if (s->n_guess == 0)
         p->phase = JPT_PHASE_DECODE;
-    JPT_TRY(jpt_propose(p, s->main, s->guess, 1 + s->n_guess, JPT_ROWS_ALL, JPT_ROWS_NONE, err));
-    if (s->n_jacobi == 0)
-        return JPT_OK;
-    s->jacobi[0] = s->token;
-    JPT_TRY(jpt_seq_fork(ctx->session, s->main, &s->fork, err));
-    return jpt_propose(p, s->fork, s->jacobi, 1 + s->n_jacobi, JPT_ROWS_ALL, JPT_ROWS_NONE, err);
+    return jpt_propose(p, ctx->seq, s->guess, 1 + s->n_guess, JPT_ROWS_ALL, JPT_ROWS_NONE, err);
 }
 
 /* ---- verification ----------------------------------------------------------------------------------------------- */
@@ -221,28 +179,6 @@ static jpt_status verify(spec_state *s, const jpt_strategy_ctx *ctx, const int32
         s->history.p[s->history.n++] = chosen[i].token;
     }
     s->history.n = base;
-    return JPT_OK;
-}
-
-/* Jacobi: every guess becomes what the model says after the guesses before it; runs of these go to the pool. */
-static jpt_status refine(spec_state *s, const jpt_strategy_ctx *ctx, int32_t row, int32_t n_kept, jpt_error *err) {
-    int32_t      says[GUESS_MAX + 1];
-    jpt_selected one;
-    for (int32_t i = 0; i <= s->n_jacobi; i++) {
-        JPT_TRY(choose(s, ctx, ctx->session, row + i, i, &one, err)); /* guesses only: the history here need not be exact */
-        says[i] = one.token;
-    }
-    for (int32_t i = 0; i + s->n_size - 1 <= s->n_jacobi + 1; i++) {
-        ngram *g = &s->pool[s->pool_at];
-        g->first = s->jacobi[i];
-        memcpy(g->next, says + i, (size_t)(s->n_size - 1) * sizeof *says);
-        s->pool_at = (s->pool_at + 1) % POOL_MAX;
-        s->n_pool += s->n_pool < POOL_MAX;
-    }
-    for (int32_t i = 1; i <= s->window; i++) { /* the window moves on by what was kept */
-        int32_t from = i + n_kept - 1;
-        s->jacobi[i] = from <= s->n_jacobi ? says[from] : says[s->n_jacobi];
-    }
     return JPT_OK;
 }
 
@@ -278,37 +214,16 @@ static void learn(spec_state *s, int32_t right) {
 
 static jpt_status spec_consume(void *state, const jpt_strategy_ctx *ctx, const jpt_proposal *p, jpt_emission *e, jpt_error *err) {
     spec_state  *s = state;
-    jpt_selected chosen[GUESS_MAX + 1], other[GUESS_MAX + 1];
-    int32_t      n, n_other = 0, length = s->history.n; /* positions of the text that are in the cache, but for its last token */
+    jpt_selected chosen[GUESS_MAX + 1];
+    int32_t      n, length = s->history.n; /* positions of the text that are in the cache, but for its last token */
     if (!s->prefilled) {
         s->n_guess = 0;
         s->prefilled = true;
         JPT_TRY(verify(s, ctx, s->guess, 0, p->items[0].logits_row, chosen, &n, err));
-        for (int32_t i = 1; i <= s->window && i <= GUESS_MAX; i++) /* any guess will do to begin with */
-            s->jacobi[i] = s->history.p[s->history.n - 1 - (i - 1) % s->history.n];
     } else {
         JPT_TRY(verify(s, ctx, s->guess, s->n_guess, p->items[0].logits_row, chosen, &n, err));
-        if (s->n_jacobi > 0) {
-            JPT_TRY(verify(s, ctx, s->jacobi, s->n_jacobi, p->items[1].logits_row, other, &n_other, err));
-            JPT_TRY(refine(s, ctx, p->items[1].logits_row, n > n_other ? n : n_other, err));
-            ctx->work->positions_discarded += (uint64_t)(n >= n_other ? s->n_jacobi + 1 : s->n_guess + 1);
-        }
-        bool    swap = n_other > n;
-        int32_t computed = swap ? s->n_jacobi : s->n_guess;
-        if (swap) {
-            memcpy(chosen, other, (size_t)n_other * sizeof *chosen);
-            n = n_other;
-            jpt_seq t = s->main;
-            s->main = s->fork;
-            s->fork = t;
-        }
-        ctx->work->positions_discarded += (uint64_t)(computed - (n - 1));
-        JPT_TRY(jpt_seq_truncate(ctx->session, s->main, length + n - 1, err));
-        if (s->fork >= 0 && s->fork != ctx->seq)
-            jpt_seq_free(ctx->session, s->fork);
-        else if (s->fork >= 0)
-            JPT_TRY(jpt_seq_truncate(ctx->session, s->fork, 0, err));
-        s->fork = -1;
+        ctx->work->positions_discarded += (uint64_t)(s->n_guess - (n - 1));
+        JPT_TRY(jpt_seq_truncate(ctx->session, ctx->seq, length + n - 1, err));
         learn(s, n - 1);
     }
     for (int32_t i = 0; i < n; i++) {
@@ -325,13 +240,10 @@ static jpt_status spec_consume(void *state, const jpt_strategy_ctx *ctx, const j
 }
 
 static void spec_close(void *state, const jpt_strategy_ctx *ctx) {
+    (void)ctx;
     spec_state *s = state;
     if (s->draft && s->draft_seq >= 0)
         jpt_seq_free(s->draft, s->draft_seq);
-    if (s->fork >= 0 && s->fork != ctx->seq)
-        jpt_seq_free(ctx->session, s->fork);
-    if (s->main >= 0 && s->main != ctx->seq)
-        jpt_seq_free(ctx->session, s->main);
     free(s->history.p);
     jpt_chain_fini(&s->chain);
 }
@@ -349,31 +261,20 @@ static void spec_needs(const jpt_spec *spec, jpt_needs *needs) {
     (void)spec;
     needs->n_outputs = GUESS_MAX + 1;
 }
-static void lookahead_needs(const jpt_spec *spec, jpt_needs *needs) {
-    needs->n_outputs = 2 + (int32_t)spec_value(spec, "window", 15) + (int32_t)spec_value(spec, "ngram", 5);
-    needs->n_seqs = 3;
-}
 static void assisted_needs(const jpt_spec *spec, jpt_needs *needs) {
     spec_needs(spec, needs);
     needs->assistant = true;
 }
 
-#define SAMPLING                                                                                                                     \
-    {"do_sample", JPT_PARAM_BOOL, 0, 1, false, false, "false", "draw instead of the most likely token"}, JPT_PARAM_TEMPERATURE,      \
-        {"top_k", JPT_PARAM_INT, 0, 1 << 24, false, false, "0", "keeps the k best; 0: all"},                                         \
-        {"top_p", JPT_PARAM_FLOAT, 0, 1, false, false, "1", "keeps the smallest set of at least this mass"},                         \
-        {"min_p", JPT_PARAM_FLOAT, 0, 1, false, false, "0", "keeps p >= min_p * max p"}, JPT_PARAMS_PROCESSORS
 #define SCHEDULE(def) {"num_assistant_tokens_schedule", JPT_PARAM_STRING, 0, 0, false, false, def, "constant; heuristic: +2 when all were right, else -1; energy: what costs least a token"}
 static const jpt_param_def lookup_params[] = {{"prompt_lookup_num_tokens", JPT_PARAM_INT, 1, GUESS_MAX, false, false, "10", "most guesses a step"},
                                               {"max_matching_ngram_size", JPT_PARAM_INT, 1, 64, false, false, "2", "longest run of tokens looked for"},
-                                              {"match", JPT_PARAM_STRING, 0, 0, false, false, "first", "first or last earlier place"}, SCHEDULE("constant"), SAMPLING};
+                                              {"match", JPT_PARAM_STRING, 0, 0, false, false, "first", "first or last earlier place"}, SCHEDULE("constant"), JPT_PARAMS_DO_SAMPLE};
 static const jpt_param_def assisted_params[] = {{"num_assistant_tokens", JPT_PARAM_INT, 1, GUESS_MAX, false, false, "5", "guesses a step"}, SCHEDULE("constant"),
-                                                {"assistant_confidence_threshold", JPT_PARAM_FLOAT, 0, 1, false, false, "0", "the draft stops after a token less probable than this"}, SAMPLING};
+                                                {"assistant_confidence_threshold", JPT_PARAM_FLOAT, 0, 1, false, false, "0", "the draft stops after a token less probable than this"}, JPT_PARAMS_DO_SAMPLE};
 static const jpt_param_def self_params[] = {{"exit_layer", JPT_PARAM_INT, 0, 4096, false, false, "0", "layers of the draft; 0: half of them"},
                                             {"num_assistant_tokens", JPT_PARAM_INT, 1, GUESS_MAX, false, false, "4", "guesses a step"}, SCHEDULE("constant"),
-                                            {"assistant_confidence_threshold", JPT_PARAM_FLOAT, 0, 1, false, false, "0", "the draft stops after a token less probable than this"}, SAMPLING};
-static const jpt_param_def lookahead_params[] = {{"window", JPT_PARAM_INT, 1, GUESS_MAX, false, false, "15", "future tokens guessed and refined together"},
-                                                 {"ngram", JPT_PARAM_INT, 2, 16, false, false, "5", "length of the pool's n-grams"}, SAMPLING};
+                                            {"assistant_confidence_threshold", JPT_PARAM_FLOAT, 0, 1, false, false, "0", "the draft stops after a token less probable than this"}, JPT_PARAMS_DO_SAMPLE};
 
 #define SPECULATE(id, cli_name, text, origin, price, want)                                                                           \
     const jpt_strategy jpt_strategy_##id = {.name = (cli_name), .family = "speculative", .summary = (text), .source = (origin), .cost = (price),       \
@@ -386,5 +287,3 @@ SPECULATE(assisted, "assisted", "a smaller model guesses", "Leviathan et al. 202
           "1/E[tokens] forwards of num_assistant_tokens + 1 rows, and so many of the draft model", assisted_needs);
 SPECULATE(self, "self-speculation", "the model's first layers guess", "Zhang et al. 2024 (Draft & Verify); Elhoushi et al. 2024 (LayerSkip)",
           "1/E[tokens] forwards of num_assistant_tokens + 1 rows, and so many of the first layers", spec_needs);
-SPECULATE(lookahead, "lookahead", "refine guesses of the future, keep their n-grams", "Fu et al. 2024 (lookahead decoding)",
-          "1/E[tokens] forwards of window + ngram + 1 rows", lookahead_needs);

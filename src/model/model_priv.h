@@ -30,6 +30,8 @@ typedef struct sequence {
     int32_t  n;      /* positions */
     int32_t *tokens; /* [n_ctx] */
     int32_t *table;  /* [n_ctx / page_size, rounded up] page numbers */
+    /* a tree after the sequence, until a path of it is kept: [n_tree], room for the session's n_tree */
+    int32_t  n_tree, *tree_token, *tree_parent, *tree_depth, *tree_page;
 } sequence;
 
 struct jpt_session {
@@ -51,6 +53,7 @@ struct jpt_session {
     /* host lists of one pass, [n_batch] */
     int32_t     *tok, *pos, *pick;
     jpt_row_run *run;
+    int32_t     *tree_table; /* [n_tree, n_ctx] page tables of the rows of trees in a pass */
 
     jpt_session *assistant; /* borrowed */
     jpt_work     work;

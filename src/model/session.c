@@ -17,9 +17,9 @@ static jpt_session_options resolve(const jpt_model *m, const jpt_session_options
     if (o.n_batch <= 0)
         o.n_batch = 512;
     if (o.page_size <= 0)
-        o.page_size = o.n_seqs > 1 ? 1 : 16;
+        o.page_size = o.n_seqs > 1 || o.n_tree > 0 ? 1 : 16;
     int32_t most = INT32_MAX - o.page_size - o.n_seqs; /* pages are counted in 32 bits, a spare one a sequence among them */
-    int64_t all = o.n_tokens > 0 ? o.n_tokens : (int64_t)o.n_ctx * o.n_seqs;
+    int64_t all = (o.n_tokens > 0 ? o.n_tokens : (int64_t)o.n_ctx * o.n_seqs) + o.n_tree;
     o.n_tokens = all < most ? (int32_t)all : most;
     if (o.n_outputs <= 0)
         o.n_outputs = o.n_batch;
@@ -89,7 +89,17 @@ jpt_status jpt_session_open(jpt_model *m, const jpt_session_options *opt, jpt_se
         s->seq[i].tokens = malloc((size_t)s->opt.n_ctx * sizeof(int32_t));
         s->seq[i].table = malloc((size_t)s->pages_per_seq * sizeof(int32_t));
         ok = s->seq[i].tokens && s->seq[i].table;
+        size_t rows = (size_t)s->opt.n_tree;
+        if (ok && rows > 0) /* four lists in one block */
+            ok = (s->seq[i].tree_token = malloc(4 * rows * sizeof(int32_t)));
+        if (ok && rows > 0) {
+            s->seq[i].tree_parent = s->seq[i].tree_token + rows;
+            s->seq[i].tree_depth = s->seq[i].tree_parent + rows;
+            s->seq[i].tree_page = s->seq[i].tree_depth + rows;
+        }
     }
+    if (ok && s->opt.n_tree > 0)
+        ok = (s->tree_table = malloc((size_t)s->opt.n_tree * (size_t)s->opt.n_ctx * sizeof *s->tree_table));
     if (!ok) {
         size_t need = jpt_session_memory(m, &s->opt);
         jpt_session_close(s);
@@ -114,8 +124,10 @@ void jpt_session_close(jpt_session *s) {
     for (int32_t i = 0; s->seq && i < s->opt.n_seqs; i++) {
         free(s->seq[i].tokens);
         free(s->seq[i].table);
+        free(s->seq[i].tree_token);
     }
     free(s->seq);
+    free(s->tree_table);
     free(s->page_refs);
     free(s->free_page);
     free(s->tok);
@@ -134,10 +146,20 @@ static sequence *live(const jpt_session *s, jpt_seq seq) {
     return seq >= 0 && seq < s->opt.n_seqs && s->seq[seq].live ? &s->seq[seq] : NULL;
 }
 
+static void free_page(jpt_session *s, int32_t page) {
+    if (--s->page_refs[page] == 0)
+        s->free_page[s->n_free++] = page;
+}
+
 static void drop_pages(jpt_session *s, sequence *q, int32_t keep) {
     for (int32_t i = keep; i < pages_for(&s->opt, q->n); i++)
-        if (--s->page_refs[q->table[i]] == 0)
-            s->free_page[s->n_free++] = q->table[i];
+        free_page(s, q->table[i]);
+}
+
+static void drop_tree(jpt_session *s, sequence *q) {
+    for (int32_t k = 0; k < q->n_tree; k++)
+        free_page(s, q->tree_page[k]);
+    q->n_tree = 0;
 }
 
 jpt_status jpt_seq_new(jpt_session *s, jpt_seq *out, jpt_error *err) {
@@ -170,14 +192,32 @@ jpt_status jpt_seq_truncate(jpt_session *s, jpt_seq seq, int32_t n, jpt_error *e
     sequence *q = live(s, seq);
     if (!q || n < 0 || n > q->n)
         return JPT_FAIL(err, ARG, "cannot cut sequence %d to %d positions", seq, n);
+    drop_tree(s, q);
     drop_pages(s, q, pages_for(&s->opt, n));
     q->n = n;
+    return JPT_OK;
+}
+
+jpt_status jpt_seq_keep(jpt_session *s, jpt_seq seq, const int32_t *rows, int32_t n, jpt_error *err) {
+    sequence *q = live(s, seq);
+    for (int32_t i = 0; i < n; i++)
+        if (!q || rows[i] < 0 || rows[i] >= q->n_tree || q->tree_parent[rows[i]] != (i > 0 ? rows[i - 1] : -1))
+            return JPT_FAIL(err, ARG, "row %d does not go on from row %d in the tree after sequence %d", rows[i], i > 0 ? rows[i - 1] : -1, seq);
+    if (!q)
+        return JPT_FAIL(err, ARG, "sequence %d is not live", seq);
+    for (int32_t i = 0; i < n; i++) {
+        q->tokens[q->n] = q->tree_token[rows[i]];
+        q->table[q->n++] = q->tree_page[rows[i]]; /* pages hold one position */
+        s->page_refs[q->tree_page[rows[i]]]++;
+    }
+    drop_tree(s, q);
     return JPT_OK;
 }
 
 void jpt_seq_free(jpt_session *s, jpt_seq seq) {
     sequence *q = live(s, seq);
     if (q) {
+        drop_tree(s, q);
         drop_pages(s, q, 0);
         q->live = false;
     }
@@ -205,11 +245,35 @@ static bool must_copy(const jpt_session *s, const sequence *q) {
     return q->n % s->opt.page_size != 0 && s->page_refs[q->table[q->n / s->opt.page_size]] > 1;
 }
 
+int32_t jpt_rows_count(const jpt_batch_item *it, jpt_rows rows) {
+    int32_t n = 0;
+    for (int32_t k = 0; rows == JPT_ROWS_MARKED && k < it->n_tokens; k++)
+        n += it->marked[k];
+    return rows == JPT_ROWS_ALL ? it->n_tokens : rows == JPT_ROWS_LAST ? 1 : n;
+}
+
+/* Trees are well made and fit; their rows' depths go to the sequence. */
+static jpt_status check_tree(const jpt_session *s, const jpt_batch_item *it, sequence *q, int64_t *rows, jpt_error *err) {
+    *rows += it->n_tokens;
+    if (*rows > s->opt.n_tree)
+        return JPT_FAIL(err, ARG, "trees of %lld rows: the session has room for %d", (long long)*rows, s->opt.n_tree);
+    if (s->opt.page_size != 1)
+        return JPT_FAIL(err, ARG, "trees need pages of one position, the session's hold %d", s->opt.page_size);
+    for (int32_t k = 0; k < it->n_tokens; k++) {
+        if (it->parent[k] < -1 || it->parent[k] >= k)
+            return JPT_FAIL(err, ARG, "row %d of a tree: its parent %d does not stand before it", k, it->parent[k]);
+        q->tree_depth[k] = it->parent[k] < 0 ? 0 : q->tree_depth[it->parent[k]] + 1;
+        if (q->n + q->tree_depth[k] >= s->opt.n_ctx)
+            return JPT_FAIL(err, CTX_FULL, "%d tokens after %d do not fit the context of %d", q->tree_depth[k] + 1, q->n, s->opt.n_ctx);
+    }
+    return JPT_OK;
+}
+
 static jpt_status check_batch(const jpt_session *s, const jpt_batch *b, jpt_error *err) {
-    int64_t pages = 0, logits = 0, hidden = 0;
+    int64_t pages = 0, logits = 0, hidden = 0, tree_rows = 0;
     for (int32_t i = 0; i < b->n_items; i++) {
         const jpt_batch_item *it = &b->items[i];
-        const sequence       *q = live(s, it->seq);
+        sequence             *q = live(s, it->seq);
         if (!q)
             return JPT_FAIL(err, ARG, "sequence %d is not live", it->seq);
         for (int32_t k = 0; k < i; k++)
@@ -217,14 +281,16 @@ static jpt_status check_batch(const jpt_session *s, const jpt_batch *b, jpt_erro
                 return JPT_FAIL(err, ARG, "sequence %d stands in one batch twice", it->seq);
         if (it->n_tokens < 1)
             return JPT_FAIL(err, ARG, "a batch item without tokens");
-        if (it->n_tokens > s->opt.n_ctx - q->n)
+        if (it->parent)
+            JPT_TRY(check_tree(s, it, q, &tree_rows, err));
+        else if (it->n_tokens > s->opt.n_ctx - q->n)
             return JPT_FAIL(err, CTX_FULL, "%d tokens after %d do not fit the context of %d", it->n_tokens, q->n, s->opt.n_ctx);
         for (int32_t k = 0; k < it->n_tokens; k++)
             if (it->tokens[k] < 0 || it->tokens[k] >= s->model->file.hp.n_vocab)
                 return JPT_FAIL(err, ARG, "token id %d is outside the vocabulary of %d", it->tokens[k], s->model->file.hp.n_vocab);
-        pages += pages_for(&s->opt, q->n + it->n_tokens) - pages_for(&s->opt, q->n) + must_copy(s, q);
-        logits += it->logits == JPT_ROWS_ALL ? it->n_tokens : it->logits == JPT_ROWS_LAST;
-        hidden += it->hidden == JPT_ROWS_ALL ? it->n_tokens : it->hidden == JPT_ROWS_LAST;
+        pages += it->parent ? it->n_tokens : pages_for(&s->opt, q->n + it->n_tokens) - pages_for(&s->opt, q->n) + must_copy(s, q);
+        logits += jpt_rows_count(it, it->logits);
+        hidden += jpt_rows_count(it, it->hidden);
     }
     if (pages > s->n_free)
         return JPT_FAIL(err, CTX_FULL, "the session's cache of %d positions is used up", s->opt.n_tokens);
@@ -268,11 +334,31 @@ static void take_pages(jpt_session *s, sequence *q, int32_t n) {
     }
 }
 
-static bool wanted(jpt_rows rows, int32_t k, int32_t n) { return rows == JPT_ROWS_ALL || (rows == JPT_ROWS_LAST && k == n - 1); }
+static void plant_tree(jpt_session *s, sequence *q, const jpt_batch_item *it) {
+    q->n_tree = it->n_tokens;
+    memcpy(q->tree_token, it->tokens, (size_t)q->n_tree * sizeof *q->tree_token);
+    memcpy(q->tree_parent, it->parent, (size_t)q->n_tree * sizeof *q->tree_parent);
+    for (int32_t k = 0; k < q->n_tree; k++) {
+        q->tree_page[k] = s->free_page[--s->n_free];
+        s->page_refs[q->tree_page[k]] = 1;
+    }
+}
+
+/* A row of a tree is a run of its own, whose table holds the sequence's pages and its ancestors'. */
+static jpt_row_run tree_run(const sequence *q, int32_t row, int32_t k, int32_t *table) {
+    memcpy(table, q->table, (size_t)q->n * sizeof *table);
+    for (int32_t a = k; a >= 0; a = q->tree_parent[a])
+        table[q->n + q->tree_depth[a]] = q->tree_page[a];
+    return (jpt_row_run){row, 1, q->n + q->tree_depth[k], table};
+}
+
+static bool wanted(const jpt_batch_item *it, jpt_rows rows, int32_t k) {
+    return rows == JPT_ROWS_ALL || (rows == JPT_ROWS_LAST && k == it->n_tokens - 1) || (rows == JPT_ROWS_MARKED && it->marked[k]);
+}
 
 /* Fill one pass from item *i, token *k onwards; advances both. */
 static void fill_pass(jpt_session *s, const jpt_batch *b, int32_t *i, int32_t *k, pass *p) {
-    int32_t *logits = s->pick, *hidden = s->pick + s->opt.n_batch;
+    int32_t *logits = s->pick, *hidden = s->pick + s->opt.n_batch, *table = s->tree_table;
     *p = (pass){.logits_rows = logits, .hidden_rows = hidden, .first_logits = s->n_logits, .first_hidden = s->n_hidden,
                 .exit_layers = b->exit_layers, .n_exit = b->n_exit_layers, .exit_without_norm = b->exit_without_norm,
                 .n_layers = b->n_layers ? b->n_layers : s->model->file.hp.n_layers};
@@ -280,13 +366,19 @@ static void fill_pass(jpt_session *s, const jpt_batch *b, int32_t *i, int32_t *k
         const jpt_batch_item *it = &b->items[*i];
         const sequence       *q = &s->seq[it->seq];
         int32_t               room = s->opt.n_batch - p->n, n = it->n_tokens - *k < room ? it->n_tokens - *k : room;
-        s->run[p->n_runs++] = (jpt_row_run){p->n, n, q->n + *k, q->table};
+        if (!it->parent)
+            s->run[p->n_runs++] = (jpt_row_run){p->n, n, q->n + *k, q->table};
         for (int32_t r = 0; r < n; r++, (*k)++, p->n++) {
             s->tok[p->n] = it->tokens[*k];
             s->pos[p->n] = q->n + *k;
-            if (wanted(it->logits, *k, it->n_tokens))
+            if (it->parent) {
+                s->run[p->n_runs++] = tree_run(q, p->n, *k, table);
+                s->pos[p->n] = q->n + q->tree_depth[*k];
+                table += s->opt.n_ctx;
+            }
+            if (wanted(it, it->logits, *k))
                 logits[p->n_logits++] = p->n;
-            if (wanted(it->hidden, *k, it->n_tokens))
+            if (wanted(it, it->hidden, *k))
                 hidden[p->n_hidden++] = p->n;
         }
         if (*k == it->n_tokens) {
@@ -304,11 +396,16 @@ jpt_status jpt_session_forward(jpt_session *s, jpt_batch *b, jpt_error *err) {
     int32_t n_logits = 0, n_hidden = 0;
     for (int32_t i = 0; i < b->n_items; i++) {
         jpt_batch_item *it = &b->items[i];
-        take_pages(s, &s->seq[it->seq], it->n_tokens);
+        sequence *q = &s->seq[it->seq];
+        drop_tree(s, q);
+        if (it->parent)
+            plant_tree(s, q, it);
+        else
+            take_pages(s, q, it->n_tokens);
         it->logits_row = it->logits == JPT_ROWS_NONE ? -1 : n_logits;
         it->hidden_row = it->hidden == JPT_ROWS_NONE ? -1 : n_hidden;
-        n_logits += it->logits == JPT_ROWS_ALL ? it->n_tokens : it->logits == JPT_ROWS_LAST;
-        n_hidden += it->hidden == JPT_ROWS_ALL ? it->n_tokens : it->hidden == JPT_ROWS_LAST;
+        n_logits += jpt_rows_count(it, it->logits);
+        n_hidden += jpt_rows_count(it, it->hidden);
     }
     s->n_logits = s->n_hidden = 0;
     s->n_exit = b->n_exit_layers;
@@ -324,6 +421,11 @@ jpt_status jpt_session_forward(jpt_session *s, jpt_batch *b, jpt_error *err) {
     for (int32_t i = 0; i < b->n_items; i++) {
         sequence *q = &s->seq[b->items[i].seq];
         int32_t   n = b->items[i].n_tokens, before = q->n;
+        if (b->items[i].parent) {
+            if (stopped)
+                drop_tree(s, q);
+            continue;
+        }
         q->n += n;
         if (stopped) { /* give the pages back: the sequence is as it was */
             drop_pages(s, q, pages_for(&s->opt, before));

@@ -39,6 +39,13 @@ static void expect(const char *what, jpt_link l, const double *in, int n, const 
 #define P(...) (const double[]){__VA_ARGS__}
 #define IDS(...) (const int32_t[]){__VA_ARGS__}, (int32_t)(sizeof(int32_t[]){__VA_ARGS__} / sizeof(int32_t))
 
+static void allowed(void **state) {
+    (void)state;
+    static const int32_t ids[] = {2, 0, 2, 99, -1};
+    jpt_link             l = {.kind = JPT_LINK_ALLOWED, .ids = ids, .n_ids = 5};
+    expect("allowed", l, P(.4, .3, .2, .1), 4, NULL, 0, P(2. / 3, 0, 1. / 3, 0));
+}
+
 static void xtc(void **state) {
     (void)state;
     jpt_link l = {.kind = JPT_LINK_XTC, .value = 1};
@@ -185,6 +192,6 @@ static void shapes(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(xtc), cmocka_unit_test(dry), cmocka_unit_test(penalties), cmocka_unit_test(kept_sets), cmocka_unit_test(shapes)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(allowed), cmocka_unit_test(xtc), cmocka_unit_test(dry), cmocka_unit_test(penalties), cmocka_unit_test(kept_sets), cmocka_unit_test(shapes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -85,6 +85,85 @@ static void splits_change_nothing(void **unused) {
         }
 }
 
+/* A row of a tree computes what it would at the end of its own line, and a kept path is that line. */
+static void trees(void **unused) {
+    (void)unused;
+    tiny_model           t = {.dtype = JPT_Q4_1};
+    jpt_model           *m = open_tiny(&t, NULL);
+    jpt_session         *s, *line = open_session(m, 1, 64, 0);
+    jpt_session_options  so = {.n_ctx = 128, .n_seqs = 2, .n_batch = 4, .n_outputs = 64, .n_tree = 9};
+    static const int32_t tok[9] = {5, 6, 7, 6, 8, 9, 10, 11, 12}, parent[9] = {-1, 0, 0, 1, 1, 2, 5, -1, 6};
+    static const bool    marked[9] = {true, false, true, true, false, true, true, true, true};
+    float                a[V], b[V];
+    jpt_seq              q, l, other;
+    jpt_error            err = {0};
+    assert_int_equal(jpt_session_open(m, &so, &s, NULL), JPT_OK);
+    jpt_seq_new(s, &q, NULL), jpt_seq_new(s, &other, NULL), jpt_seq_new(line, &l, NULL);
+    feed(s, other, text + 3, 11, a);
+    feed(s, q, text, 20, a);
+    for (int round = 0; round < 2; round++) { /* passes of 4 rows: the tree is split, beside a line in round 1 */
+        jpt_batch_item it[2] = {{.seq = q, .tokens = tok, .n_tokens = 9, .parent = parent, .marked = marked, .logits = JPT_ROWS_MARKED},
+                                {.seq = other, .tokens = text, .n_tokens = 3, .logits = JPT_ROWS_LAST}};
+        jpt_batch      batch = {.items = it, .n_items = 1 + round};
+        assert_int_equal(jpt_session_forward(s, &batch, NULL), JPT_OK);
+        assert_int_equal(jpt_seq_length(s, q), 20);
+        for (int k = 0, row = 0; k < 9; k++) {
+            int32_t path[9], n = 0;
+            for (int p = k; p >= 0; p = parent[p])
+                path[n++] = tok[p];
+            for (int i = 0; i < n / 2; i++) {
+                int32_t x = path[i];
+                path[i] = path[n - 1 - i];
+                path[n - 1 - i] = x;
+            }
+            if (!marked[k])
+                continue;
+            assert_int_equal(jpt_seq_truncate(line, l, 0, NULL), JPT_OK);
+            feed(line, l, text, 20, b);
+            feed(line, l, path, n, b);
+            assert_int_equal(jpt_session_logits(s, it[0].logits_row + row++, a, NULL), JPT_OK);
+            assert_memory_equal(a, b, sizeof a);
+        }
+    }
+    assert_int_equal(jpt_seq_keep(s, q, (int32_t[]){0, 5}, 2, &err), JPT_ARG); /* 5 stands after 2 */
+    assert_non_null(strstr(err.msg, "row 5"));
+    assert_int_equal(jpt_seq_keep(s, q, (int32_t[]){0, 2, 5, 6}, 4, NULL), JPT_OK);
+    assert_int_equal(jpt_seq_length(s, q), 24);
+    assert_int_equal(jpt_seq_tokens(s, q)[23], 10);
+    assert_int_equal(jpt_seq_keep(s, q, (int32_t[]){0}, 1, NULL), JPT_ARG); /* the rest is forgotten */
+    feed(s, q, text, 2, a);
+    assert_int_equal(jpt_seq_truncate(line, l, 20, NULL), JPT_OK);
+    feed(line, l, (int32_t[]){5, 7, 9, 10}, 4, b);
+    feed(line, l, text, 2, b);
+    assert_memory_equal(a, b, sizeof a);
+    /* no page is lost, whatever becomes of a tree */
+    for (int i = 0; i < 200; i++) {
+        jpt_batch_item it = {.seq = q, .tokens = tok, .n_tokens = 9, .parent = parent, .marked = marked, .logits = JPT_ROWS_MARKED};
+        jpt_batch      batch = {.items = &it, .n_items = 1};
+        assert_int_equal(jpt_session_forward(s, &batch, NULL), JPT_OK);
+        if (i % 3 == 1)
+            assert_int_equal(jpt_seq_truncate(s, q, 24, NULL), JPT_OK);
+        if (i % 3 == 2) {
+            jpt_seq_free(s, q);
+            jpt_seq_new(s, &q, NULL);
+            feed(s, q, text, 24, a);
+        }
+    }
+    /* what is wrong is said, and nothing changes */
+    jpt_batch_item wrong = {.seq = q, .tokens = tok, .n_tokens = 2, .parent = (int32_t[]){-1, 1}, .marked = marked, .logits = JPT_ROWS_NONE};
+    jpt_batch      batch = {.items = &wrong, .n_items = 1};
+    err = (jpt_error){0};
+    assert_int_equal(jpt_session_forward(s, &batch, &err), JPT_ARG);
+    assert_non_null(strstr(err.msg, "does not stand before it"));
+    wrong.parent = (int32_t[]){-1, 0};
+    wrong.seq = l;
+    err = (jpt_error){0};
+    assert_int_equal(jpt_session_forward(line, &batch, &err), JPT_ARG);
+    assert_non_null(strstr(err.msg, "room for 0"));
+    jpt_session_close(s), jpt_session_close(line);
+    jpt_model_close(m);
+}
+
 static void forks_and_cuts_with(int32_t page_size) {
     tiny_model   t = {0};
     jpt_model   *m = open_tiny(&t, NULL);
@@ -233,7 +312,7 @@ static void a_model_larger_than_memory(void **unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(splits_change_nothing), cmocka_unit_test(forks_and_cuts), cmocka_unit_test(refusals_change_nothing),
+        cmocka_unit_test(trees), cmocka_unit_test(splits_change_nothing), cmocka_unit_test(forks_and_cuts), cmocka_unit_test(refusals_change_nothing),
         cmocka_unit_test(exits_and_hidden), cmocka_unit_test(nothing_is_allocated_a_token), cmocka_unit_test(a_model_larger_than_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,6 +2,7 @@
  * accounts that add up, texts that do not depend on the batch. */
 #include "tiny_model.h"
 #include <jpt/decode.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -150,7 +151,7 @@ static void speculation_changes_no_text(void **state) {
         {"prompt-lookup", false}, {"prompt-lookup:prompt_lookup_num_tokens=3,max_matching_ngram_size=4,match=last", false},
         {"prompt-lookup:num_assistant_tokens_schedule=energy", false}, {"assisted", true}, {"assisted:num_assistant_tokens=9,num_assistant_tokens_schedule=heuristic", true},
         {"assisted:assistant_confidence_threshold=0.3", true}, {"assisted:num_assistant_tokens_schedule=energy", true}, {"self-speculation", false},
-        {"self-speculation:exit_layer=3,num_assistant_tokens=7", false}, {"lookahead", false}, {"lookahead:window=4,ngram=3", false},
+        {"self-speculation:exit_layer=3,num_assistant_tokens=7", false}, {"lookahead", false}, {"lookahead:window=4,ngram=3", false}, {"lookahead:window=6,ngram=2,guess_set=4", false},
     };
     static const struct {
         const char *plain, *more;
@@ -166,6 +167,118 @@ static void speculation_changes_no_text(void **state) {
             if (kinds[k].assisted)
                 same(ways[w].plain, NULL, 1, spec, model, 1); /* a perfect draft */
         }
+}
+
+/* The same for the distribution: the second token of 20,000 draws by speculation against its exact probabilities, summed over
+ * all first tokens. */
+static void speculation_keeps_the_distribution(void **state) {
+    (void)state;
+    enum { DRAWS = 20000, MORE = 3 };
+    static const char *const specs[MORE] = {"assisted:do_sample=true,temperature=0.8,top_k=6,num_assistant_tokens=3",
+                                            "self-speculation:do_sample=true,temperature=0.8,top_k=6,exit_layer=3", "lookahead:do_sample=true,temperature=0.8,top_k=6,window=3,ngram=3"};
+    int32_t             prompt[24], n = prompt_of(3, prompt), V = jpt_model_get_info(model)->n_vocab;
+    jpt_error           err = {0};
+    jpt_session_options so = {.n_ctx = 64, .n_seqs = 17, .n_outputs = 1200, .n_tree = 16 * 64}, ao = {.n_ctx = 64, .n_seqs = 16, .n_outputs = 16};
+    jpt_session        *s, *a;
+    jpt_model          *near = open_tiny(5, 3); /* the same weights without the last layer */
+    assert_int_equal(jpt_session_open(model, &so, &s, &err), JPT_OK);
+    assert_int_equal(jpt_session_open(near, &ao, &a, &err), JPT_OK);
+    assert_int_equal(jpt_session_set_assistant(s, a, &err), JPT_OK);
+    /* exact: p(second) = sum over first tokens of p(first) p(second | first), each cut to 6 at temperature 0.8 */
+    jpt_chain c = {.n_links = 2, .min_tokens_to_keep = 1, .link = {{.kind = JPT_LINK_TEMPERATURE, .value = 0.8}, {.kind = JPT_LINK_TOP_K, .value = 6, .count = 6}}};
+    float    *z = malloc((size_t)V * sizeof *z), *z2 = malloc((size_t)V * sizeof *z2);
+    double   *p = calloc((size_t)V, sizeof *p);
+    void     *scratch = malloc(jpt_select_scratch_bytes(V));
+    for (int32_t first = -1; first < V; first++) {
+        jpt_seq        q;
+        jpt_batch_item it = {.tokens = prompt, .n_tokens = n + (first >= 0), .logits = JPT_ROWS_LAST};
+        jpt_batch      b = {.items = &it, .n_items = 1};
+        float         *row = first < 0 ? z : z2;
+        if (first >= 0 && z[first] == -INFINITY)
+            continue;
+        prompt[n] = first;
+        assert_int_equal(jpt_seq_new(s, &q, &err), JPT_OK);
+        it.seq = q;
+        assert_int_equal(jpt_session_forward(s, &b, &err), JPT_OK);
+        assert_int_equal(jpt_session_logits(s, it.logits_row, row, &err), JPT_OK);
+        jpt_seq_free(s, q);
+        assert_int_equal(jpt_chain_apply(&c, &(jpt_select_item){.history = prompt, .n_history = n}, row, V, scratch, &err), JPT_OK);
+        assert_true(jpt_log_softmax(row, V, row));
+        for (int32_t v = 0; first >= 0 && v < V; v++)
+            p[v] += exp((double)z[first] + (double)z2[v]);
+    }
+    for (int k = 0; k < MORE; k++) {
+        jpt_spec_list   l = {0};
+        jpt_request    *r = calloc(DRAWS, sizeof *r);
+        jpt_generation *g = calloc(DRAWS, sizeof *g);
+        int32_t        *count = calloc((size_t)V, sizeof *count), accepted = 0;
+        double          chi = 0, rest = 0, rest_count = 0;
+        int             df = -1;
+        assert_int_equal(jpt_spec_parse(specs[k], &l, &err), JPT_OK);
+        for (int i = 0; i < DRAWS; i++)
+            r[i] = (jpt_request){.spec = &l.spec[0], .prompt = prompt, .n_prompt = n, .max_new_tokens = 3, .seed = (uint64_t)i, .ignore_eos = true};
+        if (jpt_generate(s, r, DRAWS, 16, g, NULL, NULL, &err) != JPT_OK)
+            fail_msg("%s: %s", specs[k], err.msg);
+        for (int i = 0; i < DRAWS; i++) {
+            count[g[i].tokens[1]]++;
+            accepted += g[i].work.forwards < 3;
+            jpt_generation_fini(&g[i]);
+        }
+        for (int32_t v = 0; v < V; v++) {
+            double want = DRAWS * p[v];
+            if (want < 5) {
+                rest += want, rest_count += count[v];
+                continue;
+            }
+            chi += (count[v] - want) * (count[v] - want) / want;
+            df++;
+        }
+        if (rest > 0.5)
+            chi += (rest_count - rest) * (rest_count - rest) / rest, df++;
+        double tail = 0.5 * erfc((cbrt(chi / df) - (1 - 2.0 / (9 * df))) / sqrt(2.0 / (9 * df)) / sqrt(2));
+        printf("golden: %.*s: second token of %d draws, chi-square %.1f with %d degrees of freedom, p = %.3f; a guess was accepted in %d\n", (int)strcspn(specs[k], ":"), specs[k],
+               DRAWS, chi, df, tail, accepted);
+        assert_true(tail > 1e-4 && df > 5);
+        assert_true(accepted > 0 || k == 2); /* lookahead has seen no n-gram in so short a text */
+        free(r), free(g), free(count);
+        jpt_spec_list_fini(&l);
+    }
+    free(z), free(z2), free(p), free(scratch);
+    jpt_session_close(s), jpt_session_close(a);
+    jpt_model_close(near);
+}
+
+/* Words that must stand in the text do, and beams without words are diverse beam search's with one group. */
+static void forced_words(void **state) {
+    (void)state;
+    static const struct {
+        const char *spec, *all[2], *one[2];
+    } cases[] = {{"constrained-beam:force_words=zq", {"zq"}, {0}}, {"constrained-beam:force_words=zq/wx,num_beams=5", {"zq", "wx"}, {0}},
+                 {"constrained-beam:force_words=zq|wx,num_beams=3", {0}, {"zq", "wx"}}, {"constrained-beam:force_words=zqj,repetition_penalty=1.2,length_penalty=2", {"zqj"}, {0}}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int ends = 0; ends < 2; ends++) {
+            jpt_generation g[N_PROMPTS];
+            run(cases[i].spec, NULL, 1, ends, g);
+            for (int k = 0; k < N_PROMPTS; k++) {
+                bool one = !cases[i].one[0];
+                for (int w = 0; w < 2; w++) {
+                    if (cases[i].all[w] && !memmem(g[k].text.p, g[k].text.n, cases[i].all[w], strlen(cases[i].all[w])))
+                        fail_msg("%s, prompt %d: '%s' is missing from '%s' (%d tokens)", cases[i].spec, k, cases[i].all[w], g[k].text.p, g[k].n_tokens);
+                    one = one || (cases[i].one[w] && memmem(g[k].text.p, g[k].text.n, cases[i].one[w], strlen(cases[i].one[w])));
+                }
+                assert_true(one);
+                assert_int_equal(g[k].work.kv_bytes_moved, 0);
+            }
+            fini(g);
+        }
+    jpt_spec_list l = {0};
+    jpt_error     err = {0};
+    assert_int_equal(jpt_spec_parse("constrained-beam", &l, &err), JPT_ARG);
+    assert_non_null(strstr(err.msg, "force_words"));
+    err = (jpt_error){0};
+    assert_int_equal(jpt_spec_parse("constrained-beam:force_words=/", &l, &err), JPT_ARG);
+    assert_non_null(strstr(err.msg, "word/word"));
+    jpt_spec_list_fini(&l);
 }
 
 static void a_perfect_draft_is_always_right(void **state) {
@@ -198,8 +311,8 @@ static void a_perfect_draft_is_always_right(void **state) {
 
 static void batches_change_no_text(void **state) {
     (void)state;
-    static const char *const specs[] = {"greedy", "sample", "beam", "beam-sample", "diverse-beam", "contrastive", "adaptive-contrastive", "fsd", "fsd-d", "prompt-lookup",
-                                        "self-speculation", "lookahead", "dola:dola_layers=1/2", "cd:amateur_layer=2", "cd-sample:amateur_layer=2",
+    static const char *const specs[] = {"greedy", "sample", "beam", "beam-sample", "diverse-beam", "constrained-beam:force_words=zq", "contrastive", "adaptive-contrastive", "fsd", "fsd-d", "prompt-lookup",
+                                        "self-speculation", "lookahead", "dola:dola_layers=1/2", "dola-sample:dola_layers=low,top_p=0.9", "cd:amateur_layer=2", "cd-sample:amateur_layer=2",
                                         "mirostat", "mirostat:form=paper,tau=3,eta=1", "mirostat-v2:tau=3", "adaptive-p", "guard", "guidance", "best-of-n:n=3", "self-consistency:n=4",
                                         "mbr:n=4", "mbr:n=3,utility=bleu", "samples"};
     for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
@@ -286,7 +399,7 @@ static void alternatives(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(limits), cmocka_unit_test(speculation_changes_no_text), cmocka_unit_test(a_perfect_draft_is_always_right),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(limits), cmocka_unit_test(speculation_changes_no_text), cmocka_unit_test(speculation_keeps_the_distribution), cmocka_unit_test(forced_words), cmocka_unit_test(a_perfect_draft_is_always_right),
                                        cmocka_unit_test(batches_change_no_text), cmocka_unit_test(alternatives), cmocka_unit_test(answers), cmocka_unit_test(budgets)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -19,6 +19,20 @@ EOS, PAD = 37, 262
 transformers.logging.set_verbosity_error()
 
 
+def correct_constraints():
+    """Two things that jpt does otherwise than 4.46 on purpose: copies of a half-met alternative share one list there, so that
+    one copy's progress is written into the others; and words in the prompt count.  As released, 464 of the 480 texts are the same."""
+    from transformers.generation import beam_constraints as bc
+    copy, reset = bc.DisjunctiveConstraint.copy, bc.ConstraintListState.reset
+
+    def own_list(self, stateful=False):
+        c = copy(self, stateful)
+        c.current_seq = list(c.current_seq)
+        return c
+    bc.DisjunctiveConstraint.copy = own_list
+    bc.ConstraintListState.reset = lambda self, ids: reset(self, ids[correct_constraints.n_prompt:])
+
+
 def specs(layers):
     """jpt's SPEC and generate()'s arguments."""
     rows = [("greedy", {}), ("greedy:repetition_penalty=1.2", {"repetition_penalty": 1.2}), ("greedy:no_repeat_ngram_size=2", {"no_repeat_ngram_size": 2})]
@@ -40,6 +54,13 @@ def specs(layers):
     rows.append(("dola:dola_layers=low,repetition_penalty=1", {"dola_layers": "low"}))
     for scale in (1.5, 3.0):
         rows.append((f"guidance:guidance_scale={scale:g}", {"guidance_scale": scale}))
+    # words of characters that no prompt holds: as they are, or after a space
+    u, w, y, z = (logits_tiny.vocab.index(c) for c in "uwyz")
+    both = lambda *ids: [list(ids), [logits_tiny.vocab.index("\u0120"), *ids]]
+    for b, penalty, early in ((4, 1.0, False), (5, 0.0, True), (3, 2.0, False)):
+        for text, words in (("z", [both(z)]), ("zuw", [both(z, u, w)]), ("zu/wy", [both(z, u), both(w, y)]), ("zu|yw", [both(z, u) + both(y, w)])):
+            rows.append((f"constrained-beam:num_beams={b},force_words={text},length_penalty={penalty:g},early_stopping={str(early).lower()},push_progress=false",
+                         {"num_beams": b, "length_penalty": penalty, "early_stopping": early, "force_words_ids": words}))
     some = [1, layers // 2]
     rows.append((f"dola:dola_layers={some[0]}/{some[1]},repetition_penalty=1.2", {"dola_layers": some, "repetition_penalty": 1.2}))
     return rows
@@ -54,6 +75,7 @@ def run(model, prompts, rows, max_new, eos, pad, only=None):
         outs = []
         for p in prompts:
             ids = torch.tensor([p])
+            correct_constraints.n_prompt = len(p)
             with torch.no_grad():
                 out = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=cfg)[0, len(p):].tolist()
             outs.append(out)
@@ -67,6 +89,8 @@ def main():
     args.add_argument("--smollm")
     args.add_argument("--beam", action="store_true", help="beam search alone, by the vectorised code of transformers 4.50 and later")
     a = args.parse_args()
+    if not a.beam:
+        correct_constraints()
     versions = {"made_by": "tools/golden/decode_hf.py", "transformers": transformers.__version__, "torch": torch.__version__}
     if a.smollm:
         import smollm2

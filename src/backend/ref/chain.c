@@ -217,6 +217,17 @@ static void bad_words(float *z, int32_t n_vocab, const int32_t *history, int32_t
     }
 }
 
+static void only(float *z, int32_t n, const int32_t *ids, int32_t n_ids, entry *e) {
+    n_ids = n_ids < n ? n_ids : n; /* what e holds */
+    for (int32_t i = 0; i < n_ids; i++)
+        e[i].key = ids[i] >= 0 && ids[i] < n ? z[ids[i]] : -INFINITY;
+    for (int32_t v = 0; v < n; v++)
+        z[v] = -INFINITY;
+    for (int32_t i = 0; i < n_ids; i++)
+        if (ids[i] >= 0 && ids[i] < n)
+            z[ids[i]] = e[i].key;
+}
+
 /* ---- warpers ---------------------------------------------------------------------------------------- */
 
 static void top_k(float *z, int32_t n, int32_t k, int32_t keep, entry *e) {
@@ -449,6 +460,7 @@ static void apply(const jpt_link *l, const jpt_chain *chain, const jpt_select_it
     case JPT_LINK_DRY: dry(z, n, it, l, e); break;
     case JPT_LINK_NO_REPEAT_NGRAM: no_repeat_ngram(z, n, it->history, it->n_history, l->count); break;
     case JPT_LINK_BAD_WORDS: bad_words(z, n, it->history, it->n_history, l->ids, l->n_ids); break;
+    case JPT_LINK_ALLOWED: only(z, n, l->ids, l->n_ids, e); break;
     case JPT_LINK_MIN_NEW_TOKENS:
         if (it->n_history - it->n_prompt < l->count)
             for (int32_t i = 0; i < chain->n_eos; i++)

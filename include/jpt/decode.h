@@ -165,6 +165,7 @@ typedef struct jpt_needs {
     int32_t n_tree;     /* rows of guesses in trees in one round */
     bool    all_hidden; /* hidden states of the whole prompt */
     bool    assistant;  /* a second model (jpt_session_set_assistant) */
+    int32_t n_assistant_seqs; /* sequences, and rows of logits in one round, in that model's session; 0: 1 */
 } jpt_needs;
 
 struct jpt_strategy {

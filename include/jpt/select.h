@@ -97,6 +97,7 @@ typedef struct jpt_score_item {
     float           bias; /* added to every score: a beam's running sum */
     bool            log_first; /* the chain works on log-probabilities and nothing is renormalised after it, as HF's beam search
                                 * does; else it works on logits and log-softmax follows */
+    bool            scored;    /* the row holds scores already (contrasted ones): nothing is normalised */
     bool            perturb;   /* rank by score plus Gumbel noise of from.key: draws without replacement (Kool et al. 2019) */
 } jpt_score_item;
 

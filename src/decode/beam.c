@@ -1,4 +1,5 @@
-/* The beam family: beam search, beam sampling, diverse (group) beam search, and constrained beam search with constrained.c.
+/* The beam family: beam search, beam sampling, diverse (group) beam search, constrained beam search with
+ * constrained.c, and contrastive decoding's with cd_beam.c.
  *
  * Beam search follows transformers' vectorised _beam_search (4.50 and later), the others the BeamSearchScorers of 4.46
  * (group_beam_search, constrained_beam_search).  A beam is a sequence of the session: growing forks page tables, never keys and values.
@@ -55,15 +56,17 @@ static jpt_status beam_open(void *state, const jpt_strategy_ctx *ctx, const jpt_
               (s->penalty = array(a, (size_t)n_beams, sizeof *s->penalty)) && (s->c_index = array(a, (size_t)s->n_candidates, sizeof *s->c_index)) &&
               (s->c_token = array(a, (size_t)s->n_candidates, sizeof *s->c_token)) && (s->c_score = array(a, (size_t)s->n_candidates, sizeof *s->c_score)) &&
               (s->items = array(a, w, sizeof *s->items));
-    for (int32_t i = 0; ok && i < s->width; i++)
+    for (int32_t i = 0; ok && i < s->width; i++) {
+        s->next[i].seq = s->next[i].amateur = -1;
         ok = new_hypothesis(a, s->limit, &s->next[i].h);
+    }
     for (int32_t g = 0; ok && g < s->n_groups; g++) {
         group *q = &s->group[g];
         q->open = true;
         q->n_run = 1;
         ok = (q->run = array(a, w, sizeof *q->run)) && (q->done = array(a, w + 1, sizeof *q->done));
         for (int32_t i = 0; q->run && i < s->width; i++)
-            q->run[i].seq = -1;
+            q->run[i].seq = q->run[i].amateur = -1;
         for (int32_t i = 0; ok && i < s->width; i++)
             ok = new_hypothesis(a, s->limit, &q->run[i].h);
         for (int32_t i = 0; ok && i <= s->width; i++)
@@ -74,12 +77,17 @@ static jpt_status beam_open(void *state, const jpt_strategy_ctx *ctx, const jpt_
     if (!ok)
         return JPT_FAIL(err, NOMEM, "out of memory for %d beams of %d tokens", n_beams, s->limit);
     s->group[0].run[0].seq = ctx->seq;
+    JPT_TRY(jpt_contrast_open(spec, ctx, s, &s->contrast, err));
     return jpt_forced_words_open(spec, ctx, s, &s->forced, err);
 }
 
 static jpt_status beam_propose(void *state, const jpt_strategy_ctx *ctx, jpt_proposal *p, jpt_error *err) {
     beam_state *s = state;
     p->phase = s->prefilled ? JPT_PHASE_DECODE : JPT_PHASE_PREFILL;
+    if (s->contrast && (p->exit_layers[0] = jpt_contrast_layer(s->contrast, NULL)) > 0) {
+        p->n_exit_layers = 1;
+        p->exit_without_norm = false;
+    }
     if (!s->prefilled)
         return jpt_propose(p, ctx->seq, ctx->request->prompt, ctx->request->n_prompt, JPT_ROWS_LAST, JPT_ROWS_NONE, err);
     for (int32_t g = 0; g < s->n_groups; g++)
@@ -98,7 +106,7 @@ jpt_score_item beam_score_item(beam_state *s, const jpt_request *r, const beam *
     memcpy(h, r->prompt, (size_t)r->n_prompt * sizeof *h);
     memcpy(h + r->n_prompt, b->h.tokens, (size_t)b->h.n * sizeof *h);
     return (jpt_score_item){.from = {.row = b->row, .chain = chain, .history = h, .n_history = r->n_prompt + b->h.n, .n_prompt = r->n_prompt},
-                            .bias = b->h.score, .log_first = s->width * s->n_groups > 1, .perturb = s->sampling};
+                            .bias = b->h.score, .log_first = s->width * s->n_groups > 1, .scored = s->contrast, .perturb = s->sampling};
 }
 
 /* The group's best continuations into c_*; returns how many in *n. */
@@ -136,6 +144,11 @@ static jpt_status meets_stop(const jpt_request *r, const beam *b, int32_t token,
 
 static float normalised(const beam_state *s, float sum, int32_t length) { return sum / powf((float)length, s->length_penalty); }
 
+/* What is reported as a token's log-probability: what it added to the score, but the expert's own under contrast. */
+static float logprob_of(const beam_state *s, const group *q, const beam *parent, int32_t token, float sum) {
+    return s->contrast ? jpt_contrast_logprob(s->contrast, (int32_t)(parent - q->run), token) : sum - parent->h.score;
+}
+
 /* Add a finished answer, keep the `width` best (a tie: the earlier stays before). */
 static void finish_answer(beam_state *s, group *q, const beam *parent, int32_t token, float sum, float score) {
     int32_t at = q->n_done;
@@ -148,7 +161,7 @@ static void finish_answer(beam_state *s, group *q, const beam *parent, int32_t t
     copy_hypothesis(&spare, &parent->h);
     if (token >= 0) {
         spare.tokens[spare.n] = token;
-        spare.logprobs[spare.n++] = sum - parent->h.score;
+        spare.logprobs[spare.n++] = logprob_of(s, q, parent, token, sum);
     }
     spare.score = score;
     q->done[at] = spare;
@@ -161,7 +174,7 @@ static jpt_status extend(beam_state *s, const jpt_strategy_ctx *ctx, group *q, i
     beam       *b = &s->next[k];
     copy_hypothesis(&b->h, &parent->h);
     b->h.tokens[b->h.n] = s->c_token[c];
-    b->h.logprobs[b->h.n++] = s->c_score[c] - parent->h.score;
+    b->h.logprobs[b->h.n++] = logprob_of(s, q, parent, s->c_token[c], s->c_score[c]);
     b->h.score = s->c_score[c];
     b->row = s->c_index[c]; /* for now: the parent */
     bool stops;
@@ -177,6 +190,14 @@ static void release(const jpt_strategy_ctx *ctx, jpt_seq *seq) {
     *seq = -1;
 }
 
+static void end_beam(const beam_state *s, const jpt_strategy_ctx *ctx, beam *b) {
+    jpt_session *amateur;
+    release(ctx, &b->seq);
+    if (b->amateur >= 0 && jpt_contrast_layer(s->contrast, &amateur) == 0)
+        jpt_seq_free(amateur, b->amateur);
+    b->amateur = -1;
+}
+
 /* The next beams take over: the first child of a beam gets its sequence, the others fork it, childless ones end. */
 static jpt_status take_over(beam_state *s, const jpt_strategy_ctx *ctx, group *q, int32_t n, jpt_error *err) {
     for (int32_t i = 0; i < q->n_run; i++) {
@@ -184,11 +205,14 @@ static jpt_status take_over(beam_state *s, const jpt_strategy_ctx *ctx, group *q
         for (int32_t k = 0; k < n; k++)
             used = used || s->next[k].row == i;
         if (!used)
-            release(ctx, &q->run[i].seq);
+            end_beam(s, ctx, &q->run[i]);
     }
     for (int32_t k = 0; k < n; k++)
-        s->next[k].seq = -1;
-    jpt_status st = JPT_OK;
+        s->next[k].seq = s->next[k].amateur = -1;
+    jpt_status   st = JPT_OK;
+    jpt_session *amateur = NULL;
+    if (s->contrast)
+        (void)jpt_contrast_layer(s->contrast, &amateur);
     for (int32_t k = 0; st == JPT_OK && k < n; k++) {
         beam *parent = &q->run[s->next[k].row];
         bool  more = false;
@@ -196,9 +220,12 @@ static jpt_status take_over(beam_state *s, const jpt_strategy_ctx *ctx, group *q
             more = more || s->next[j].row == s->next[k].row;
         if (more) {
             st = jpt_seq_fork(ctx->session, parent->seq, &s->next[k].seq, err);
+            if (st == JPT_OK && amateur)
+                st = jpt_seq_fork(amateur, parent->amateur, &s->next[k].amateur, err);
         } else {
             s->next[k].seq = parent->seq;
-            parent->seq = -1;
+            s->next[k].amateur = parent->amateur;
+            parent->seq = parent->amateur = -1;
         }
     }
     for (int32_t i = 0; i < s->width; i++) { /* swap: arrays stay with the state */
@@ -231,7 +258,9 @@ static jpt_status search_step(beam_state *s, const jpt_strategy_ctx *ctx, jpt_er
     int32_t    n, k = 0, hits = 0, length = s->step + 1;
     jpt_detok  detok;
     jpt_buf    tail = {0};
-    jpt_status st = rank_candidates(s, ctx, q, 0, &n, err);
+    jpt_status st = s->contrast ? jpt_contrast_rows(s, ctx, q, err) : JPT_OK;
+    if (st == JPT_OK)
+        st = rank_candidates(s, ctx, q, 0, &n, err);
     bool       full = q->n_done >= s->now && s->early_stopping == EARLY_TRUE;
     for (int32_t c = 0; st == JPT_OK && c < n; c++) {
         bool hit = is_eos(ctx, s->c_token[c]) || length >= s->limit;
@@ -300,7 +329,7 @@ static jpt_status group_step(beam_state *s, const jpt_strategy_ctx *ctx, int32_t
     if (!q->finished)
         return take_over(s, ctx, q, k, err);
     for (int32_t i = 0; i < q->n_run; i++)
-        release(ctx, &q->run[i].seq);
+        end_beam(s, ctx, &q->run[i]);
     q->n_run = 0;
     return JPT_OK;
 }
@@ -392,17 +421,19 @@ static void beam_close(void *state, const jpt_strategy_ctx *ctx) {
     for (int32_t g = 0; s->group && g < s->n_groups; g++)
         for (int32_t i = 0; s->group[g].run && i < s->width; i++) {
             beam *b = &s->group[g].run[i];
-            release(ctx, &b->seq);
+            end_beam(s, ctx, b);
             jpt_buf_fini(&b->tail);
         }
     for (int32_t i = 0; s->next && i < s->width; i++)
         jpt_buf_fini(&s->next[i].tail);
+    jpt_contrast_close(s->contrast);
     jpt_chain_fini(&s->chain);
 }
 
 static void beam_needs(const jpt_spec *spec, jpt_needs *needs) {
     needs->n_outputs = (int32_t)spec_value(spec, "num_beams", 1);
     needs->n_seqs = needs->n_outputs + 1; /* the request's own may stand empty beside the beams */
+    needs->n_assistant_seqs = needs->n_outputs;
 }
 
 static jpt_status beam_check(const jpt_spec *spec, jpt_error *err) {
@@ -436,6 +467,7 @@ static const jpt_param_def constrained_params[] = {{"num_beams", JPT_PARAM_INT, 
                                                    {"force_words", JPT_PARAM_STRING, 0, 0, false, false, NULL, "word/word, each must stand in the text; one|other: either"},
                                                    {"push_progress", JPT_PARAM_BOOL, 0, 1, false, false, "true", "beams that hold all words stay in the race; false: as transformers"},
                                                    BEAM_PARAMS};
+static const jpt_param_def cd_params[] = {NUM_BEAMS, JPT_PARAMS_AMATEUR("0.5"), BEAM_PARAMS};
 
 #define BEAM(id, cli_name, table, does_sample, text, origin)                                                                        \
     const jpt_strategy jpt_strategy_##id = {.name = (cli_name), .family = "beam", .summary = (text), .source = (origin), .params = (table),           \
@@ -446,3 +478,4 @@ BEAM(beam, "beam", search_params, false, "the most likely text that a beam of hy
 BEAM(beam_sample, "beam-sample", sample_params, true, "beam search over draws instead of the best", "transformers beam sampling; Kool et al. 2019");
 BEAM(diverse_beam, "diverse-beam", diverse_params, false, "groups of beams that avoid each other's tokens", "Vijayakumar et al. 2018; transformers 4.46 group_beam_search");
 BEAM(constrained_beam, "constrained-beam", constrained_params, false, "beam search for a text that holds given words", "Hokamp and Liu 2017; transformers 4.46 constrained_beam_search");
+BEAM(cd_beam, "cd-beam", cd_params, false, "contrastive decoding as published: beams ranked by expert minus amateur", "Li et al. 2023");

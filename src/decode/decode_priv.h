@@ -57,6 +57,12 @@ void       token_list_add(token_list *l, int32_t token); /* what passes the cont
         {"top_p", JPT_PARAM_FLOAT, 0, 1, false, false, "1", "keeps the smallest set of at least this mass"},                         \
         {"min_p", JPT_PARAM_FLOAT, 0, 1, false, false, "0", "keeps p >= min_p * max p"}, JPT_PARAMS_PROCESSORS
 
+#define JPT_PARAM_RELATIVE_TOP {"relative_top", JPT_PARAM_FLOAT, 0, 1, true, false, "0.1", "keeps tokens with at least this share of the best one's probability"}
+#define JPT_PARAMS_AMATEUR(beta)                                                                                                     \
+    {"beta", JPT_PARAM_FLOAT, 0, 10, false, false, beta, "weight of the amateur; 0: the expert alone"}, JPT_PARAM_RELATIVE_TOP,      \
+        {"amateur_layer", JPT_PARAM_INT, 0, 4096, false, false, "0", "the amateur is the model's own exit after so many layers; 0: the draft model"}, \
+        {"amateur_temperature", JPT_PARAM_FLOAT, 0.01, 100, false, false, "1", "of the amateur (log-probabilities, Li et al.)"}
+
 /* A spec's chain of links with the arrays it points into.  Zero-initialise; keep it where it is once built. */
 typedef struct built_chain {
     jpt_chain chain;
@@ -71,6 +77,12 @@ void       jpt_chain_fini(built_chain *c);
 jpt_select_item jpt_pick(const built_chain *c, const jpt_strategy_ctx *ctx, const token_list *history, int32_t row, bool sample, int32_t step);
 /* What can be wrong with a spec's texts (chain, logit_bias), told when it is read. */
 jpt_status jpt_chain_check(const jpt_spec *spec, jpt_error *err);
+
+/* Contrastive decoding's amateur by a spec: the assistant's session, or NULL and the model's own exit after *layer layers. */
+jpt_status jpt_amateur(const jpt_spec *spec, const jpt_strategy_ctx *ctx, jpt_session **session, int32_t *layer, jpt_error *err);
+/* Li et al. 2023: expert[V] (logits) becomes log p - beta * amateur[V]'s log p at a temperature, -inf below relative_top of the best;
+ * logp[V] gets the expert's own.  amateur is overwritten. */
+jpt_status jpt_contrast_li(float *expert, float *amateur, int32_t V, float beta, float temperature, float relative_top, float *logp, jpt_error *err);
 
 /* A parameter's value, or `neutral` when the strategy has none of that name. */
 double      spec_value(const jpt_spec *spec, const char *name, double neutral);

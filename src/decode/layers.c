@@ -74,27 +74,31 @@ static jpt_status dola_open(void *state, const jpt_strategy_ctx *ctx, const jpt_
     return dola_buckets(spec_string(spec, "dola_layers"), i->n_layers, i->tied, s, err);
 }
 
+jpt_status jpt_amateur(const jpt_spec *spec, const jpt_strategy_ctx *ctx, jpt_session **session, int32_t *layer, jpt_error *err) {
+    int32_t L = jpt_model_get_info(jpt_session_model(ctx->session))->n_layers;
+    *layer = (int32_t)spec_value(spec, "amateur_layer", 0);
+    *session = *layer > 0 ? NULL : jpt_session_assistant(ctx->session);
+    if (!*session && *layer == 0)
+        return JPT_FAIL(err, ARG, "contrastive decoding needs an amateur: --draft-model MODEL, or amateur_layer=N for the model's own layer N");
+    if (*layer >= L)
+        return JPT_FAIL(err, ARG, "amateur_layer=%d: expected a layer below the last, %d", *layer, L);
+    return JPT_OK;
+}
+
 static jpt_status cd_open(void *state, const jpt_strategy_ctx *ctx, const jpt_spec *spec, jpt_error *err) {
     contrast_state *s = state;
-    int32_t         layer = (int32_t)spec_value(spec, "amateur_layer", 0);
+    int32_t         layer;
     const char     *form = spec_string(spec, "form");
     JPT_TRY(open_common(s, ctx, spec, err));
     s->on_logits = strcmp(form, "obrien") == 0;
     s->beta = (float)spec_value(spec, "beta", 0.5);
     s->temperature = (float)spec_value(spec, "amateur_temperature", 1);
     s->norm = true;
-    s->amateur = jpt_session_assistant(ctx->session);
-    if (layer > 0 || !s->amateur) {
-        int32_t L = jpt_model_get_info(jpt_session_model(ctx->session))->n_layers;
-        if (layer == 0)
-            return JPT_FAIL(err, ARG, "contrastive decoding needs an amateur: --draft-model MODEL, or amateur_layer=N for the model's own layer N");
-        if (layer >= L)
-            return JPT_FAIL(err, ARG, "amateur_layer=%d: expected a layer below the last, %d", layer, L);
-        s->amateur = NULL;
-        s->exit[s->n_exit++] = layer;
-        return JPT_OK;
-    }
-    return jpt_seq_new(s->amateur, &s->amateur_seq, err);
+    JPT_TRY(jpt_amateur(spec, ctx, &s->amateur, &layer, err));
+    if (s->amateur)
+        return jpt_seq_new(s->amateur, &s->amateur_seq, err);
+    s->exit[s->n_exit++] = layer;
+    return JPT_OK;
 }
 
 static jpt_status contrast_propose(void *state, const jpt_strategy_ctx *ctx, jpt_proposal *p, jpt_error *err) {
@@ -159,27 +163,35 @@ static jpt_status ask_amateur(contrast_state *s, const jpt_strategy_ctx *ctx, in
     return jpt_session_logits(s->amateur, item.logits_row, s->base, err);
 }
 
+jpt_status jpt_contrast_li(float *expert, float *amateur, int32_t V, float beta, float temperature, float relative_top, float *logp, jpt_error *err) {
+    if (!jpt_log_softmax(expert, V, logp))
+        return JPT_FAIL(err, DEVICE, "the model produced no finite logit");
+    for (int32_t v = 0; v < V; v++)
+        amateur[v] /= temperature;
+    if (!jpt_log_softmax(amateur, V, amateur))
+        return JPT_FAIL(err, DEVICE, "the amateur gives no finite logit");
+    float bound = largest(logp, V) + logf(relative_top);
+    for (int32_t v = 0; v < V; v++)
+        expert[v] = logp[v] < bound ? -INFINITY : logp[v] - beta * amateur[v];
+    return JPT_OK;
+}
+
 static jpt_status contrast_consume(void *state, const jpt_strategy_ctx *ctx, const jpt_proposal *p, jpt_emission *e, jpt_error *err) {
     contrast_state *s = state;
     int32_t         row = p->items[0].logits_row;
     JPT_TRY(jpt_session_logits(ctx->session, row, s->final, err));
-    if (!jpt_log_softmax(s->final, s->V, s->logp))
-        return JPT_FAIL(err, DEVICE, "the model produced no finite logit");
-    float bound = largest(s->logp, s->V) + logf(s->relative_top);
-    if (s->dola) {
-        JPT_TRY(premature_layer(s, ctx, row, err)); /* uses s->final */
-        for (int32_t v = 0; v < s->V; v++)
-            s->final[v] = s->logp[v] < bound ? -INFINITY : s->logp[v] - s->base[v];
-    } else {
+    if (!s->dola)
         JPT_TRY(ask_amateur(s, ctx, row, err));
-        if (!s->on_logits) {
-            for (int32_t v = 0; v < s->V; v++)
-                s->base[v] /= s->temperature;
-            if (!jpt_log_softmax(s->base, s->V, s->base))
-                return JPT_FAIL(err, DEVICE, "the amateur gives no finite logit");
-        }
+    if (!s->dola && !s->on_logits) {
+        JPT_TRY(jpt_contrast_li(s->final, s->base, s->V, s->beta, s->temperature, s->relative_top, s->logp, err));
+    } else {
+        if (!jpt_log_softmax(s->final, s->V, s->logp))
+            return JPT_FAIL(err, DEVICE, "the model produced no finite logit");
+        float bound = largest(s->logp, s->V) + logf(s->relative_top);
+        if (s->dola)
+            JPT_TRY(premature_layer(s, ctx, row, err)); /* uses s->final */
         for (int32_t v = 0; v < s->V; v++) {
-            float z = s->on_logits ? (1 + s->beta) * s->final[v] - s->beta * s->base[v] : s->logp[v] - s->beta * s->base[v];
+            float z = s->dola ? s->logp[v] - s->base[v] : (1 + s->beta) * s->final[v] - s->beta * s->base[v];
             s->final[v] = s->logp[v] < bound ? -INFINITY : z;
         }
     }
@@ -220,9 +232,8 @@ static jpt_status dola_check(const jpt_spec *spec, jpt_error *err) {
     return jpt_chain_check(spec, err);
 }
 
-#define RELATIVE_TOP {"relative_top", JPT_PARAM_FLOAT, 0, 1, true, false, "0.1", "keeps tokens with at least this share of the best one's probability"}
 #define DOLA_PARAMS                                                                                                                  \
-    {"dola_layers", JPT_PARAM_STRING, 0, 0, false, false, "low", "low, high, or layers joined by / (0 is the embedding)"}, RELATIVE_TOP, \
+    {"dola_layers", JPT_PARAM_STRING, 0, 0, false, false, "low", "low, high, or layers joined by / (0 is the embedding)"}, JPT_PARAM_RELATIVE_TOP, \
         {"early_norm", JPT_PARAM_BOOL, 0, 1, false, false, "false", "final norm before the early head; the reference leaves it out"}, \
         JPT_PARAMS_PENALTIES("1.2"), JPT_PARAMS_DRY("0")
 #define CUTS                                                                                                                         \
@@ -232,9 +243,7 @@ static const jpt_param_def dola_params[] = {DOLA_PARAMS};
 static const jpt_param_def dola_sample_params[] = {DOLA_PARAMS, CUTS};
 #define CD_PARAMS                                                                                                                    \
     {"form", JPT_PARAM_STRING, 0, 0, false, false, "obrien", "obrien: (1 + beta) expert - beta amateur, on logits; li: log p of the expert - beta log p of the amateur"}, \
-        {"beta", JPT_PARAM_FLOAT, 0, 10, false, false, "0.5", "weight of the amateur; 0: the expert alone"}, RELATIVE_TOP,           \
-        {"amateur_layer", JPT_PARAM_INT, 0, 4096, false, false, "0", "the amateur is the model's own exit after so many layers; 0: the draft model"}, \
-        {"amateur_temperature", JPT_PARAM_FLOAT, 0.01, 100, false, false, "1", "of the amateur (form li)"}, JPT_PARAMS_PROCESSORS
+        JPT_PARAMS_AMATEUR("0.5"), JPT_PARAMS_PROCESSORS
 static const jpt_param_def cd_params[] = {CD_PARAMS};
 static const jpt_param_def cd_sample_params[] = {CD_PARAMS, CUTS};
 

@@ -5,7 +5,7 @@
 #define STRATEGIES(X)                                                                                                               \
     X(greedy) X(sample) X(top_k) X(top_p) X(min_p) X(typical) X(epsilon) X(eta) X(top_h) X(top_n_sigma) X(top_a) X(p_less) X(xtc)    \
     X(dry) X(dynatemp) X(smoothing) X(beam) X(beam_sample) X(diverse_beam) X(constrained_beam) \
-    X(contrastive) X(adaptive) X(fsd) X(fsd_d) X(dola) X(dola_sample) X(cd) X(cd_sample) \
+    X(contrastive) X(adaptive) X(fsd) X(fsd_d) X(dola) X(dola_sample) X(cd) X(cd_sample) X(cd_beam) \
     X(lookup) X(assisted) X(self) X(lookahead) X(mirostat) X(mirostat_2) X(adaptive_p) X(guard) X(guidance) \
     X(samples) X(best_of) X(consistency) X(mbr)
 

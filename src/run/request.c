@@ -27,17 +27,19 @@ jpt_status jpt_run_open_sessions(jpt_model *m, jpt_model *draft, const jpt_spec 
     jpt_session_options so = {.n_ctx = n_ctx}, dso;
     *out = *out_draft = NULL;
     jpt_spec_session_options(spec, n, n_batch, &so);
-    for (size_t i = 0; i < n && !draft; i++) {
+    int32_t draft_seqs = 1;
+    for (size_t i = 0; i < n; i++) {
         jpt_needs needs = {0};
         if (spec[i]->strategy->needs)
             spec[i]->strategy->needs(spec[i], &needs);
-        if (needs.assistant)
+        draft_seqs = needs.n_assistant_seqs > draft_seqs ? needs.n_assistant_seqs : draft_seqs;
+        if (needs.assistant && !draft)
             return JPT_FAIL(err, ARG, "strategy '%s' needs a second model: --draft-model MODEL", spec[i]->text);
     }
     JPT_TRY(jpt_session_open(m, &so, out, err));
     if (!draft)
         return JPT_OK;
-    dso = (jpt_session_options){.n_ctx = jpt_session_n_ctx(*out), .n_seqs = n_batch, .n_outputs = 1, .page_size = 16};
+    dso = (jpt_session_options){.n_ctx = jpt_session_n_ctx(*out), .n_seqs = draft_seqs * n_batch, .n_outputs = draft_seqs, .page_size = draft_seqs > 1 ? 1 : 16};
     jpt_status st = jpt_session_open(draft, &dso, out_draft, err);
     if (st == JPT_OK)
         st = jpt_session_set_assistant(*out, *out_draft, err);

@@ -55,7 +55,7 @@ static void run(const char *spec_text, jpt_model *assistant, int32_t n_batch, bo
     jpt_error           err = {0};
     jpt_session        *s, *a = NULL;
     jpt_request         r[N_PROMPTS];
-    jpt_session_options so = {.n_ctx = 128}, ao = {.n_ctx = 128, .n_seqs = 8, .n_outputs = 8};
+    jpt_session_options so = {.n_ctx = 128}, ao = {.n_ctx = 128, .n_seqs = 12, .n_outputs = 12};
     if (jpt_spec_parse(spec_text, &l, &err) != JPT_OK)
         fail_msg("%s", err.msg);
     const jpt_spec *spec = &l.spec[0];
@@ -125,6 +125,10 @@ static void limits(void **state) {
     same("greedy", NULL, 1, "fsd:top_k=1", NULL, 1);
     same("greedy", NULL, 1, "cd:beta=0,amateur_layer=2", NULL, 1);
     same("greedy", NULL, 1, "cd:form=li,beta=0", other, 1);
+    same("cd:form=li,beta=0.7", other, 1, "cd-beam:num_beams=1,beta=0.7", other, 1);
+    same("cd:form=li,amateur_layer=2", NULL, 1, "cd-beam:num_beams=1,amateur_layer=2", NULL, 1);
+    same("beam:num_beams=4", NULL, 1, "cd-beam:num_beams=4,beta=0,relative_top=1e-30", other, 1);
+    same("beam:num_beams=3,length_penalty=0", NULL, 1, "cd-beam:num_beams=3,beta=0,relative_top=1e-30,amateur_layer=1,length_penalty=0", NULL, 1);
     same("greedy", NULL, 1, "cd:form=obrien", model, 1); /* (1 + b) z - b z = z */
     same("sample", NULL, 1, "xtc:xtc_probability=0,min_p=0", NULL, 1);
     same("sample", NULL, 1, "dry:dry_multiplier=0", NULL, 1);
@@ -312,7 +316,7 @@ static void a_perfect_draft_is_always_right(void **state) {
 static void batches_change_no_text(void **state) {
     (void)state;
     static const char *const specs[] = {"greedy", "sample", "beam", "beam-sample", "diverse-beam", "constrained-beam:force_words=zq", "contrastive", "adaptive-contrastive", "fsd", "fsd-d", "prompt-lookup",
-                                        "self-speculation", "lookahead", "dola:dola_layers=1/2", "dola-sample:dola_layers=low,top_p=0.9", "cd:amateur_layer=2", "cd-sample:amateur_layer=2",
+                                        "self-speculation", "lookahead", "dola:dola_layers=1/2", "dola-sample:dola_layers=low,top_p=0.9", "cd:amateur_layer=2", "cd-sample:amateur_layer=2", "cd-beam:amateur_layer=2",
                                         "mirostat", "mirostat:form=paper,tau=3,eta=1", "mirostat-v2:tau=3", "adaptive-p", "guard", "guidance", "best-of-n:n=3", "self-consistency:n=4",
                                         "mbr:n=4", "mbr:n=3,utility=bleu", "samples"};
     for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
@@ -321,6 +325,7 @@ static void batches_change_no_text(void **state) {
     }
     same("assisted", other, 1, "assisted", other, 4);
     same("cd", other, 1, "cd", other, 4);
+    same("cd-beam:num_beams=2", other, 1, "cd-beam:num_beams=2", other, 4);
 }
 
 /* Beams that are given back in order of score, the text among them. */

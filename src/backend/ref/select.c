@@ -126,11 +126,11 @@ jpt_status jpt_topk_scores(const jpt_score_item *items, int32_t n, const float *
     for (int32_t i = 0; st == JPT_OK && i < n && k > 0; i++) {
         const jpt_score_item *it = &items[i];
         memcpy(work, logits + (size_t)it->from.row * (size_t)n_vocab, (size_t)n_vocab * sizeof *work);
-        if (it->log_first && !jpt_log_softmax(work, n_vocab, work))
+        if (it->log_first && !it->scored && !jpt_log_softmax(work, n_vocab, work))
             st = JPT_FAIL(err, DEVICE, "the model produced no finite logit");
         if (st == JPT_OK && it->from.chain)
             st = jpt_chain_apply(it->from.chain, &it->from, work, n_vocab, scratch, err);
-        if (st == JPT_OK && !it->log_first && !jpt_log_softmax(work, n_vocab, work))
+        if (st == JPT_OK && !it->log_first && !it->scored && !jpt_log_softmax(work, n_vocab, work))
             st = JPT_FAIL(err, DEVICE, "no finite score is left to choose from");
         for (int32_t v = 0; st == JPT_OK && v < n_vocab; v++) {
             if (work[v] == -INFINITY)

@@ -8,7 +8,7 @@
 #include <string.h>
 
 typedef enum rule { FIRST, LIKELIEST, MAJORITY, CONSENSUS } rule;
-typedef enum utility { CHRF, BLEU, EXACT } utility;
+typedef enum utility { CHRF, BLEU, EXACT, EMBEDDING } utility;
 
 typedef struct answer {
     jpt_seq  seq;
@@ -21,6 +21,7 @@ typedef struct answer {
     jpt_text text;
     jpt_buf  out;
     double   score;
+    float   *state; /* [D] EMBEDDING: sum of the hidden states of its tokens, later their direction */
 } answer;
 
 typedef struct answers_state {
@@ -28,8 +29,9 @@ typedef struct answers_state {
     rule        rule;
     utility     utility;
     bool        prefilled, by_number;
-    int32_t     n, limit;
+    int32_t     n, limit, D;
     answer     *a;
+    float      *hidden; /* [D] */
 } answers_state;
 
 static jpt_status answers_open_as(rule how, void *state, const jpt_strategy_ctx *ctx, const jpt_spec *spec, jpt_error *err) {
@@ -41,7 +43,7 @@ static jpt_status answers_open_as(rule how, void *state, const jpt_strategy_ctx 
     const char          *u = spec_string(spec, "utility");
     quiet.on_text = NULL;
     s->rule = how;
-    s->utility = strcmp(u, "bleu") == 0 ? BLEU : strcmp(u, "exact") == 0 ? EXACT : CHRF;
+    s->utility = strcmp(u, "bleu") == 0 ? BLEU : strcmp(u, "exact") == 0 ? EXACT : strcmp(u, "embedding") == 0 ? EMBEDDING : CHRF;
     s->by_number = strcmp(spec_string(spec, "answer"), "text") != 0;
     s->limit = r->max_new_tokens < room ? r->max_new_tokens : room;
     JPT_TRY(jpt_chain_build(spec, ctx, true, &s->chain, err));
@@ -50,6 +52,9 @@ static jpt_status answers_open_as(rule how, void *state, const jpt_strategy_ctx 
     if (!(s->a = jpt_arena_alloc(arena, (size_t)n * sizeof *s->a)))
         return JPT_FAIL(err, NOMEM, "out of memory for %d answers", n);
     s->n = n;
+    s->D = jpt_model_get_info(jpt_session_model(ctx->session))->n_embd;
+    if (s->utility == EMBEDDING && !(s->hidden = jpt_arena_alloc(arena, (size_t)s->D * sizeof *s->hidden)))
+        return JPT_FAIL(err, NOMEM, "out of memory for a hidden state");
     for (int32_t i = 0; i < n; i++) {
         answer *a = &s->a[i];
         a->seq = i == 0 ? ctx->seq : -1;
@@ -62,6 +67,8 @@ static jpt_status answers_open_as(rule how, void *state, const jpt_strategy_ctx 
         a->history = jpt_arena_alloc(arena, (size_t)(r->n_prompt + s->limit) * sizeof *a->history);
         if (!a->tokens || !a->logprobs || !a->history)
             return JPT_FAIL(err, NOMEM, "out of memory for %d answers of %d tokens", n, s->limit);
+        if (s->utility == EMBEDDING && !(a->state = jpt_arena_alloc(arena, (size_t)s->D * sizeof *a->state)))
+            return JPT_FAIL(err, NOMEM, "out of memory for the states of %d answers", n);
         memcpy(a->history, r->prompt, (size_t)r->n_prompt * sizeof *a->history);
     }
     return JPT_OK;
@@ -83,7 +90,7 @@ static jpt_status answers_propose(void *state, const jpt_strategy_ctx *ctx, jpt_
         return jpt_propose(p, ctx->seq, r->prompt, r->n_prompt, JPT_ROWS_LAST, JPT_ROWS_NONE, err);
     for (int32_t i = 0; i < s->n; i++)
         if (!s->a[i].done)
-            JPT_TRY(jpt_propose(p, s->a[i].seq, &s->a[i].tokens[s->a[i].n - 1], 1, JPT_ROWS_LAST, JPT_ROWS_NONE, err));
+            JPT_TRY(jpt_propose(p, s->a[i].seq, &s->a[i].tokens[s->a[i].n - 1], 1, JPT_ROWS_LAST, s->utility == EMBEDDING ? JPT_ROWS_LAST : JPT_ROWS_NONE, err));
     return JPT_OK;
 }
 
@@ -134,9 +141,27 @@ static bool same_answer(const answers_state *s, const answer *a, const answer *b
     return jpt_str_eq(text_of(a), text_of(b));
 }
 
+/* Directions of the answers' mean hidden states, less what all have in common: states of one model point much the same way. */
+static void embed(answers_state *s) {
+    float *common = s->hidden;
+    memset(common, 0, (size_t)s->D * sizeof *common);
+    for (int32_t i = 0; i < s->n; i++)
+        for (int32_t d = 0; d < s->D; d++) {
+            s->a[i].state[d] /= (float)(s->a[i].n > 1 ? s->a[i].n - 1 : 1); /* the last token is never run */
+            common[d] += s->a[i].state[d] / (float)s->n;
+        }
+    for (int32_t i = 0; i < s->n; i++) {
+        for (int32_t d = 0; d < s->D; d++)
+            s->a[i].state[d] -= common[d];
+        jpt_unit_row(s->a[i].state, s->D);
+    }
+}
+
 static jpt_status likeness(const answers_state *s, const answer *a, const answer *b, double *out, jpt_error *err) {
     jpt_str reference = text_of(b);
-    if (s->utility == EXACT) {
+    if (s->utility == EMBEDDING) {
+        *out = (double)jpt_dot(a->state, b->state, s->D);
+    } else if (s->utility == EXACT) {
         *out = same_answer(s, a, b);
     } else if (s->utility == BLEU) {
         jpt_bleu_stats st = {0};
@@ -153,6 +178,8 @@ static jpt_status likeness(const answers_state *s, const answer *a, const answer
 /* Scores by the rule; the best one's number, the first of equals. */
 static jpt_status judge(answers_state *s, int32_t *best, jpt_error *err) {
     *best = 0;
+    if (s->rule == CONSENSUS && s->utility == EMBEDDING)
+        embed(s);
     for (int32_t i = 0; i < s->n; i++) {
         answer *a = &s->a[i];
         a->score = s->rule == LIKELIEST ? a->sum / a->n : 0;
@@ -172,14 +199,24 @@ static jpt_status judge(answers_state *s, int32_t *best, jpt_error *err) {
     return JPT_OK;
 }
 
+static jpt_status add_state(answers_state *s, const jpt_strategy_ctx *ctx, answer *a, int32_t row, jpt_error *err) {
+    JPT_TRY(jpt_session_hidden(ctx->session, row, s->hidden, err));
+    for (int32_t d = 0; d < s->D; d++)
+        a->state[d] += s->hidden[d];
+    return JPT_OK;
+}
+
 static jpt_status answers_consume(void *state, const jpt_strategy_ctx *ctx, const jpt_proposal *p, jpt_emission *e, jpt_error *err) {
     answers_state *s = state;
     int32_t        at = 0, left = 0, best;
     for (int32_t i = 0; i < s->n; i++)
         if (!s->prefilled)
             s->a[i].row = p->items[0].logits_row;
-        else if (!s->a[i].done)
+        else if (!s->a[i].done) {
+            if (s->utility == EMBEDDING)
+                JPT_TRY(add_state(s, ctx, &s->a[i], p->items[at].hidden_row, err));
             s->a[i].row = p->items[at++].logits_row;
+        }
     for (int32_t i = 0; i < s->n; i++) {
         if (!s->prefilled && i > 0)
             JPT_TRY(jpt_seq_fork(ctx->session, ctx->seq, &s->a[i].seq, err));
@@ -217,8 +254,8 @@ static void answers_needs(const jpt_spec *spec, jpt_needs *needs) { needs->n_seq
 
 static jpt_status answers_check(const jpt_spec *spec, jpt_error *err) {
     const char *u = spec_string(spec, "utility"), *a = spec_string(spec, "answer");
-    if (*u && strcmp(u, "chrf") != 0 && strcmp(u, "bleu") != 0 && strcmp(u, "exact") != 0)
-        return JPT_FAIL(err, ARG, "utility=%.32s: expected chrf, bleu or exact", u);
+    if (*u && strcmp(u, "chrf") != 0 && strcmp(u, "bleu") != 0 && strcmp(u, "exact") != 0 && strcmp(u, "embedding") != 0)
+        return JPT_FAIL(err, ARG, "utility=%.32s: expected chrf, bleu, embedding or exact", u);
     if (*a && strcmp(a, "number") != 0 && strcmp(a, "text") != 0)
         return JPT_FAIL(err, ARG, "answer=%.32s: expected number or text", a);
     return jpt_chain_check(spec, err);
@@ -234,7 +271,7 @@ static jpt_status answers_check(const jpt_spec *spec, jpt_error *err) {
 static const jpt_param_def samples_params[] = {N_ANSWERS("4"), SAMPLING};
 static const jpt_param_def best_of_params[] = {N_ANSWERS("8"), SAMPLING};
 static const jpt_param_def consistency_params[] = {N_ANSWERS("8"), ANSWER, SAMPLING};
-static const jpt_param_def mbr_params[] = {N_ANSWERS("16"), {"utility", JPT_PARAM_STRING, 0, 0, false, false, "chrf", "chrf, bleu or exact"}, ANSWER, SAMPLING};
+static const jpt_param_def mbr_params[] = {N_ANSWERS("16"), {"utility", JPT_PARAM_STRING, 0, 0, false, false, "chrf", "chrf, bleu, embedding (cosine of mean hidden states, centred) or exact"}, ANSWER, SAMPLING};
 
 #define ANSWERS(id, cli_name, text, origin)                                                                                          \
     const jpt_strategy jpt_strategy_##id = {.name = (cli_name), .family = "answers", .summary = (text), .source = (origin), .cost = "1 forward of n rows a token",   \

@@ -318,7 +318,7 @@ static void batches_change_no_text(void **state) {
     static const char *const specs[] = {"greedy", "sample", "beam", "beam-sample", "diverse-beam", "constrained-beam:force_words=zq", "contrastive", "adaptive-contrastive", "fsd", "fsd-d", "prompt-lookup",
                                         "self-speculation", "lookahead", "dola:dola_layers=1/2", "dola-sample:dola_layers=low,top_p=0.9", "cd:amateur_layer=2", "cd-sample:amateur_layer=2", "cd-beam:amateur_layer=2",
                                         "mirostat", "mirostat:form=paper,tau=3,eta=1", "mirostat-v2:tau=3", "adaptive-p", "guard", "guidance", "best-of-n:n=3", "self-consistency:n=4",
-                                        "mbr:n=4", "mbr:n=3,utility=bleu", "samples"};
+                                        "mbr:n=4", "mbr:n=3,utility=bleu", "mbr:n=4,utility=embedding", "samples"};
     for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
         same(specs[i], NULL, 1, specs[i], NULL, 3);
         same(specs[i], NULL, 1, specs[i], NULL, 6);
@@ -343,6 +343,28 @@ static void answers(void **state) {
         assert_int_equal(g[i].work.kv_bytes_moved, 0);
     }
     fini(g);
+}
+
+/* The consensus has the best score, and a text that most samples share is taken, whatever likeness is measured by. */
+static void consensus(void **state) {
+    (void)state;
+    jpt_generation g[N_PROMPTS];
+    static const char *const specs[] = {"mbr:n=7,utility=embedding,temperature=0.35", "mbr:n=7,utility=chrf,temperature=0.35", "mbr:n=7,utility=bleu,temperature=0.35"};
+    for (int u = 0; u < 3; u++) {
+        run(specs[u], NULL, 1, true, g);
+        for (int i = 0; i < N_PROMPTS; i++) {
+            for (int k = 1; k < 7; k++)
+                assert_true(g[i].alternatives[k].score <= g[i].alternatives[0].score);
+            for (int a = 0; a < 7; a++) { /* a text that most samples share wins */
+                int same_text = 0;
+                for (int b = 0; b < 7; b++)
+                    same_text += strcmp(g[i].alternatives[a].text.p ? g[i].alternatives[a].text.p : "", g[i].alternatives[b].text.p ? g[i].alternatives[b].text.p : "") == 0;
+                if (same_text >= 5)
+                    assert_string_equal(g[i].text.p ? g[i].text.p : "", g[i].alternatives[a].text.p ? g[i].alternatives[a].text.p : "");
+            }
+        }
+        fini(g);
+    }
 }
 
 /* A made-up meter: a joule each time it is asked, 20 ms apart at most; texts end within the budget and say why. */
@@ -405,6 +427,6 @@ static void alternatives(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(limits), cmocka_unit_test(speculation_changes_no_text), cmocka_unit_test(speculation_keeps_the_distribution), cmocka_unit_test(forced_words), cmocka_unit_test(a_perfect_draft_is_always_right),
-                                       cmocka_unit_test(batches_change_no_text), cmocka_unit_test(alternatives), cmocka_unit_test(answers), cmocka_unit_test(budgets)};
+                                       cmocka_unit_test(batches_change_no_text), cmocka_unit_test(alternatives), cmocka_unit_test(answers), cmocka_unit_test(consensus), cmocka_unit_test(budgets)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

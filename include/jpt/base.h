@@ -123,6 +123,10 @@ jpt_status jpt_sha256_file(const char *path, char hex[65], jpt_error *err);
 
 int64_t jpt_now_ns(void);        /* CLOCK_MONOTONIC */
 double  jpt_now_s(void);         /* the same in seconds */
+void    jpt_sleep_s(double seconds); /* returns early on a signal */
+/* Simulations put another clock in place: now_ns(ud), and sleep_ns(ud, ns) which lets it go on.  NULL: the real one again.  Not
+ * while other threads look at the clock. */
+void jpt_clock_replace(int64_t (*now_ns)(void *ud), void (*sleep_ns)(void *ud, int64_t ns), void *ud);
 double  jpt_process_cpu_s(void); /* CPU seconds of this process, all threads, children not included */
 void    jpt_wall_iso8601(char out[32]); /* UTC wall time, for records only */
 

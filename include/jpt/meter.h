@@ -24,14 +24,30 @@ const char *jpt_meter_kind_name(jpt_meter_kind kind);
 /* false: unknown name.  "auto" is resolved by jpt_meter_open. */
 bool jpt_meter_kind_parse(const char *name, jpt_meter_kind *out);
 
+/* What else a card tells; NAN, 0 and -1 where it does not. */
+typedef struct jpt_card_state {
+    double   temp_c, sm_mhz, mem_mhz;
+    uint64_t throttle; /* NVML's clocks event reasons */
+    int32_t  others;   /* processes on the card besides this one; -1 unknown */
+} jpt_card_state;
+
+/* Which card, for the records; "" and NAN where unknown. */
+typedef struct jpt_card_info {
+    char   name[96], uuid[96], driver[80];
+    double power_limit_w;
+    bool   mig;
+} jpt_card_info;
+
 typedef struct jpt_meter_options {
     int         gpu;             /* NVML index */
+    const char *gpu_uuid;        /* the card by name ("GPU-..."), as CUDA tells it; NULL: by index */
     bool        prefer_gpu;      /* auto: try NVML first (the engine runs on the GPU) */
     double      watts;           /* model: a busy core; <= 0: $JPT_MODEL_WATTS, else 10 */
     const char *trace;           /* replay: CSV with header t_s,power_w or t_s,energy_j */
     const char *powercap_root;   /* tests; NULL: /sys/class/powercap */
     const char *nvml_library;    /* tests; NULL: $JPT_NVML_LIB, else libnvidia-ml.so.1 */
-    double      sample_period_s; /* nvml_instant; <= 0: 0.02 */
+    double      sample_period_s; /* nvml_instant: <= 0: 0.02; nvml_counter's second instrument: <= 0: 0.05 */
+    bool        no_thread;       /* tests: power is sampled by jpt_meter_poll alone */
 } jpt_meter_options;
 
 typedef struct jpt_meter_limits {
@@ -41,6 +57,8 @@ typedef struct jpt_meter_limits {
     double         step_s;      /* the counter moves this often; NAN unknown */
     double         call_cost_s; /* one reading, median of a few */
     double         declared_w;  /* model: watts a busy core; else NAN */
+    double         shortest_s, short_s; /* windows below are refused, or warned of */
+    bool           second;      /* power is sampled beside the counter */
     char           coverage[200], accuracy[200]; /* what it covers; how good it is */
 } jpt_meter_limits;
 
@@ -56,6 +74,11 @@ typedef struct jpt_meter jpt_meter;
 jpt_status              jpt_meter_open(const char *name, const jpt_meter_options *opt, jpt_meter **out, jpt_error *err);
 void                    jpt_meter_close(jpt_meter *m); /* NULL accepted */
 const jpt_meter_limits *jpt_meter_get_limits(const jpt_meter *m);
+const jpt_card_info    *jpt_meter_card(const jpt_meter *m); /* NULL: the meter is no card's */
+/* What the card says now (a process list costs milliseconds: outside windows). */
+void                    jpt_meter_card_state(jpt_meter *m, bool processes, jpt_card_state *out);
+/* Take the sample that is due, for meters without a thread. */
+void                    jpt_meter_poll(jpt_meter *m);
 jpt_status              jpt_meter_read(jpt_meter *m, jpt_reading *out, jpt_error *err);
 
 /* ---- windows ----------------------------------------------------------------------------------- */
@@ -63,26 +86,45 @@ jpt_status              jpt_meter_read(jpt_meter *m, jpt_reading *out, jpt_error
 enum { JPT_REASONS_MAX = 240 };
 
 typedef struct jpt_energy {
-    double      energy_j, error_j; /* gross; half-width of the error that the meter's step causes */
+    double      energy_j, error_j; /* gross; half-width of the error that edges cause */
     double      net_energy_j;      /* idle taken off; NAN without a baseline */
     double      idle_w, duration_s, mean_w;
+    double      edge_correction_j; /* what was taken off for the time from the work's end to the counter's next step */
+    /* the second instrument: power integrated over the same time; residual = (counter - integral) / counter.  NAN without. */
+    double      integral_j, residual, max_gap_s;
+    int32_t     n_samples;
+    jpt_card_state before, after; /* after.throttle: any reason seen during the window */
     const char *source; /* jpt_meter_limits.name */
     bool        modelled, valid;
     char        reasons[JPT_REASONS_MAX]; /* "; "-separated; may be set on a valid window (warnings) */
 } jpt_energy;
 
+/* What a window saw; the verdict is a pure function of it. */
+typedef struct jpt_window_facts {
+    jpt_reading    begin, end;
+    double         work_end_s; /* when the work was over: end.t_s, or earlier in an aligned window */
+    bool           aligned;    /* both readings stand on a step of the counter */
+    double         edge_s;     /* how well a step is timed */
+    double         integral_j, max_gap_s; /* NAN without a second instrument */
+    int32_t        n_samples;
+    jpt_card_state before, after;
+} jpt_window_facts;
+
 typedef struct jpt_window {
-    jpt_meter  *meter;
-    jpt_reading begin;
-    jpt_status  status;
-    char        why[JPT_REASONS_MAX];
+    jpt_meter       *meter;
+    jpt_window_facts facts;
+    jpt_status       status;
+    char             why[JPT_REASONS_MAX];
 } jpt_window;
 
-/* Never fail: a meter error makes the window invalid with the reason. */
+/* Never fail: a meter error makes the window invalid with the reason.  The aligned form waits for a step of the counter at
+ * both ends (at most a second; then the counter is stuck), where the meter has steps worth it: 5 ms and more. */
 void jpt_window_begin(jpt_window *w, jpt_meter *m);
+void jpt_window_begin_aligned(jpt_window *w, jpt_meter *m);
 void jpt_window_end(jpt_window *w, double idle_w, jpt_energy *out);
 
-/* Pure: the verdict on two readings (tests, re-analysis). */
+/* Pure: the verdict on a window (tests, re-analysis), and on two readings alone.  docs/energy-method.md has the rules. */
+void jpt_energy_verdict(const jpt_meter_limits *l, const jpt_window_facts *f, double idle_w, jpt_energy *out);
 void jpt_energy_judge(const jpt_meter_limits *l, jpt_reading begin, jpt_reading end, double idle_w, jpt_energy *out);
 
 /* Mean watts over `seconds` of doing nothing.  NAN for modelled and absent meters. */
@@ -93,6 +135,9 @@ jpt_status jpt_meter_idle(jpt_meter *m, double seconds, double *idle_w, jpt_erro
 typedef struct jpt_power_sample {
     double t_s, power_w;
 } jpt_power_sample;
+
+/* Power sampled beside the counter (or by it) in [t0, t1], oldest first: at most cap into out, the count is returned. */
+size_t jpt_meter_samples(jpt_meter *m, double t0, double t1, jpt_power_sample *out, size_t cap);
 
 /* Trapezoid over [t0, t1] with interpolated edges; samples sorted by time, repeated stamps allowed (the last counts).
  * NAN when the samples do not reach both edges within max_gap_s or leave a larger gap inside. */

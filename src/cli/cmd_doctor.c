@@ -26,6 +26,13 @@ static json_t *meter_row(jpt_meter_kind kind, bool json) {
         json_object_set_new(row, "call_cost_s", number(l->call_cost_s));
         json_object_set_new(row, "coverage", json_string(l->coverage));
         json_object_set_new(row, "accuracy", json_string(l->accuracy));
+        const jpt_card_info *card = jpt_meter_card(m);
+        if (card) {
+            json_object_set_new(row, "card", json_string(card->name));
+            json_object_set_new(row, "uuid", json_string(card->uuid));
+            json_object_set_new(row, "driver", json_string(card->driver));
+            json_object_set_new(row, "power_limit_w", number(card->power_limit_w));
+        }
         if (!json) {
             printf("  %-22s yes", name);
             if (!isnan(l->step_s))
@@ -33,6 +40,8 @@ static json_t *meter_row(jpt_meter_kind kind, bool json) {
             if (!isnan(l->call_cost_s))
                 printf(", a reading costs %.3g us", l->call_cost_s * 1e6);
             printf("\n%25scovers %s\n%25s%s\n", "", l->coverage, "", l->accuracy);
+            if (card)
+                printf("%25sdriver %s, %s, power limit %.0f W; power is %ssampled beside it\n", "", card->driver, card->uuid, card->power_limit_w, l->second ? "" : "not ");
         }
     } else {
         json_object_set_new(row, "reason", json_string(err.msg));

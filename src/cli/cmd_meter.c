@@ -190,7 +190,7 @@ int cmd_meter(int argc, char **argv) {
     for (; joules && seconds && n < repeat && status == 0 && !signalled; n++) {
         jpt_window w;
         double     cpu_s = 0;
-        jpt_window_begin(&w, m);
+        jpt_window_begin_aligned(&w, m);
         status = run_child(command, &cpu_s, &err);
         jpt_window_end(&w, NAN, &e);
         if (status < 0)

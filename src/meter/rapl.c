@@ -178,4 +178,4 @@ static jpt_status rapl_read(jpt_meter *m, double *energy_j, jpt_error *err) {
     return st;
 }
 
-const meter_ops meter_rapl = {JPT_METER_RAPL, rapl_open, rapl_read, rapl_close};
+const meter_ops meter_rapl = {.kind = JPT_METER_RAPL, .open = rapl_open, .read = rapl_read, .close = rapl_close};

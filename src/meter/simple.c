@@ -23,7 +23,7 @@ static jpt_status none_read(jpt_meter *m, double *energy_j, jpt_error *err) {
     return JPT_OK;
 }
 
-const meter_ops meter_none = {JPT_METER_NONE, none_open, none_read, free_state};
+const meter_ops meter_none = {.kind = JPT_METER_NONE, .open = none_open, .read = none_read, .close = free_state};
 
 /* ---- model ---------------------------------------------------------------------------------------------- */
 
@@ -52,7 +52,7 @@ static jpt_status model_read(jpt_meter *m, double *energy_j, jpt_error *err) {
     return JPT_OK;
 }
 
-const meter_ops meter_model = {JPT_METER_MODEL, model_open, model_read, free_state};
+const meter_ops meter_model = {.kind = JPT_METER_MODEL, .open = model_open, .read = model_read, .close = free_state};
 
 /* ---- replay --------------------------------------------------------------------------------------------- */
 
@@ -152,4 +152,4 @@ static jpt_status replay_read(jpt_meter *m, double *energy_j, jpt_error *err) {
     return JPT_OK;
 }
 
-const meter_ops meter_replay = {JPT_METER_REPLAY, replay_open, replay_read, replay_close};
+const meter_ops meter_replay = {.kind = JPT_METER_REPLAY, .open = replay_open, .read = replay_read, .close = replay_close};

@@ -81,7 +81,7 @@ jpt_status jpt_run_request(jpt_session *s, jpt_meter *meter, double idle_w, cons
         jpt_session_observe(assistant, record, &v);
         jpt_session_set_phase(assistant, JPT_PHASE_DRAFT);
     }
-    jpt_window_begin(&w, meter);
+    jpt_window_begin_aligned(&w, meter);
     jpt_request metered = *r;
     if (metered.max_joules > 0 && !metered.joules)
         metered.joules = joules_of, metered.joules_ud = meter;
@@ -90,7 +90,7 @@ jpt_status jpt_run_request(jpt_session *s, jpt_meter *meter, double idle_w, cons
     jpt_session_observe(s, NULL, NULL);
     if (assistant)
         jpt_session_observe(assistant, NULL, NULL);
-    jpt_attribute(v.e, v.n, w.begin.t_s, w.begin.t_s + out->energy.duration_s, out->energy.energy_j, JPT_PHASE_COUNT, out->phase_j);
+    jpt_attribute(v.e, v.n, w.facts.begin.t_s, w.facts.begin.t_s + out->energy.duration_s, out->energy.energy_j, JPT_PHASE_COUNT, out->phase_j);
     free(v.e);
     return st;
 }

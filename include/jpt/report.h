@@ -17,4 +17,19 @@ jpt_status jpt_report_write(jpt_store *s, const char *out_dir, unsigned formats,
  * J/request over shared items.  JPT_NOT_FOUND names a spec that the store lacks. */
 jpt_status jpt_report_compare(jpt_store *s, const char *spec_a, const char *spec_b, jpt_buf *out, jpt_error *err);
 
+/* Append to *out, per task, the cheapest setting whose quality (mean over items) is at least min_quality (0..1] of the best one's, or
+ * of the setting `of`, with the share of bootstrap resamples over items in which that holds.  JPT_NOT_FOUND names what is
+ * missing. */
+typedef struct jpt_advise_options {
+    const char *task; /* NULL: all */
+    const char *of;   /* canonical SPEC; NULL: the best */
+    double      min_quality;
+    bool        per_token; /* joules a token instead of a request */
+} jpt_advise_options;
+jpt_status jpt_report_advise(jpt_store *s, const jpt_advise_options *o, jpt_buf *out, jpt_error *err);
+
+/* Check the rows against each other and the report's figures against the rows; append one line a rule, and up to three a failure.
+ * *n_failed: failures over all rules. */
+jpt_status jpt_report_audit(jpt_store *s, jpt_buf *out, int *n_failed, jpt_error *err);
+
 #endif

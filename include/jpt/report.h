@@ -14,8 +14,9 @@ enum { JPT_REPORT_HTML = 1, JPT_REPORT_MD = 2, JPT_REPORT_CSV = 4 };
 jpt_status jpt_report_write(jpt_store *s, const char *out_dir, unsigned formats, jpt_buf *paths, jpt_error *err);
 
 /* Append to *out, in words and per task, the paired difference a - b of the primary metric, J/token and
- * J/request over shared items.  JPT_NOT_FOUND names a spec that the store lacks. */
-jpt_status jpt_report_compare(jpt_store *s, const char *spec_a, const char *spec_b, jpt_buf *out, jpt_error *err);
+ * J/request over shared items, with a verdict: lower, higher, not separable, or equivalent within margin (a share of b's value); and
+ * the price, joules a point of quality, where both differ.  JPT_NOT_FOUND names a spec that the store lacks. */
+jpt_status jpt_report_compare(jpt_store *s, const char *spec_a, const char *spec_b, double margin, jpt_buf *out, jpt_error *err);
 
 /* Append to *out, per task, the cheapest setting whose quality (mean over items) is at least min_quality (0..1] of the best one's, or
  * of the setting `of`, with the share of bootstrap resamples over items in which that holds.  JPT_NOT_FOUND names what is

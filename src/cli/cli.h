@@ -36,6 +36,7 @@ const char *cli_model_path(const char *name, jpt_error *err);
 
 /* Whole-string numbers; false on anything else. */
 bool cli_parse_int(const char *text, long long min, long long max, long long *out);
+bool cli_parse_share(const char *text, double *out); /* "99%" or "0.99": above 0, at most 1 */
 bool cli_parse_double(const char *text, double min, double max, double *out);
 
 /* -q and -v, set by cli_set_verbosity; 0 quiet, 1 normal, 2 verbose. */

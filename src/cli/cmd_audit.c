@@ -32,18 +32,6 @@ int cmd_audit(int argc, char **argv) {
     return print_and_close(store, &out, st, failed ? CLI_FAILED : CLI_OK, &err);
 }
 
-/* "99%" or "0.99". */
-static bool parse_share(const char *text, double *out) {
-    char  *end;
-    double v = strtod(text, &end);
-    if (*end == '%' && end[1] == '\0')
-        v /= 100;
-    else if (*end || end == text)
-        return false;
-    *out = v;
-    return v > 0 && v <= 1;
-}
-
 int cmd_advise(int argc, char **argv) {
     static const struct option options[] = {{"task", required_argument, NULL, 't'}, {"min-quality", required_argument, NULL, 'q'}, {"of", required_argument, NULL, 'o'},
                                             {"per", required_argument, NULL, 'p'}, {"help", no_argument, NULL, 'h'}, {0}};
@@ -53,7 +41,7 @@ int cmd_advise(int argc, char **argv) {
         switch (c) {
         case 't': o.task = optarg; break;
         case 'q':
-            if (!parse_share(optarg, &o.min_quality))
+            if (!cli_parse_share(optarg, &o.min_quality))
                 return cli_usage("--min-quality %s: expected a share like 99%% or 0.99", optarg);
             break;
         case 'o': o.of = optarg; break;

@@ -64,6 +64,18 @@ bool cli_parse_int(const char *text, long long min, long long max, long long *ou
     return true;
 }
 
+/* "99%" or "0.99". */
+bool cli_parse_share(const char *text, double *out) {
+    char  *end;
+    double v = strtod(text, &end);
+    if (*end == '%' && end[1] == '\0')
+        v /= 100;
+    else if (*end || end == text)
+        return false;
+    *out = v;
+    return v > 0 && v <= 1;
+}
+
 bool cli_parse_double(const char *text, double min, double max, double *out) {
     char *end;
     errno = 0;

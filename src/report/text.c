@@ -243,7 +243,18 @@ static bool comparable(const cell *a, const cell *b) {
            (a->row.max_joules == b->row.max_joules || (isnan(a->row.max_joules) && isnan(b->row.max_joules))) && same(a->row.device, b->row.device);
 }
 
-static void add_comparison(const panel *p, const cell *a, const cell *b, jpt_buf *out) {
+/* Lower or higher when the interval does not hold zero; equivalent when all of it lies within margin x |reference| of zero. */
+static const char *verdict_of(estimate e, double reference, double margin, char room[64]) {
+    bool within = isfinite(reference) && fmax(fabs(e.low), fabs(e.high)) <= margin * fabs(reference);
+    if (within)
+        snprintf(room, 64, "%sequivalent within %g %%", report_separable(e) ? e.mean > 0 ? "higher, but " : "lower, but " : "", 100 * margin);
+    else
+        snprintf(room, 64, "%s", report_separable(e) ? e.mean > 0 ? "higher" : "lower" : "not separable");
+    return room;
+}
+
+static void add_comparison(const panel *p, const cell *a, const cell *b, double margin, jpt_buf *out) {
+    estimate dq = report_difference(a, b, COMPARED_QUALITY), dj = report_difference(a, b, COMPARED_J_REQUEST);
     jpt_buf_printf(out, "%s: %s minus %s%s\n", p->title, a->label, b->label, p->modelled ? " (energy modelled, not measured)" : "");
     for (compared m = COMPARED_QUALITY; m <= COMPARED_J_REQUEST; m++) {
         estimate e = report_difference(a, b, m);
@@ -254,15 +265,23 @@ static void add_comparison(const panel *p, const cell *a, const cell *b, jpt_buf
             jpt_buf_addz(&what, m == COMPARED_J_TOKEN ? "J/token" : "J/request");
         if (!isfinite(e.low))
             jpt_buf_printf(out, "  %s: no paired interval (%d shared items)\n", what.p, e.n);
-        else
-            jpt_buf_printf(out, "  %s: %+.4g, 95 %% interval [%+.4g, %+.4g] over %d items: %s\n", what.p, e.mean, e.low, e.high, e.n,
-                           report_separable(e) ? e.mean > 0 ? "higher" : "lower" : "not separable");
+        else {
+            double reference = m == COMPARED_QUALITY ? b->quality.mean : m == COMPARED_J_TOKEN ? b->j_token.mean : b->j_request.mean;
+            char   room[64];
+            jpt_buf_printf(out, "  %s: %+.4g", what.p, e.mean);
+            if (m != COMPARED_QUALITY && reference > 0)
+                jpt_buf_printf(out, " (%+.1f %%)", 100 * e.mean / reference);
+            jpt_buf_printf(out, ", 95 %% interval [%+.4g, %+.4g] over %d items: %s\n", e.low, e.high, e.n, verdict_of(e, reference, margin, room));
+        }
         out->oom = out->oom || what.oom;
         jpt_buf_fini(&what);
     }
+    bool higher = p->task->higher_is_better != 0;
+    if (report_separable(dq) && report_separable(dj) && (dq.mean > 0) == ((dj.mean > 0) == higher)) /* better for more, or worse for less */
+        jpt_buf_printf(out, "  price: %.4g J a request for a point of %s\n", fabs(dj.mean / dq.mean), metric_of(p->task));
 }
 
-jpt_status jpt_report_compare(jpt_store *s, const char *spec_a, const char *spec_b, jpt_buf *out, jpt_error *err) {
+jpt_status jpt_report_compare(jpt_store *s, const char *spec_a, const char *spec_b, double margin, jpt_buf *out, jpt_error *err) {
     report     r;
     jpt_status status = report_load(&r, s, err);
     int        found = 0, has_a = 0, has_b = 0;
@@ -273,7 +292,7 @@ jpt_status jpt_report_compare(jpt_store *s, const char *spec_a, const char *spec
             has_b += has_spec(p->cells[k], spec_b);
             for (int j = 0; j < p->n_cells; j++)
                 if (has_spec(p->cells[k], spec_a) && has_spec(p->cells[j], spec_b) && comparable(p->cells[k], p->cells[j])) {
-                    add_comparison(p, p->cells[k], p->cells[j], out);
+                    add_comparison(p, p->cells[k], p->cells[j], margin, out);
                     found++;
                 }
         }

@@ -175,7 +175,41 @@ static void advice(void **state) {
     jpt_buf_fini(&out);
 }
 
+static void compare(const char *a, const char *b, double margin, const char *line) {
+    jpt_buf   out = {0};
+    jpt_error err = {0};
+    if (jpt_report_compare(store, a, b, margin, &out, &err) != JPT_OK)
+        fail_msg("%s", err.msg);
+    if (!strstr(out.p, line))
+        fail_msg("no '%s' in:\n%s", line, out.p);
+    jpt_buf_fini(&out);
+}
+
+static void verdicts(void **state) {
+    (void)state;
+    static const struct {
+        const char *spec;
+        int         right;
+        double      joules;
+    } settings[] = {{"beam", 38, 60}, {"greedy", 20, 30}, {"again", 20, 30.06}};
+    for (int s = 0; s < 3; s++) {
+        int64_t cell = make_cell(settings[s].spec);
+        for (int64_t i = 0; i < 40; i++) {
+            jpt_request_row r = sound(cell, i, settings[s].joules + 0.01 * (double)(i % 7));
+            put(&r, i < settings[s].right);
+        }
+    }
+    compare("beam", "greedy", 0.01, "J/request: +30 (+99.9 %)");
+    compare("beam", "greedy", 0.01, "over 40 items: higher\n");
+    compare("greedy", "beam", 0.01, "over 40 items: lower\n");
+    compare("beam", "greedy", 0.01, "price: 66.67 J a request for a point of exact_match");
+    compare("again", "greedy", 0.01, "J/request: +0.06 (+0.2 %)");
+    compare("again", "greedy", 0.01, "higher, but equivalent within 1 %");
+    compare("again", "greedy", 0.001, "over 40 items: higher\n");
+    compare("again", "greedy", 0.01, "exact_match: +0, 95 % interval [+0, +0] over 40 items: equivalent within 1 %");
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(every_rule_finds_its_failure, set_up, tear_down), cmocka_unit_test_setup_teardown(advice, set_up, tear_down)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(every_rule_finds_its_failure, set_up, tear_down), cmocka_unit_test_setup_teardown(advice, set_up, tear_down), cmocka_unit_test_setup_teardown(verdicts, set_up, tear_down)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

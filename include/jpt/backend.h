@@ -53,6 +53,20 @@ typedef struct jpt_attn_shape {
     float   scale; /* usually 1/sqrt(head_dim) */
 } jpt_attn_shape;
 
+/* One pass over the weights as a back-end sees it coming.  `shape` is all that its operations hold fixed apart from tokens,
+ * positions, tables and row numbers: passes of equal shape (compared as bytes) are the same sequence of operations. */
+typedef struct jpt_pass_shape {
+    const void *session, *d_k, *d_logits, *d_hidden, *d_exit; /* the session's buffers */
+    int32_t     n, n_logits, n_hidden, first_logits, first_hidden, n_layers, n_exit, exit_without_norm, exit_layers[16];
+} jpt_pass_shape;
+typedef struct jpt_pass_inputs {
+    jpt_pass_shape     shape;
+    const int32_t     *tokens, *pos;              /* [n] */
+    const jpt_row_run *runs;                      /* [n_runs] */
+    const int32_t     *logits_rows, *hidden_rows; /* [n_logits], [n_hidden] */
+    int32_t            n_runs, page_size;
+} jpt_pass_inputs;
+
 typedef struct jpt_backend_ops {
     const char *name; /* "ref", "cpu", "cuda" */
     void (*close)(jpt_backend *be);
@@ -102,6 +116,10 @@ typedef struct jpt_backend_ops {
                          jpt_selected *out, jpt_error *err);
     jpt_status (*topk)(jpt_backend *be, const float *d_logits, int32_t V, const jpt_score_item *items, int32_t n, int32_t k, int32_t *out_index,
                        int32_t *out_token, float *out_score, int32_t *n_out, jpt_error *err);
+    /* Optional (NULL): a pass begins, and true when it is done already, so that its operations must not be called: a recorded one
+     * was replayed.  Otherwise the operations follow, then pass_end with the same inputs. */
+    bool (*pass_begin)(jpt_backend *be, const jpt_pass_inputs *in);
+    void (*pass_end)(jpt_backend *be, const jpt_pass_inputs *in);
 } jpt_backend_ops;
 
 struct jpt_backend {
@@ -109,7 +127,8 @@ struct jpt_backend {
     jpt_backend_options    opt;
 };
 
-/* Open a back-end by name: "ref", "cpu" ("cuda" when built in), or "auto".  JPT_UNSUPPORTED says why not. */
+/* Open a back-end by name: "ref", "cpu" ("cuda" when built in), "cuda:N", or "auto": $JPT_DEVICE, else cpu.
+ * JPT_UNSUPPORTED says why not. */
 jpt_status jpt_backend_open(const char *name, const jpt_backend_options *opt, jpt_backend **out, jpt_error *err);
 void       jpt_backend_close(jpt_backend *be); /* NULL accepted */
 

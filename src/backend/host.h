@@ -48,6 +48,7 @@ static inline size_t kv_slot(const jpt_kv_view *kv, const jpt_attn_shape *s, int
 }
 
 jpt_status jpt_ref_open(const jpt_backend_options *opt, jpt_backend **out, jpt_error *err);
+jpt_status jpt_cuda_open(const char *name, const jpt_backend_options *opt, jpt_backend **out, jpt_error *err); /* "cuda" or "cuda:N" */
 jpt_status jpt_cpu_open(const jpt_backend_options *opt, jpt_backend **out, jpt_error *err);
 
 #endif

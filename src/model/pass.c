@@ -1,6 +1,7 @@
 /* The forward pass of Llama-like architectures (llama, qwen2) as calls on a back-end.  The two differ in data only:
  * Q/K/V biases and the pairing of RoPE. */
 #include "model_priv.h"
+#include <string.h>
 
 /* Final norm (unless `bare`) and LM head on n rows of d_x (row numbers in `rows`), logits to d_out. */
 static void head(jpt_session *s, const int32_t *rows, int32_t n, bool bare, float *d_out) {
@@ -11,7 +12,6 @@ static void head(jpt_session *s, const int32_t *rows, int32_t n, bool bare, floa
     if (!bare)
         op->rmsnorm(m->be, s->d_gather, m->d_out_norm, n, D, m->file.hp.rms_eps, s->d_norm);
     op->matmul(m->be, m->head, bare ? s->d_gather : s->d_norm, n, NULL, d_out);
-    s->work.logits_rows += (uint64_t)n;
 }
 
 /* Logits of the exits that lie after `l` layers. */
@@ -22,7 +22,7 @@ static void exits(jpt_session *s, const pass *p, int32_t l) {
                  s->d_exit + ((size_t)e * (size_t)s->opt.n_outputs + (size_t)p->first_logits) * (size_t)s->model->file.hp.n_vocab);
 }
 
-void jpt_pass_run(jpt_session *s, const pass *p) {
+static void run_ops(jpt_session *s, const pass *p) {
     jpt_model             *m = s->model;
     jpt_backend           *be = m->be;
     const jpt_backend_ops *op = be->ops;
@@ -57,6 +57,24 @@ void jpt_pass_run(jpt_session *s, const pass *p) {
         op->gather(be, s->d_x, p->hidden_rows, p->n_hidden, D, s->d_gather);
         op->rmsnorm(be, s->d_gather, m->d_out_norm, p->n_hidden, D, hp->rms_eps, s->d_hidden + (size_t)p->first_hidden * (size_t)D);
     }
+}
+
+void jpt_pass_run(jpt_session *s, const pass *p) {
+    jpt_backend    *be = s->model->be;
+    jpt_pass_inputs in = {.tokens = s->tok, .pos = s->pos, .runs = s->run, .n_runs = p->n_runs, .page_size = s->opt.page_size, .logits_rows = p->logits_rows, .hidden_rows = p->hidden_rows};
+    memset(&in.shape, 0, sizeof in.shape); /* compared as bytes */
+    in.shape.session = s, in.shape.d_k = s->kv.d_k, in.shape.d_logits = s->d_logits, in.shape.d_hidden = s->d_hidden, in.shape.d_exit = s->d_exit;
+    in.shape.n = p->n, in.shape.n_logits = p->n_logits, in.shape.n_hidden = p->n_hidden, in.shape.first_logits = p->first_logits, in.shape.first_hidden = p->first_hidden;
+    in.shape.n_layers = p->n_layers, in.shape.n_exit = p->n_exit, in.shape.exit_without_norm = p->exit_without_norm;
+    bool known = be->ops->pass_begin && p->n_exit <= (int32_t)(sizeof in.shape.exit_layers / sizeof *in.shape.exit_layers);
+    if (known)
+        memcpy(in.shape.exit_layers, p->exit_layers, (size_t)p->n_exit * sizeof *p->exit_layers);
+    bool done = known && be->ops->pass_begin(be, &in);
+    if (!done)
+        run_ops(s, p);
+    if (!done && known)
+        be->ops->pass_end(be, &in);
     s->work.passes++;
-    s->work.positions_computed += (uint64_t)n;
+    s->work.positions_computed += (uint64_t)p->n;
+    s->work.logits_rows += (uint64_t)p->n_logits * (uint64_t)(1 + p->n_exit);
 }

@@ -1,0 +1,747 @@
+/* The CUDA back-end: memory, weights and operations as kernel launches on one stream.
+ *
+ * Operations of a pass that comes again (decoding steps) are recorded once and replayed as a graph: what changes from step to
+ * step (tokens, positions, page tables, rows wanted) lies in a fixed place on the card and is uploaded before.
+ * The first error is kept; operations after it do nothing, and selection, where the host waits, reports it. */
+#include "../host.h"
+#include "driver.h"
+#include "kernels.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { GRAPHS = 64, GRAPH_ROWS = 16, SLOTS = 4 };
+
+#define KERNELS(X)                                                                                                         \
+    X(quantize_rows) X(repack) X(embed) X(rmsnorm) X(rope) X(kv_write) X(attend_f16) X(attend_f32) X(combine_attention)    \
+    X(swiglu) X(add) X(gather) X(argmax)
+#define KERNEL_ID(name) KN_##name,
+enum { KERNELS(KERNEL_ID) KN_COUNT };
+static const char *const kernel_name[KN_COUNT] = {
+#define KERNEL_NAME(name) #name,
+    KERNELS(KERNEL_NAME)
+};
+
+typedef struct cuda_weight {
+    dev_weight w;
+    cu_pointer block;
+} cuda_weight;
+
+/* What a recorded pass is known by: everything that its launches hold fixed. */
+typedef struct graph_key {
+    jpt_pass_shape shape;
+    int32_t        chunks;
+} graph_key;
+typedef struct recorded {
+    graph_key     key;
+    cu_graph_exec exec; /* NULL: seen once, not recorded */
+} recorded;
+
+typedef struct cuda_backend {
+    jpt_backend   base;
+    host_backend  host; /* selection on the host: scratch */
+    cu_driver     cu;
+    cu_device     device;
+    cu_context    context;
+    cu_module     module;
+    cu_stream     stream;
+    cu_function   kernel[KN_COUNT], matmul[K_COUNT][4][2]; /* by rows of x (1, 2, 4, 8) and weight rows a warp (1, 2) */
+    int           n_sm;
+    bool          overlap; /* sm_90: kernels may start before their predecessor ends */
+    char          name[96], uuid[48];
+    cu_result     broken;
+    /* a pass's inputs: on the host twice over, since the card may still read the last one's */
+    int32_t      *in_host[SLOTS];
+    cu_pointer    in_dev;
+    size_t        in_cap; /* int32 */
+    int           slot;
+    const int32_t *tokens, *pos; /* host arrays that are on the card now */
+    const jpt_row_run *runs;
+    const int32_t *rows[2];
+    size_t         at_tok, at_pos, at_table, at_tables, at_rows[2];
+    int32_t        n, chunks;
+    bool           in_pass;
+    /* scratch */
+    cu_pointer xq, xs, xt, attn, logit_row;
+    size_t     xq_cap, attn_cap, host_row_cap;
+    float     *host_row;
+    greedy_result *greedy_host;
+    cu_pointer     greedy_dev, greedy_rows;
+    int32_t        greedy_cap;
+    recorded graph[GRAPHS];
+    int      n_graphs;
+    bool     recording;
+    float   *inv_freq_dev;
+    const float *inv_freq_host;
+} cuda_backend;
+
+static cuda_backend *of(jpt_backend *be) { return (cuda_backend *)be; }
+
+static bool ok(cuda_backend *c, cu_result r) {
+    if (r != CU_OK && c->broken == CU_OK)
+        c->broken = r;
+    return r == CU_OK;
+}
+
+static jpt_status check(cuda_backend *c, jpt_error *err) {
+    return c->broken == CU_OK ? JPT_OK : JPT_FAIL(err, DEVICE, "%s: %s; what was finished is kept", c->name, cu_text(&c->cu, c->broken));
+}
+
+/* ---- launching --------------------------------------------------------------------------------------------------- */
+
+static void launch(cuda_backend *c, cu_function f, unsigned gx, unsigned gy, unsigned gz, unsigned threads, size_t shared, void **args) {
+    cu_launch_attribute a = {.id = CU_LAUNCH_OVERLAP, .value.overlap = 1};
+    cu_launch_config    k = {gx, gy, gz, threads, 1, 1, (unsigned)shared, c->stream, &a, c->overlap ? 1u : 0u};
+    if (c->broken == CU_OK && gx > 0)
+        ok(c, c->cu.launch(&k, f, args, NULL));
+}
+#define LAUNCH(c, id, gx, gy, gz, threads, shared, ...) launch(c, (c)->kernel[KN_##id], (unsigned)(gx), (unsigned)(gy), (unsigned)(gz), threads, shared, (void *[]){__VA_ARGS__})
+
+static unsigned blocks(size_t n, unsigned threads) { return (unsigned)((n + threads - 1) / threads); }
+
+/* Scratch that grows; never while a pass is recorded (the first time a pass is seen it is run plainly). */
+static bool room(cuda_backend *c, cu_pointer *p, size_t *cap, size_t bytes) {
+    if (bytes <= *cap)
+        return true;
+    if (*p) {
+        ok(c, c->cu.stream_sync(c->stream));
+        c->cu.memory_free(*p);
+    }
+    *p = 0;
+    *cap = 0;
+    bytes = (bytes + 4095) & ~(size_t)4095;
+    if (!ok(c, c->cu.memory_alloc(p, bytes)))
+        return false;
+    *cap = bytes;
+    for (int i = 0; i < c->n_graphs; i++) { /* they hold the old address */
+        if (c->graph[i].exec)
+            c->cu.graph_exec_destroy(c->graph[i].exec);
+        c->graph[i].exec = NULL;
+    }
+    return true;
+}
+
+/* ---- memory -------------------------------------------------------------------------------------------------------- */
+
+static void *cuda_alloc(jpt_backend *be, size_t bytes) {
+    cuda_backend *c = of(be);
+    cu_pointer    p = 0;
+    if (c->cu.memory_alloc(&p, bytes ? bytes : 1) != CU_OK)
+        return NULL;
+    ok(c, c->cu.set(p, 0, bytes ? bytes : 1, c->stream));
+    return (void *)(uintptr_t)p;
+}
+
+static void cuda_free(jpt_backend *be, void *d) {
+    cuda_backend *c = of(be);
+    if (!d)
+        return;
+    c->cu.stream_sync(c->stream);
+    c->cu.memory_free((cu_pointer)(uintptr_t)d);
+    for (int i = 0; i < c->n_graphs; i++) /* a session ends: its passes will not come again */
+        if (c->graph[i].exec)
+            c->cu.graph_exec_destroy(c->graph[i].exec);
+    c->n_graphs = 0;
+}
+
+static void cuda_upload(jpt_backend *be, void *d, const void *host, size_t bytes) {
+    cuda_backend *c = of(be);
+    if (c->broken == CU_OK && bytes) {
+        ok(c, c->cu.upload((cu_pointer)(uintptr_t)d, host, bytes, c->stream));
+        ok(c, c->cu.stream_sync(c->stream)); /* the host's memory is the caller's again */
+    }
+}
+
+static void cuda_download(jpt_backend *be, void *host, const void *d, size_t bytes) {
+    cuda_backend *c = of(be);
+    if (c->broken == CU_OK)
+        ok(c, c->cu.download(host, (cu_pointer)(uintptr_t)d, bytes, c->stream));
+    if (c->broken == CU_OK)
+        ok(c, c->cu.stream_sync(c->stream));
+    if (c->broken != CU_OK)
+        memset(host, 0xff, bytes); /* NaN: no reader takes it for a result */
+}
+
+static void cuda_sync(jpt_backend *be) { ok(of(be), of(be)->cu.stream_sync(of(be)->stream)); }
+
+static void cuda_describe(const jpt_backend *be, char *out, size_t cap) {
+    const cuda_backend *c = (const cuda_backend *)be;
+    snprintf(out, cap, "cuda (%s)", c->name);
+}
+
+/* ---- weights ------------------------------------------------------------------------------------------------------- */
+
+static jpt_status no_room(cuda_backend *c, size_t bytes, int32_t rows, int32_t cols, jpt_error *err) {
+    size_t free_bytes = 0, total = 0;
+    c->cu.memory_info(&free_bytes, &total);
+    return JPT_FAIL(err, NOMEM, "%s: out of memory: %zu MB for a %d x %d matrix, %zu of %zu MB are free; use a smaller or more quantised model, or --device cpu", c->name,
+                    bytes >> 20, rows, cols, free_bytes >> 20, total >> 20);
+}
+
+/* Bytes of q, s and m of a matrix on the card. */
+static int layout(jpt_dtype t, size_t n, size_t part[3], int *group_shift) {
+    size_t groups = n / 32;
+    *group_shift = 5;
+    part[1] = part[2] = 0;
+    switch (t) {
+    case JPT_F32: part[0] = 4 * n; return K_F32;
+    case JPT_F16: part[0] = 2 * n; return K_F16;
+    case JPT_BF16: part[0] = 2 * n; return K_BF16;
+    case JPT_Q4_0:
+    case JPT_Q4_1:
+    case JPT_Q4_K: part[0] = n / 2, part[1] = 4 * groups; return K_I4;
+    case JPT_Q5_1:
+    case JPT_Q5_K: part[0] = n, part[1] = 2 * groups, part[2] = 2 * groups; return K_I8;
+    case JPT_Q6_K: part[0] = n, part[1] = 4 * groups, *group_shift = 4; return K_I8;
+    default: part[0] = n, part[1] = 2 * groups; return K_I8;
+    }
+}
+
+static jpt_status cuda_weight_new(jpt_backend *be, jpt_dtype dtype, int32_t rows, int32_t cols, const void *data, jpt_weight **out, size_t *bytes_out, jpt_error *err) {
+    cuda_backend *c = of(be);
+    cuda_weight  *w = calloc(1, sizeof *w);
+    size_t        n = (size_t)rows * (size_t)cols, row_bytes, part[3], at[3], total = 0;
+    bool          expand = be->opt.compute == JPT_COMPUTE_F32 && dtype != JPT_F32;
+    float        *f32 = NULL;
+    if (!w)
+        return JPT_FAIL(err, NOMEM, "out of memory for a weight");
+    JPT_ASSERT(jpt_dtype_row_bytes(dtype, (uint64_t)cols, &row_bytes));
+    if (expand) {
+        f32 = malloc(n * sizeof *f32);
+        if (!f32) {
+            free(w);
+            return JPT_FAIL(err, NOMEM, "out of memory for a float32 copy of a %d x %d matrix", rows, cols);
+        }
+        for (int32_t r = 0; r < rows; r++)
+            jpt_dequantize_row(dtype, (const char *)data + (size_t)r * row_bytes, f32 + (size_t)r * (size_t)cols, (size_t)cols);
+        dtype = JPT_F32;
+        data = f32;
+        row_bytes = (size_t)cols * sizeof(float);
+    }
+    w->w = (dev_weight){.rows = rows, .cols = cols};
+    w->w.kind = layout(dtype, n, part, &w->w.group_shift);
+    for (int i = 0; i < 3; i++) {
+        at[i] = total;
+        total += (part[i] + 255) & ~(size_t)255;
+    }
+    total += 256; /* loads of 16 bytes may look past the last row's end, never past this */
+    jpt_status st = JPT_OK;
+    cu_pointer raw = 0;
+    bool       plain = w->w.kind == K_F32 || w->w.kind == K_F16 || w->w.kind == K_BF16;
+    if (c->cu.memory_alloc(&w->block, total) != CU_OK || (!plain && c->cu.memory_alloc(&raw, row_bytes * (size_t)rows) != CU_OK))
+        st = no_room(c, total + row_bytes * (size_t)rows, rows, cols, err);
+    if (st == JPT_OK) {
+        w->w.q = (void *)(uintptr_t)(w->block + at[0]);
+        w->w.s = (void *)(uintptr_t)(w->block + at[1]);
+        w->w.m = part[2] ? (void *)(uintptr_t)(w->block + at[2]) : NULL;
+        cuda_upload(be, (void *)(uintptr_t)(plain ? w->block : raw), data, row_bytes * (size_t)rows);
+        if (!plain) {
+            int    type = (int)dtype;
+            size_t groups = n / 32;
+            void  *m = (void *)(uintptr_t)(w->block + at[2]);
+            LAUNCH(c, repack, blocks(groups, 256), 1, 1, 256, 0, &raw, &type, &groups, (void *)&w->w.q, (void *)&w->w.s, &m);
+            ok(c, c->cu.stream_sync(c->stream));
+        }
+        st = check(c, err);
+    }
+    if (raw)
+        c->cu.memory_free(raw);
+    free(f32);
+    if (st != JPT_OK) {
+        if (w->block)
+            c->cu.memory_free(w->block);
+        free(w);
+        return st;
+    }
+    if (bytes_out)
+        *bytes_out = total;
+    *out = (jpt_weight *)w;
+    return JPT_OK;
+}
+
+static void cuda_weight_free(jpt_backend *be, jpt_weight *weight) {
+    cuda_weight *w = (cuda_weight *)weight;
+    if (w)
+        of(be)->cu.memory_free(w->block);
+    free(w);
+}
+
+/* ---- inputs of a pass ------------------------------------------------------------------------------------------------ */
+
+static bool input_room(cuda_backend *c, size_t n) {
+    size_t bytes = c->in_cap * sizeof(int32_t);
+    if (n <= c->in_cap)
+        return true;
+    n = 2 * n + 4096;
+    if (!room(c, &c->in_dev, &bytes, n * sizeof(int32_t)))
+        return false;
+    for (int i = 0; i < SLOTS; i++) {
+        if (c->in_host[i])
+            c->cu.host_free(c->in_host[i]);
+        c->in_host[i] = NULL;
+        void *p = NULL;
+        if (!ok(c, c->cu.host_alloc(&p, bytes)))
+            return false;
+        c->in_host[i] = p;
+    }
+    c->in_cap = n;
+    return true;
+}
+
+/* Tokens, positions, page tables and wanted rows to their places on the card: fixed offsets for a number of rows, tables last. */
+static void put_inputs(cuda_backend *c, const int32_t *tokens, const int32_t *pos, int32_t n, const jpt_row_run *runs, int32_t n_runs, int32_t page_size,
+                       const int32_t *rows0, int32_t n0, const int32_t *rows1, int32_t n1) {
+    size_t N = (size_t)n, tables = 0;
+    int32_t longest = 1;
+    for (int32_t r = 0; r < n_runs; r++) {
+        int32_t positions = runs[r].first_pos + runs[r].n_rows;
+        tables += (size_t)((positions + page_size - 1) / page_size);
+        longest = positions > longest ? positions : longest;
+    }
+    c->at_tok = 0, c->at_pos = N, c->at_table = 2 * N, c->at_rows[0] = 3 * N, c->at_rows[1] = 4 * N, c->at_tables = 5 * N;
+    if (!input_room(c, 5 * N + tables))
+        return;
+    c->slot = (c->slot + 1) % SLOTS;
+    if (c->slot == 0)
+        ok(c, c->cu.stream_sync(c->stream));
+    int32_t *h = c->in_host[c->slot];
+    memset(h, 0, 5 * N * sizeof *h);
+    if (tokens)
+        memcpy(h + c->at_tok, tokens, N * sizeof *h);
+    memcpy(h + c->at_pos, pos, N * sizeof *h);
+    if (n0)
+        memcpy(h + c->at_rows[0], rows0, (size_t)n0 * sizeof *h);
+    if (n1)
+        memcpy(h + c->at_rows[1], rows1, (size_t)n1 * sizeof *h);
+    size_t at = 0;
+    for (int32_t r = 0; r < n_runs; r++) {
+        size_t len = (size_t)((runs[r].first_pos + runs[r].n_rows + page_size - 1) / page_size);
+        memcpy(h + c->at_tables + at, runs[r].table, len * sizeof *h);
+        for (int32_t i = 0; i < runs[r].n_rows; i++)
+            h[c->at_table + (size_t)(runs[r].first_row + i)] = (int32_t)at;
+        at += len;
+    }
+    ok(c, c->cu.upload(c->in_dev, h, (5 * N + tables) * sizeof *h, c->stream));
+    c->tokens = tokens, c->pos = pos, c->runs = runs, c->rows[0] = rows0, c->rows[1] = rows1, c->n = n;
+    c->chunks = (longest + ATTN_CHUNK - 1) / ATTN_CHUNK;
+    if (n <= GRAPH_ROWS) /* few sizes, so that recorded passes fit for a while */
+        c->chunks = (c->chunks + 3) & ~3;
+}
+
+static int *input(cuda_backend *c, size_t at) { return (int *)(uintptr_t)(c->in_dev + at * sizeof(int32_t)); }
+
+/* ---- operations ---------------------------------------------------------------------------------------------------------- */
+
+static void cuda_embed(jpt_backend *be, const jpt_weight *weight, const int32_t *tokens, int32_t n, float *y) {
+    cuda_backend *c = of(be);
+    dev_weight    w = ((const cuda_weight *)weight)->w;
+    if (!c->in_pass || tokens != c->tokens) { /* on its own: in tests */
+        int32_t     *zero = calloc((size_t)n, sizeof *zero);
+        JPT_ASSERT(zero);
+        put_inputs(c, tokens, zero, n, NULL, 0, 1, NULL, 0, NULL, 0);
+        c->pos = NULL;
+        free(zero);
+    }
+    int *tok = input(c, c->at_tok);
+    LAUNCH(c, embed, n, 1, 1, 256, 0, &w, &tok, &y);
+}
+
+static void cuda_rmsnorm(jpt_backend *be, const float *x, const float *gain, int32_t n, int32_t D, float eps, float *y) {
+    LAUNCH(of(be), rmsnorm, n, 1, 1, D >= 4096 ? 1024 : 256, 0, &x, &gain, &D, &eps, &y);
+}
+
+static void matmul_job(cuda_backend *c, mm_job *j) {
+    int kind = j->part[0].w.kind, cols = j->part[0].w.cols, widest = 0, n_blocks = 0, most = 0;
+    for (int i = 0; i < j->n_parts; i++)
+        most = j->part[i].w.rows > most ? j->part[i].w.rows : most;
+    int two = most >= 16384, per_block = 8 << two, nx = j->n == 1 ? 0 : j->n == 2 ? 1 : j->n <= 4 ? 2 : 3;
+    (void)widest;
+    for (int i = 0; i < j->n_parts; i++) {
+        j->part[i].first_block = n_blocks;
+        n_blocks += (j->part[i].w.rows + per_block - 1) / per_block;
+    }
+    if (kind == K_I8 || kind == K_I4) {
+        size_t groups = (size_t)j->n * (size_t)cols / 32, need = groups * 32 + 2 * groups * sizeof(float) + 512;
+        if (!room(c, &c->xq, &c->xq_cap, need))
+            return;
+        int8_t *q = (void *)(uintptr_t)c->xq;
+        float  *s = (void *)(uintptr_t)(c->xq + ((groups * 32 + 255) & ~(size_t)255)), *t = s + groups;
+        int     ng = (int)groups;
+        LAUNCH(c, quantize_rows, blocks(groups, 8), 1, 1, 256, 0, &j->x, &ng, &q, &s, &t);
+        j->xq = q, j->xs = s, j->xt = t;
+    }
+    launch(c, c->matmul[kind][nx][two], (unsigned)n_blocks, (unsigned)((j->n + (1 << nx) - 1) >> nx), 1, 256, 0, (void *[]){j});
+}
+
+static void cuda_matmul(jpt_backend *be, const jpt_weight *weight, const float *x, int32_t n, const float *bias, float *y) {
+    mm_job j = {.part = {{((const cuda_weight *)weight)->w, bias, y, 0}}, .x = x, .n_parts = 1, .n = n};
+    if (n > 0)
+        matmul_job(of(be), &j);
+}
+
+static void cuda_rope(jpt_backend *be, float *x, int32_t n, int32_t heads, int32_t E, int32_t rope_dim, jpt_rope_kind kind, const int32_t *pos, const float *inv_freq) {
+    cuda_backend *c = of(be);
+    int           half = rope_dim / 2, neox = kind == JPT_ROPE_NEOX;
+    if (c->inv_freq_host != inv_freq || !c->in_pass) { /* a model has one; tests have many */
+        if (!c->inv_freq_dev)
+            c->inv_freq_dev = cuda_alloc(be, 4096 * sizeof(float));
+        JPT_ASSERT(c->inv_freq_dev && half <= 4096);
+        cuda_upload(be, c->inv_freq_dev, inv_freq, (size_t)half * sizeof(float));
+        c->inv_freq_host = inv_freq;
+    }
+    if (!c->in_pass || pos != c->pos)
+        put_inputs(c, NULL, pos, n, NULL, 0, 1, NULL, 0, NULL, 0);
+    int *p = input(c, c->at_pos);
+    LAUNCH(c, rope, blocks((size_t)n * (size_t)heads * (size_t)half, 256), 1, 1, 256, 0, &x, &n, &heads, &E, &half, &neox, &p, &c->inv_freq_dev);
+}
+
+static dev_kv view(const jpt_kv_view *kv, const jpt_attn_shape *s) {
+    return (dev_kv){kv->d_k, kv->d_v, kv->n_pages, kv->page_size, s->n_kv_heads * s->head_dim, kv->kv_dtype == JPT_F16};
+}
+
+/* Runs that were not announced by pass_begin: in tests. */
+static int32_t bring_runs(cuda_backend *c, const jpt_kv_view *kv, const jpt_row_run *runs, int32_t n_runs) {
+    int32_t n = 0;
+    for (int32_t r = 0; r < n_runs; r++)
+        n += runs[r].n_rows;
+    if (c->in_pass && runs == c->runs)
+        return n;
+    int32_t *pos = malloc((size_t)(n ? n : 1) * sizeof *pos);
+    JPT_ASSERT(pos);
+    for (int32_t r = 0; r < n_runs; r++)
+        for (int32_t i = 0; i < runs[r].n_rows; i++)
+            pos[runs[r].first_row + i] = runs[r].first_pos + i;
+    put_inputs(c, NULL, pos, n, runs, n_runs, kv->page_size, NULL, 0, NULL, 0);
+    c->pos = NULL, c->runs = NULL;
+    free(pos);
+    return n;
+}
+
+static void cuda_kv_write(jpt_backend *be, const jpt_kv_view *kv, int32_t layer, const jpt_attn_shape *shape, const jpt_row_run *runs, int32_t n_runs, const float *k,
+                          const float *v) {
+    cuda_backend *c = of(be);
+    int32_t       n = bring_runs(c, kv, runs, n_runs);
+    dev_kv        d = view(kv, shape);
+    int          *pos = input(c, c->at_pos), *table = input(c, c->at_table), *tables = input(c, c->at_tables);
+    LAUNCH(c, kv_write, n, 1, 1, 128, 0, &d, &layer, &pos, &table, &tables, &k, &v);
+}
+
+static void cuda_attention(jpt_backend *be, const jpt_kv_view *kv, int32_t layer, const jpt_attn_shape *shape, const jpt_row_run *runs, int32_t n_runs, const float *q,
+                           float *y) {
+    cuda_backend *c = of(be);
+    int32_t       n = bring_runs(c, kv, runs, n_runs), H = shape->n_heads, E = shape->head_dim, G = H / shape->n_kv_heads;
+    size_t        parts = (size_t)n * (size_t)H * (size_t)c->chunks;
+    if (!room(c, &c->attn, &c->attn_cap, parts * (size_t)(E + 2) * sizeof(float)))
+        return;
+    float   *out = (void *)(uintptr_t)c->attn;
+    attn_job j = {.kv = view(kv, shape), .q = q, .pos = input(c, c->at_pos), .row_table = input(c, c->at_table), .tables = input(c, c->at_tables), .out = out,
+                  .most = out + parts * (size_t)E, .sum = out + parts * (size_t)(E + 1), .scale = shape->scale, .layer = layer, .heads = H, .group = G, .E = E, .chunks = c->chunks};
+    size_t   shared = ((size_t)G * (size_t)(E + ATTN_CHUNK) + ATTN_CHUNK) * sizeof(float);
+    launch(c, c->kernel[kv->kv_dtype == JPT_F16 ? KN_attend_f16 : KN_attend_f32], (unsigned)n, (unsigned)shape->n_kv_heads, (unsigned)c->chunks, 128, shared, (void *[]){&j});
+    LAUNCH(c, combine_attention, n, H, 1, 64, 0, &j, &y);
+}
+
+static void cuda_kv_copy_page(jpt_backend *be, const jpt_kv_view *kv, int32_t n_layers, const jpt_attn_shape *shape, int32_t from, int32_t to) {
+    cuda_backend *c = of(be);
+    size_t        bytes = (size_t)kv->page_size * (size_t)shape->n_kv_heads * (size_t)shape->head_dim * (kv->kv_dtype == JPT_F16 ? 2 : 4);
+    for (int32_t l = 0; l < n_layers && c->broken == CU_OK; l++) {
+        cu_pointer layer = (cu_pointer)l * (cu_pointer)kv->n_pages * bytes, k = (cu_pointer)(uintptr_t)kv->d_k + layer, v = (cu_pointer)(uintptr_t)kv->d_v + layer;
+        ok(c, c->cu.copy(k + (cu_pointer)to * bytes, k + (cu_pointer)from * bytes, bytes, c->stream));
+        ok(c, c->cu.copy(v + (cu_pointer)to * bytes, v + (cu_pointer)from * bytes, bytes, c->stream));
+    }
+}
+
+static void cuda_swiglu(jpt_backend *be, const float *gate, const float *up, size_t n, float *y) {
+    LAUNCH(of(be), swiglu, blocks(n, 256), 1, 1, 256, 0, &gate, &up, &n, &y);
+}
+
+static void cuda_add(jpt_backend *be, float *x, const float *y, size_t n) { LAUNCH(of(be), add, blocks(n, 256), 1, 1, 256, 0, &x, &y, &n); }
+
+static void cuda_gather(jpt_backend *be, const float *x, const int32_t *rows, int32_t n, int32_t D, float *y) {
+    cuda_backend *c = of(be);
+    int           which = c->in_pass && rows == c->rows[0] ? 0 : c->in_pass && rows == c->rows[1] ? 1 : -1;
+    if (which < 0) {
+        int32_t *zero = calloc((size_t)(n ? n : 1), sizeof *zero);
+        JPT_ASSERT(zero);
+        put_inputs(c, NULL, zero, n, NULL, 0, 1, rows, n, NULL, 0);
+        c->pos = NULL;
+        free(zero);
+        which = 0;
+    }
+    int *r = input(c, c->at_rows[which]);
+    LAUNCH(c, gather, n, 1, 1, 256, 0, &x, &r, &D, &y);
+}
+
+/* ---- fused: a layer in fewer launches ---------------------------------------------------------------------------------- */
+
+/* ---- passes ---------------------------------------------------------------------------------------------------------------- */
+
+static recorded *find_graph(cuda_backend *c, const graph_key *key) {
+    for (int i = 0; i < c->n_graphs; i++)
+        if (memcmp(&c->graph[i].key, key, sizeof *key) == 0)
+            return &c->graph[i];
+    return NULL;
+}
+
+static bool cuda_pass_begin(jpt_backend *be, const jpt_pass_inputs *in) {
+    cuda_backend *c = of(be);
+    put_inputs(c, in->tokens, in->pos, in->shape.n, in->runs, in->n_runs, in->page_size, in->logits_rows, in->shape.n_logits, in->hidden_rows, in->shape.n_hidden);
+    c->in_pass = true;
+    c->recording = false;
+    if (in->shape.n > GRAPH_ROWS || c->broken != CU_OK)
+        return false;
+    graph_key key;
+    memset(&key, 0, sizeof key);
+    key.shape = in->shape;
+    key.chunks = c->chunks;
+    recorded *g = find_graph(c, &key);
+    if (g && g->exec) {
+        ok(c, c->cu.graph_launch(g->exec, c->stream));
+        c->in_pass = false;
+        return true;
+    }
+    if (!g) { /* the first time it runs plainly, and scratch grows */
+        if (c->n_graphs == GRAPHS) {
+            for (int i = 0; i < GRAPHS; i++)
+                if (c->graph[i].exec)
+                    c->cu.graph_exec_destroy(c->graph[i].exec);
+            c->n_graphs = 0;
+        }
+        c->graph[c->n_graphs].exec = NULL;
+        c->graph[c->n_graphs++].key = key;
+        return false;
+    }
+    c->recording = ok(c, c->cu.capture_begin(c->stream, CU_CAPTURE_RELAXED));
+    return false;
+}
+
+static void cuda_pass_end(jpt_backend *be, const jpt_pass_inputs *in) {
+    cuda_backend *c = of(be);
+    cu_graph      graph = NULL;
+    c->in_pass = false;
+    if (!c->recording)
+        return;
+    c->recording = false;
+    graph_key key;
+    memset(&key, 0, sizeof key);
+    key.shape = in->shape;
+    key.chunks = c->chunks;
+    recorded *g = find_graph(c, &key);
+    if (ok(c, c->cu.capture_end(c->stream, &graph)) && g && ok(c, c->cu.graph_instantiate(&g->exec, graph, 0)))
+        ok(c, c->cu.graph_launch(g->exec, c->stream));
+    if (graph)
+        c->cu.graph_destroy(graph);
+}
+
+/* ---- selection --------------------------------------------------------------------------------------------------------------- */
+
+static bool plainly_greedy(const jpt_select_item *it) { return !it->sample && (!it->chain || it->chain->n_links == 0); }
+
+static jpt_status greedy_rows(cuda_backend *c, const float *d_logits, int32_t V, const jpt_select_item *items, int32_t n, jpt_selected *out, jpt_error *err) {
+    if (n > c->greedy_cap) {
+        int32_t cap = 2 * n + 64;
+        size_t  none = 0, none2 = 0;
+        if (c->greedy_host)
+            c->cu.host_free(c->greedy_host);
+        if (c->greedy_dev)
+            c->cu.memory_free(c->greedy_dev);
+        if (c->greedy_rows)
+            c->cu.memory_free(c->greedy_rows);
+        c->greedy_dev = c->greedy_rows = 0, c->greedy_host = NULL, c->greedy_cap = 0;
+        (void)none, (void)none2;
+        void *p = NULL;
+        if (ok(c, c->cu.memory_alloc(&c->greedy_dev, (size_t)cap * sizeof(greedy_result))) && ok(c, c->cu.memory_alloc(&c->greedy_rows, (size_t)cap * sizeof(int))) &&
+            ok(c, c->cu.host_alloc(&p, (size_t)cap * (sizeof(greedy_result) + sizeof(int))))) {
+            c->greedy_host = p;
+            c->greedy_cap = cap;
+        }
+        JPT_TRY(check(c, err));
+    }
+    int *rows = (int *)(c->greedy_host + c->greedy_cap);
+    for (int32_t i = 0; i < n; i++)
+        rows[i] = items[i].row;
+    ok(c, c->cu.upload(c->greedy_rows, rows, (size_t)n * sizeof *rows, c->stream));
+    LAUNCH(c, argmax, n, 1, 1, 1024, 0, &d_logits, &V, &c->greedy_rows, &c->greedy_dev);
+    ok(c, c->cu.download(c->greedy_host, c->greedy_dev, (size_t)n * sizeof(greedy_result), c->stream));
+    ok(c, c->cu.stream_sync(c->stream));
+    JPT_TRY(check(c, err));
+    for (int32_t i = 0; i < n; i++) {
+        const greedy_result *g = &c->greedy_host[i];
+        if (!g->finite)
+            return JPT_FAIL(err, DEVICE, "the model produced no finite logit");
+        out[i] = (jpt_selected){.token = g->token, .logprob = g->logprob, .entropy = g->entropy, .n_kept = V, .kept_prob = expf(g->logprob)};
+    }
+    return JPT_OK;
+}
+
+/* A row of logits on the host, for what is chosen there. */
+static jpt_status fetch(cuda_backend *c, const float *d_logits, int32_t V, int32_t row, jpt_error *err) {
+    if ((size_t)V > c->host_row_cap) {
+        void *p = NULL;
+        if (c->host_row)
+            c->cu.host_free(c->host_row);
+        c->host_row = NULL, c->host_row_cap = 0;
+        if (ok(c, c->cu.host_alloc(&p, (size_t)V * sizeof(float))))
+            c->host_row = p, c->host_row_cap = (size_t)V;
+        JPT_TRY(check(c, err));
+    }
+    cuda_download(&c->base, c->host_row, d_logits + (size_t)row * (size_t)V, (size_t)V * sizeof(float));
+    return check(c, err);
+}
+
+static jpt_status cuda_select(jpt_backend *be, const float *d_logits, int32_t V, const jpt_select_item *items, int32_t n, jpt_selected *out, jpt_error *err) {
+    cuda_backend *c = of(be);
+    JPT_TRY(check(c, err));
+    bool all = true;
+    for (int32_t i = 0; i < n; i++)
+        all = all && plainly_greedy(&items[i]);
+    if (all)
+        return greedy_rows(c, d_logits, V, items, n, out, err);
+    for (int32_t i = 0; i < n; i++) {
+        jpt_select_item it = items[i];
+        it.row = 0;
+        JPT_TRY(fetch(c, d_logits, V, items[i].row, err));
+        JPT_TRY(host_select(&c->host.base, c->host_row, V, &it, 1, &out[i], err));
+    }
+    return JPT_OK;
+}
+
+static jpt_status cuda_topk(jpt_backend *be, const float *d_logits, int32_t V, const jpt_score_item *items, int32_t n, int32_t k, int32_t *out_index, int32_t *out_token,
+                            float *out_score, int32_t *n_out, jpt_error *err) {
+    cuda_backend *c = of(be);
+    JPT_TRY(check(c, err));
+    /* all rows at once: they are ranked together */
+    float          *rows = malloc((size_t)n * (size_t)V * sizeof *rows);
+    jpt_score_item *local = malloc((size_t)n * sizeof *local);
+    jpt_status      st = rows && local ? JPT_OK : JPT_FAIL(err, NOMEM, "out of memory for %d rows of scores", n);
+    for (int32_t i = 0; st == JPT_OK && i < n; i++) {
+        local[i] = items[i];
+        local[i].from.row = i;
+        cuda_download(be, rows + (size_t)i * (size_t)V, d_logits + (size_t)items[i].from.row * (size_t)V, (size_t)V * sizeof *rows);
+        st = check(c, err);
+    }
+    if (st == JPT_OK)
+        st = host_topk(&c->host.base, rows, V, local, n, k, out_index, out_token, out_score, n_out, err);
+    free(rows);
+    free(local);
+    return st;
+}
+
+/* ---- open ------------------------------------------------------------------------------------------------------------------------ */
+
+static void cuda_close(jpt_backend *be) {
+    cuda_backend *c = of(be);
+    if (c->context) {
+        if (c->stream)
+            c->cu.stream_sync(c->stream);
+        for (int i = 0; i < c->n_graphs; i++)
+            if (c->graph[i].exec)
+                c->cu.graph_exec_destroy(c->graph[i].exec);
+        cu_pointer d[] = {c->in_dev, c->xq, c->attn, c->greedy_dev, c->greedy_rows, (cu_pointer)(uintptr_t)c->inv_freq_dev};
+        for (size_t i = 0; i < sizeof d / sizeof *d; i++)
+            if (d[i])
+                c->cu.memory_free(d[i]);
+        for (int i = 0; i < SLOTS; i++)
+            if (c->in_host[i])
+                c->cu.host_free(c->in_host[i]);
+        if (c->host_row)
+            c->cu.host_free(c->host_row);
+        if (c->greedy_host)
+            c->cu.host_free(c->greedy_host);
+        if (c->module)
+            c->cu.module_unload(c->module);
+        if (c->stream)
+            c->cu.stream_destroy(c->stream);
+        c->cu.context_release(c->device);
+    }
+    host_fini(&c->host);
+    cu_driver_close(&c->cu);
+    free(c);
+}
+
+static const jpt_backend_ops cuda_ops = {
+    .name = "cuda", .close = cuda_close, .describe = cuda_describe, .alloc = cuda_alloc, .free = cuda_free, .upload = cuda_upload,
+    .download = cuda_download, .sync = cuda_sync, .weight_new = cuda_weight_new, .weight_free = cuda_weight_free, .embed = cuda_embed,
+    .rmsnorm = cuda_rmsnorm, .matmul = cuda_matmul, .rope = cuda_rope, .kv_write = cuda_kv_write, .attention = cuda_attention,
+    .kv_copy_page = cuda_kv_copy_page, .swiglu = cuda_swiglu, .add = cuda_add, .gather = cuda_gather, .select = cuda_select,
+    .topk = cuda_topk, .pass_begin = cuda_pass_begin, .pass_end = cuda_pass_end,
+};
+
+#if defined(JPT_HAVE_CUDA)
+extern const unsigned char jpt_cuda_kernels[];
+static const void *kernels(void) { return jpt_cuda_kernels; }
+#else
+static const void *kernels(void) { return NULL; }
+#endif
+
+static jpt_status load_kernels(cuda_backend *c, jpt_error *err) {
+    static const char *const kinds[K_COUNT] = {"f32", "f16", "bf16", "i8", "i4"};
+    cu_result r = c->cu.module_load(&c->module, kernels());
+    if (r != CU_OK)
+        return JPT_FAIL(err, UNSUPPORTED, "%s does not take jpt's kernels: %s", c->name, cu_text(&c->cu, r));
+    for (int i = 0; i < KN_COUNT; i++)
+        if ((r = c->cu.module_function(&c->kernel[i], c->module, kernel_name[i])) != CU_OK)
+            return JPT_FAIL(err, UNSUPPORTED, "%s: kernel %s: %s", c->name, kernel_name[i], cu_text(&c->cu, r));
+    for (int k = 0; k < K_COUNT; k++)
+        for (int x = 0; x < 4; x++)
+            for (int w = 0; w < 2; w++) {
+                char name[64];
+                snprintf(name, sizeof name, "matmul_%s_%d_%d", kinds[k], 1 << x, 1 << w);
+                if ((r = c->cu.module_function(&c->matmul[k][x][w], c->module, name)) != CU_OK)
+                    return JPT_FAIL(err, UNSUPPORTED, "%s: kernel %s: %s", c->name, name, cu_text(&c->cu, r));
+            }
+    return JPT_OK;
+}
+
+static jpt_status start(cuda_backend *c, int number, jpt_error *err) {
+    int count = 0, major = 0, minor = 0;
+    JPT_TRY(cu_driver_open(&c->cu, err));
+    cu_result r = c->cu.device_count(&count);
+    if (r != CU_OK || count == 0)
+        return JPT_FAIL(err, UNSUPPORTED, "CUDA sees no card%s%s; use --device cpu", r ? ": " : "", r ? cu_text(&c->cu, r) : "");
+    if (number >= count)
+        return JPT_FAIL(err, UNSUPPORTED, "CUDA sees %d card%s; there is no cuda:%d", count, count == 1 ? "" : "s", number);
+    if ((r = c->cu.device_get(&c->device, number)) == CU_OK)
+        r = c->cu.device_name(c->name, sizeof c->name, c->device);
+    if (r == CU_OK)
+        r = c->cu.device_attribute(&major, CU_MAJOR, c->device);
+    if (r == CU_OK)
+        r = c->cu.device_attribute(&minor, CU_MINOR, c->device);
+    if (r == CU_OK)
+        r = c->cu.device_attribute(&c->n_sm, CU_SM_COUNT, c->device);
+    if (r != CU_OK)
+        return JPT_FAIL(err, UNSUPPORTED, "CUDA card %d: %s", number, cu_text(&c->cu, r));
+    if (major < 8)
+        return JPT_FAIL(err, UNSUPPORTED, "%s is of compute capability %d.%d; jpt needs 8.0 (Ampere) or later; use --device cpu", c->name, major, minor);
+    c->overlap = major >= 9;
+    if ((r = c->cu.context_retain(&c->context, c->device)) == CU_OK && (r = c->cu.context_set(c->context)) == CU_OK)
+        r = c->cu.stream_create(&c->stream, 1);
+    if (r != CU_OK)
+        return JPT_FAIL(err, UNSUPPORTED, "%s does not start: %s", c->name, cu_text(&c->cu, r));
+    return load_kernels(c, err);
+}
+
+jpt_status jpt_cuda_open(const char *name, const jpt_backend_options *opt, jpt_backend **out, jpt_error *err) {
+    long number = 0;
+    if (name[4] == ':') {
+        char *end;
+        number = strtol(name + 5, &end, 10);
+        if (end == name + 5 || *end || number < 0 || number > 1023)
+            return JPT_FAIL(err, ARG, "device '%s': expected cuda or cuda:N", name);
+    } else if (name[4]) {
+        return JPT_FAIL(err, ARG, "device '%s': expected cuda or cuda:N", name);
+    }
+    if (!kernels())
+        return JPT_FAIL(err, UNSUPPORTED, "device '%s': this build has no CUDA kernels (nvcc was not there); use --device cpu", name);
+    cuda_backend *c = calloc(1, sizeof *c);
+    if (!c)
+        return JPT_FAIL(err, NOMEM, "out of memory for a back-end");
+    c->base = (jpt_backend){&cuda_ops, *opt};
+    jpt_status st = start(c, (int)number, err);
+    if (st != JPT_OK) {
+        cuda_close(&c->base);
+        return st;
+    }
+    *out = &c->base;
+    return JPT_OK;
+}

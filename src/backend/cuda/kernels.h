@@ -1,0 +1,56 @@
+/* What the host and the kernels of the CUDA back-end both know: plain structs, passed by value. */
+#ifndef JPT_CUDA_KERNELS_H
+#define JPT_CUDA_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { ATTN_CHUNK = 128, MM_PARTS = 3 };
+
+/* GGUF's type numbers, for repack */
+enum { T_Q4_0 = 2, T_Q4_1 = 3, T_Q5_0 = 6, T_Q5_1 = 7, T_Q8_0 = 8, T_Q4_K = 12, T_Q5_K = 13, T_Q6_K = 14 };
+
+/* How a matrix lies on the card: I8 is q[rows][cols] with a scale (and a minimum, or m is null) a group of 2^group_shift; I4 is
+ * 16 bytes a group of 32 with (scale, minimum) pairs in s. */
+enum { K_F32, K_F16, K_BF16, K_I8, K_I4, K_COUNT };
+
+typedef struct dev_weight {
+    const void *q, *s, *m;
+    int         rows, cols, kind, group_shift;
+} dev_weight;
+
+/* y[n, rows] (+)= x[n, cols] w^T (+ bias), for up to three matrices of one kind that share x. */
+typedef struct mm_part {
+    dev_weight   w;
+    const float *bias;
+    float       *y;
+    int          first_block;
+} mm_part;
+typedef struct mm_job {
+    mm_part       part[MM_PARTS];
+    const float  *x;
+    const int8_t *xq; /* x in eight bits, for I8 and I4 */
+    const float  *xs, *xt;
+    int           n_parts, n, accumulate;
+} mm_job;
+
+typedef struct dev_kv {
+    void *k, *v;
+    int   n_pages, page_size, width, f16; /* width: kv heads x head size */
+} dev_kv;
+
+typedef struct attn_job {
+    dev_kv       kv;
+    const float *q;
+    const int   *pos, *row_table, *tables; /* row i: position pos[i], page table at tables + row_table[i] */
+    float       *out, *most, *sum;         /* partial results, [n, heads, chunks] (x E) */
+    float        scale;
+    int          layer, heads, group, E, chunks;
+} attn_job;
+
+typedef struct greedy_result {
+    int   token, finite;
+    float logprob, entropy;
+} greedy_result;
+
+#endif

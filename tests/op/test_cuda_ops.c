@@ -1,0 +1,335 @@
+/* Operations of the CUDA back-end against ref, where a card is: odd shapes, every type, and rows whose bits do not depend on
+ * their neighbours.  Skipped, with the reason, where there is none. */
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <jpt/backend.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static jpt_backend *ref, *gpu, *gpu32;
+static uint32_t     state = 7;
+
+static float uniform(void) {
+    state = state * 1664525u + 1013904223u;
+    return (float)(state >> 8) / 8388608.0f - 1.0f;
+}
+
+static float *random_floats(size_t n) {
+    float *p = malloc((n ? n : 1) * sizeof *p);
+    assert_non_null(p);
+    for (size_t i = 0; i < n; i++)
+        p[i] = uniform();
+    return p;
+}
+
+static double error2(const float *want, const float *got, size_t n, double scale) {
+    double d = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (!isfinite(got[i]))
+            return INFINITY;
+        d += ((double)want[i] - (double)got[i]) * ((double)want[i] - (double)got[i]);
+    }
+    return scale > 0 ? d / scale : d;
+}
+
+static double nmse(const float *want, const float *got, size_t n) {
+    double s = 0;
+    for (size_t i = 0; i < n; i++)
+        s += (double)want[i] * (double)want[i];
+    return error2(want, got, n, s);
+}
+
+/* Host floats on the card, and back; poison shows what was not written. */
+static float *put(jpt_backend *be, const float *x, size_t n) {
+    float *d = be->ops->alloc(be, (n ? n : 1) * sizeof *d);
+    assert_non_null(d);
+    if (x)
+        be->ops->upload(be, d, x, n * sizeof *d);
+    return d;
+}
+static float *poisoned(jpt_backend *be, size_t n) {
+    float *x = malloc((n ? n : 1) * sizeof *x), *d;
+    for (size_t i = 0; i < n; i++)
+        x[i] = NAN;
+    d = put(be, x, n);
+    free(x);
+    return d;
+}
+static float *get(jpt_backend *be, float *d, size_t n) {
+    float *x = malloc((n ? n : 1) * sizeof *x);
+    be->ops->download(be, x, d, n * sizeof *x);
+    return x;
+}
+
+static uint8_t *random_weight(jpt_dtype t, int32_t rows, int32_t cols) {
+    size_t bytes;
+    assert_true(jpt_dtype_row_bytes(t, (uint64_t)cols, &bytes));
+    uint8_t *data = malloc(bytes * (size_t)rows);
+    float   *row = malloc((size_t)cols * sizeof *row);
+    for (int32_t r = 0; r < rows; r++) {
+        for (int32_t j = 0; j < cols; j++)
+            row[j] = uniform();
+        jpt_quantize_row(t, row, data + (size_t)r * bytes, (size_t)cols);
+    }
+    free(row);
+    return data;
+}
+
+static double energy(jpt_dtype t, int32_t rows, int32_t cols, const uint8_t *w, const float *x, int32_t n) {
+    size_t bytes;
+    double sum = 0;
+    float *row = malloc((size_t)cols * sizeof *row);
+    assert_true(jpt_dtype_row_bytes(t, (uint64_t)cols, &bytes));
+    for (int32_t r = 0; r < rows; r++) {
+        jpt_dequantize_row(t, w + (size_t)r * bytes, row, (size_t)cols);
+        for (size_t i = 0; i < (size_t)n * (size_t)cols; i++)
+            sum += pow((double)row[i % (size_t)cols] * (double)x[i], 2);
+    }
+    free(row);
+    return sum;
+}
+
+static void matmul_on(jpt_backend *be, jpt_dtype t, int32_t rows, int32_t cols, const void *data, const float *x, int32_t n, const float *bias, float *y) {
+    jpt_weight *w = NULL;
+    jpt_error   err = {0};
+    if (be->ops->weight_new(be, t, rows, cols, data, &w, NULL, &err) != JPT_OK)
+        fail_msg("%s", err.msg);
+    float *dx = put(be, x, (size_t)n * (size_t)cols), *db = bias ? put(be, bias, (size_t)rows) : NULL, *dy = poisoned(be, (size_t)n * (size_t)rows);
+    be->ops->matmul(be, w, dx, n, db, dy);
+    be->ops->download(be, y, dy, (size_t)n * (size_t)rows * sizeof *y);
+    be->ops->free(be, dx), be->ops->free(be, db), be->ops->free(be, dy);
+    be->ops->weight_free(be, w);
+}
+
+static void matmul(void **ud) {
+    (void)ud;
+    static const int32_t shapes[][3] = {{1, 1, 1}, {3, 1, 2}, {33, 3, 5}, {65, 2, 9}, {7, 18, 67}, {257, 9, 3}, {16400, 1, 2}};
+    for (int f32 = 0; f32 < 2; f32++)
+        for (size_t d = 0; d < jpt_dtype_count(); d++) {
+            const jpt_dtype_info *info = jpt_dtype_at(d);
+            jpt_backend          *be = f32 ? gpu32 : gpu;
+            bool                  eight = !f32 && info->block > 1;
+            double                worst = 0;
+            for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+                int32_t  rows = shapes[s][0], cols = shapes[s][1] * (info->block > 1 ? info->block : s % 2 ? 17 : 24), n = shapes[s][2];
+                size_t   size = (size_t)n * (size_t)rows;
+                uint8_t *w = random_weight(info->dtype, rows, cols);
+                float   *x = random_floats((size_t)n * (size_t)cols), *bias = random_floats((size_t)rows), *want = malloc(size * 4), *got = malloc(size * 4);
+                matmul_on(ref, info->dtype, rows, cols, w, x, n, s % 2 ? bias : NULL, want);
+                matmul_on(be, info->dtype, rows, cols, w, x, n, s % 2 ? bias : NULL, got);
+                worst = fmax(worst, error2(want, got, size, energy(info->dtype, rows, cols, w, x, n)));
+                /* each row alone has the same bits */
+                for (int32_t i = 0; i < n; i += 3) {
+                    float *alone = malloc((size_t)rows * 4);
+                    matmul_on(be, info->dtype, rows, cols, w, x + (size_t)i * (size_t)cols, 1, s % 2 ? bias : NULL, alone);
+                    if (memcmp(alone, got + (size_t)i * (size_t)rows, (size_t)rows * 4) != 0)
+                        fail_msg("%s %d x %d: row %d of %d is not what it is alone", info->name, rows, cols, i, n);
+                    free(alone);
+                }
+                free(w), free(x), free(bias), free(want), free(got);
+            }
+            print_message("matmul %-4s %-5s worst NMSE %.2e\n", f32 ? "f32" : "auto", info->name, worst);
+            assert_true(worst <= (eight ? 5e-4 : 1e-10));
+        }
+}
+
+static void embedding(void **ud) {
+    (void)ud;
+    static const int32_t tokens[] = {4, 0, 4, 2};
+    for (size_t d = 0; d < jpt_dtype_count(); d++) {
+        const jpt_dtype_info *info = jpt_dtype_at(d);
+        int32_t               cols = info->block > 1 ? info->block : 19;
+        uint8_t              *data = random_weight(info->dtype, 5, cols);
+        jpt_weight           *a, *b;
+        assert_int_equal(ref->ops->weight_new(ref, info->dtype, 5, cols, data, &a, NULL, NULL), JPT_OK);
+        assert_int_equal(gpu->ops->weight_new(gpu, info->dtype, 5, cols, data, &b, NULL, NULL), JPT_OK);
+        size_t n = 4 * (size_t)cols;
+        float *want = malloc(n * 4), *dy = poisoned(gpu, n);
+        ref->ops->embed(ref, a, tokens, 4, want);
+        gpu->ops->embed(gpu, b, tokens, 4, dy);
+        float *got = get(gpu, dy, n);
+        double e = nmse(want, got, n);
+        print_message("embed %-5s NMSE %.2e\n", info->name, e);
+        assert_true(e <= (info->dtype == JPT_Q4_K || info->dtype == JPT_Q5_K || info->dtype == JPT_Q6_K ? 1e-6 : 1e-12)); /* scales of K blocks are halves there */
+        ref->ops->weight_free(ref, a), gpu->ops->weight_free(gpu, b), gpu->ops->free(gpu, dy);
+        free(data), free(want), free(got);
+    }
+}
+
+static void rowwise(void **ud) {
+    (void)ud;
+    static const int32_t sizes[] = {1, 15, 16, 67, 576, 4096, 8211};
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        size_t D = (size_t)sizes[s], n = 9 * D;
+        float *x = random_floats(n), *u = random_floats(n), *g = random_floats(D), *want = malloc(n * 4), *got, *dx = put(gpu, x, n), *du = put(gpu, u, n), *dg = put(gpu, g, D), *dy = poisoned(gpu, n);
+        ref->ops->rmsnorm(ref, x, g, 9, sizes[s], 1e-5f, want);
+        gpu->ops->rmsnorm(gpu, dx, dg, 9, sizes[s], 1e-5f, dy);
+        got = get(gpu, dy, n);
+        assert_true(nmse(want, got, n) <= 1e-10);
+        free(got);
+        for (size_t i = 0; i < n; i++)
+            x[i] *= i % 7 ? 5.0f : 200.0f;
+        gpu->ops->upload(gpu, dx, x, n * 4);
+        ref->ops->swiglu(ref, x, u, n, want);
+        gpu->ops->swiglu(gpu, dx, du, n, dy);
+        got = get(gpu, dy, n);
+        assert_true(nmse(want, got, n) <= 1e-10);
+        free(got);
+        ref->ops->add(ref, x, u, n);
+        gpu->ops->add(gpu, dx, du, n);
+        got = get(gpu, dx, n);
+        assert_memory_equal(got, x, n * 4);
+        free(got);
+        static const int32_t rows[] = {8, 0, 3};
+        ref->ops->gather(ref, u, rows, 3, sizes[s], want);
+        gpu->ops->gather(gpu, du, rows, 3, sizes[s], dy);
+        got = get(gpu, dy, 3 * D);
+        assert_memory_equal(got, want, 3 * D * 4);
+        gpu->ops->free(gpu, dx), gpu->ops->free(gpu, du), gpu->ops->free(gpu, dg), gpu->ops->free(gpu, dy);
+        free(x), free(u), free(g), free(want), free(got);
+    }
+}
+
+static void rotation(void **ud) {
+    (void)ud;
+    enum { N = 5, H = 3, E = 24, ROPE = 16 };
+    static const int32_t pos[N] = {0, 1, 17, 900, 4000};
+    float                freq[ROPE / 2];
+    for (int i = 0; i < ROPE / 2; i++)
+        freq[i] = powf(10000.0f, -2.0f * (float)i / ROPE);
+    for (int kind = 0; kind < 2; kind++) {
+        float *x = random_floats(N * H * E), *dx = put(gpu, x, N * H * E);
+        ref->ops->rope(ref, x, N, H, E, ROPE, (jpt_rope_kind)kind, pos, freq);
+        gpu->ops->rope(gpu, dx, N, H, E, ROPE, (jpt_rope_kind)kind, pos, freq);
+        float *got = get(gpu, dx, N * H * E);
+        assert_true(nmse(x, got, N * H * E) <= 1e-10);
+        gpu->ops->free(gpu, dx);
+        free(x), free(got);
+    }
+}
+
+/* Two sequences on shuffled pages of one and of several positions, long enough for several chunks. */
+static void attention(void **ud) {
+    (void)ud;
+    enum { L = 2, K = 2, ROWS_A = 300, ROWS_B = 9, ROWS = ROWS_A + ROWS_B };
+    static const int32_t widths[] = {16, 24, 64, 128}, groups[] = {1, 3, 4, 7};
+    for (int page = 1; page <= 16; page *= 16)
+        for (int t = 0; t < 8; t++) {
+            int32_t        E = widths[t / 2], H = K * groups[t / 2], pages = (ROWS_A + page - 1) / page + (ROWS_B + page - 1) / page + 1, n_a = (ROWS_A + page - 1) / page;
+            int32_t       *table = malloc((size_t)pages * sizeof *table);
+            jpt_dtype      type = t % 2 ? JPT_F16 : JPT_F32;
+            jpt_attn_shape shape = {H, K, E, 1 / sqrtf((float)E)};
+            for (int32_t i = 0; i < pages; i++) /* a permutation */
+                table[i] = (int32_t)((i * 7 + 3) % pages);
+            if (pages % 7 == 0)
+                for (int32_t i = 0; i < pages; i++)
+                    table[i] = pages - 1 - i;
+            jpt_row_run runs[2] = {{0, ROWS_A, 0, table}, {ROWS_A, ROWS_B, 0, table + n_a}}, tail[2] = {{0, 1, ROWS_A - 1, table}, {1, 2, ROWS_B - 2, table + n_a}};
+            size_t      bytes = (size_t)L * (size_t)pages * (size_t)page * K * (size_t)E * 4, q_row = (size_t)H * (size_t)E, kv = (size_t)ROWS * K * (size_t)E;
+            float      *k = random_floats(kv), *v = random_floats(kv), *q = random_floats(ROWS * q_row), *want = malloc(ROWS * q_row * 4);
+            float      *dk = put(gpu, k, kv), *dv = put(gpu, v, kv), *dq = put(gpu, q, ROWS * q_row), *dy = poisoned(gpu, ROWS * q_row), *dt = poisoned(gpu, 3 * q_row);
+            jpt_kv_view rv = {ref->ops->alloc(ref, bytes), ref->ops->alloc(ref, bytes), type, pages, page}, gv = rv;
+            gv.d_k = gpu->ops->alloc(gpu, bytes), gv.d_v = gpu->ops->alloc(gpu, bytes);
+            ref->ops->kv_write(ref, &rv, 1, &shape, runs, 2, k, v);
+            gpu->ops->kv_write(gpu, &gv, 1, &shape, runs, 2, dk, dv);
+            uint8_t *cache = malloc(bytes);
+            gpu->ops->download(gpu, cache, gv.d_k, bytes);
+            assert_memory_equal(cache, rv.d_k, bytes);
+            ref->ops->attention(ref, &rv, 1, &shape, runs, 2, q, want);
+            gpu->ops->attention(gpu, &gv, 1, &shape, runs, 2, dq, dy);
+            float *got = get(gpu, dy, ROWS * q_row);
+            double e = nmse(want, got, ROWS * q_row);
+            print_message("attention %s head width %d, %d heads a kv head, pages of %d: NMSE %.2e\n", jpt_dtype_name(type), E, groups[t / 2], page, e);
+            assert_true(e <= 1e-10);
+            /* the last rows alone: the same bits */
+            gpu->ops->upload(gpu, dq, q + (ROWS_A - 1) * q_row, q_row * 4);
+            gpu->ops->upload(gpu, dq + q_row, q + (ROWS - 2) * q_row, 2 * q_row * 4);
+            gpu->ops->attention(gpu, &gv, 1, &shape, tail, 2, dq, dt);
+            float *last = get(gpu, dt, 3 * q_row);
+            assert_memory_equal(last, got + (ROWS_A - 1) * q_row, q_row * 4);
+            assert_memory_equal(last + q_row, got + (ROWS - 2) * q_row, 2 * q_row * 4);
+            /* a copied page reads the same */
+            int32_t spare = pages - 1, copy[512];
+            for (int32_t i = 0; i < n_a; i++)
+                copy[i] = table[i];
+            for (int32_t i = 0; i < pages; i++) { /* the page nobody uses */
+                bool used = false;
+                for (int32_t j = 0; j + 1 < pages; j++)
+                    used = used || table[j] == i;
+                spare = used ? spare : i;
+            }
+            gpu->ops->kv_copy_page(gpu, &gv, L, &shape, copy[n_a - 1], spare);
+            copy[n_a - 1] = spare;
+            jpt_row_run forked = {0, 1, ROWS_A - 1, copy};
+            gpu->ops->attention(gpu, &gv, 1, &shape, &forked, 1, dq, dt);
+            float *again = get(gpu, dt, q_row);
+            assert_memory_equal(again, last, q_row * 4);
+            ref->ops->free(ref, rv.d_k), ref->ops->free(ref, rv.d_v), gpu->ops->free(gpu, gv.d_k), gpu->ops->free(gpu, gv.d_v);
+            gpu->ops->free(gpu, dk), gpu->ops->free(gpu, dv), gpu->ops->free(gpu, dq), gpu->ops->free(gpu, dy), gpu->ops->free(gpu, dt);
+            free(k), free(v), free(q), free(want), free(got), free(last), free(again), free(cache), free(table);
+        }
+}
+
+static void selection(void **ud) {
+    (void)ud;
+    static const int32_t sizes[] = {1, 31, 1000, 49152, 128256};
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        int32_t         V = sizes[s];
+        float          *z = random_floats(3 * (size_t)V), *dz;
+        jpt_selected    a[3], b[3];
+        jpt_chain       chain = {.n_links = 1, .min_tokens_to_keep = 1, .link = {{.kind = JPT_LINK_TOP_K, .value = 5, .count = 5}}};
+        jpt_select_item items[3] = {{.row = 2}, {.row = 0}, {.row = 1}}, drawn[3];
+        for (int32_t v = 0; v < V; v++)
+            z[v] = (float)(v % 7); /* ties: the lowest id */
+        dz = put(gpu, z, 3 * (size_t)V);
+        assert_int_equal(ref->ops->select(ref, z, V, items, 3, a, NULL), JPT_OK);
+        assert_int_equal(gpu->ops->select(gpu, dz, V, items, 3, b, NULL), JPT_OK);
+        for (int i = 0; i < 3; i++) {
+            assert_int_equal(a[i].token, b[i].token);
+            assert_float_equal(a[i].logprob, b[i].logprob, 2e-5);
+            assert_float_equal(a[i].entropy, b[i].entropy, 2e-4);
+            drawn[i] = items[i];
+            drawn[i].chain = &chain;
+            drawn[i].sample = true;
+            drawn[i].key = (jpt_rng_key){5, 6, 7, (uint32_t)i};
+        }
+        assert_int_equal(ref->ops->select(ref, z, V, drawn, 3, a, NULL), JPT_OK);
+        assert_int_equal(gpu->ops->select(gpu, dz, V, drawn, 3, b, NULL), JPT_OK);
+        for (int i = 0; i < 3; i++)
+            assert_int_equal(a[i].token, b[i].token);
+        jpt_score_item rank[2] = {{.from = {.row = 1}}, {.from = {.row = 2}, .bias = 0.25f}};
+        int32_t        ia[4], ta[4], na, ib[4], tb[4], nb;
+        float          sa[4], sb[4];
+        assert_int_equal(ref->ops->topk(ref, z, V, rank, 2, 4, ia, ta, sa, &na, NULL), JPT_OK);
+        assert_int_equal(gpu->ops->topk(gpu, dz, V, rank, 2, 4, ib, tb, sb, &nb, NULL), JPT_OK);
+        assert_int_equal(na, nb);
+        assert_memory_equal(ta, tb, (size_t)na * sizeof *ta);
+        assert_memory_equal(ia, ib, (size_t)na * sizeof *ia);
+        z[V + V / 2] = NAN;
+        gpu->ops->upload(gpu, dz, z, 3 * (size_t)V * 4);
+        jpt_error err = {0};
+        assert_int_equal(gpu->ops->select(gpu, dz, V, items, 3, b, &err), JPT_DEVICE);
+        gpu->ops->free(gpu, dz);
+        free(z);
+    }
+}
+
+int main(void) {
+    jpt_error           err = {0};
+    jpt_backend_options exact = {.compute = JPT_COMPUTE_F32};
+    if (jpt_backend_open("cuda", NULL, &gpu, &err) != JPT_OK) {
+        print_message("skipped: %s\n", err.msg);
+        return 77;
+    }
+    if (jpt_backend_open("cuda", &exact, &gpu32, &err) != JPT_OK || jpt_backend_open("ref", NULL, &ref, &err) != JPT_OK)
+        return 1;
+    const struct CMUnitTest tests[] = {cmocka_unit_test(matmul), cmocka_unit_test(embedding), cmocka_unit_test(rowwise), cmocka_unit_test(rotation),
+                                       cmocka_unit_test(attention), cmocka_unit_test(selection)};
+    int rc = cmocka_run_group_tests(tests, NULL, NULL);
+    jpt_backend_close(gpu), jpt_backend_close(gpu32), jpt_backend_close(ref);
+    return rc;
+}

@@ -53,6 +53,21 @@ typedef struct jpt_attn_shape {
     float   scale; /* usually 1/sqrt(head_dim) */
 } jpt_attn_shape;
 
+/* A whole layer: what the operations from the first norm to the second residual sum read and write. */
+typedef struct jpt_layer_job {
+    int32_t            layer, n, D, F, n_runs, rope_dim;
+    float              eps;
+    jpt_rope_kind      rope;
+    const int32_t     *pos;      /* [n] host */
+    const float       *inv_freq; /* [rope_dim / 2] host */
+    const jpt_kv_view *kv;
+    const jpt_attn_shape *shape;
+    const jpt_row_run *runs;
+    const float       *d_attn_norm, *d_ffn_norm, *d_q_bias, *d_k_bias, *d_v_bias; /* biases NULL without */
+    const jpt_weight  *q, *k, *v, *o, *gate, *up, *down;
+    float             *d_x, *d_norm, *d_q, *d_k, *d_v, *d_attn, *d_gate, *d_up; /* d_x in and out, the others room */
+} jpt_layer_job;
+
 /* One pass over the weights as a back-end sees it coming.  `shape` is all that its operations hold fixed apart from tokens,
  * positions, tables and row numbers: passes of equal shape (compared as bytes) are the same sequence of operations. */
 typedef struct jpt_pass_shape {
@@ -72,6 +87,7 @@ typedef struct jpt_backend_ops {
     void (*close)(jpt_backend *be);
     /* One line for people and results: instruction set, threads, device name. */
     void (*describe)(const jpt_backend *be, char *out, size_t cap);
+    const char *(*gpu_uuid)(const jpt_backend *be); /* NVML's name of the card, "GPU-..."; NULL: no card */
 
     void *(*alloc)(jpt_backend *be, size_t bytes); /* 64-byte aligned, zeroed; NULL when out of memory */
     void (*free)(jpt_backend *be, void *d);
@@ -116,6 +132,9 @@ typedef struct jpt_backend_ops {
                          jpt_selected *out, jpt_error *err);
     jpt_status (*topk)(jpt_backend *be, const float *d_logits, int32_t V, const jpt_score_item *items, int32_t n, int32_t k, int32_t *out_index,
                        int32_t *out_token, float *out_score, int32_t *n_out, jpt_error *err);
+    /* Optional (NULL): a layer in one call, for back-ends that fuse.  The same bits as the operations one by one, unless the back-end
+     * says otherwise. */
+    void (*layer)(jpt_backend *be, const jpt_layer_job *job);
     /* Optional (NULL): a pass begins, and true when it is done already, so that its operations must not be called: a recorded one
      * was replayed.  Otherwise the operations follow, then pass_end with the same inputs. */
     bool (*pass_begin)(jpt_backend *be, const jpt_pass_inputs *in);

@@ -26,6 +26,7 @@ typedef struct jpt_model_options {
 typedef struct jpt_model_info {
     char     path[1024], name[128], architecture[32], quantization[32]; /* e.g. "Q4_1": the most frequent matrix type */
     char     backend[160], compute[16];
+    char     gpu_uuid[64]; /* NVML's name of the card that computes; "" without one */
     char     chat_template[32]; /* "chatml", "llama2", "llama3", "mistral", "none" */
     int32_t  n_layers, n_embd, n_ff, n_heads, n_kv_heads, head_dim, n_vocab, n_ctx_train;
     bool     tied; /* the LM head is the embedding */

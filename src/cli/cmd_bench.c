@@ -191,7 +191,8 @@ int cmd_bench(int argc, char **argv) {
     if (st == JPT_OK)
         st = cli_open_models(&o.engine, &m, &draft, &err);
     if (st == JPT_OK) {
-        jpt_meter_options mo = {.watts = o.engine.watts};
+        const char       *uuid = jpt_model_get_info(m)->gpu_uuid;
+        jpt_meter_options mo = {.watts = o.engine.watts, .prefer_gpu = *uuid, .gpu_uuid = uuid};
         st = jpt_meter_open(o.engine.meter, &mo, &meter, &err);
     }
     if (st == JPT_OK) {

@@ -230,7 +230,8 @@ static int run(const options *o, jpt_error *err) {
         st = jpt_run_open_sessions(m, draft, &spec, 1, 1, o->n_ctx, &s, &ds, err);
     }
     if (st == JPT_OK) {
-        jpt_meter_options mo = {.watts = o->engine.watts};
+        const char       *uuid = jpt_model_get_info(m)->gpu_uuid;
+        jpt_meter_options mo = {.watts = o->engine.watts, .prefer_gpu = *uuid, .gpu_uuid = uuid};
         st = jpt_meter_open(o->engine.meter, &mo, &meter, err);
     }
     if (st == JPT_OK) {

@@ -186,6 +186,7 @@ static void fill_info(jpt_model *m) {
     snprintf(i->compute, sizeof i->compute, "%s", m->be->opt.compute == JPT_COMPUTE_F32 ? "f32" : "auto");
     snprintf(i->chat_template, sizeof i->chat_template, "%s", jpt_chat_name(jpt_chat_detect(m->file.vocab.chat_template)));
     m->be->ops->describe(m->be, i->backend, sizeof i->backend);
+    snprintf(i->gpu_uuid, sizeof i->gpu_uuid, "%s", m->be->ops->gpu_uuid ? m->be->ops->gpu_uuid(m->be) : "");
     i->n_layers = hp->n_layers;
     i->n_embd = hp->n_embd;
     i->n_ff = hp->n_ff;

@@ -33,6 +33,13 @@ static void run_ops(jpt_session *s, const pass *p) {
     exits(s, p, 0);
     for (int32_t l = 0; l < p->n_layers; l++) {
         const model_layer *y = &m->layer[l];
+        if (op->layer) {
+            op->layer(be, &(jpt_layer_job){l, n, D, hp->n_ff, p->n_runs, hp->rope_dim, hp->rms_eps, rope, s->pos, m->inv_freq, &s->kv, &m->shape, s->run, y->d_attn_norm, y->d_ffn_norm,
+                                           y->d_q_bias, y->d_k_bias, y->d_v_bias, y->q, y->k, y->v, y->o, y->gate, y->up, y->down, s->d_x, s->d_norm, s->d_q, s->d_k, s->d_v, s->d_attn,
+                                           s->d_gate, s->d_up});
+            exits(s, p, l + 1);
+            continue;
+        }
         op->rmsnorm(be, s->d_x, y->d_attn_norm, n, D, hp->rms_eps, s->d_norm);
         op->matmul(be, y->q, s->d_norm, n, y->d_q_bias, s->d_q);
         op->matmul(be, y->k, s->d_norm, n, y->d_k_bias, s->d_k);

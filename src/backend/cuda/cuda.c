@@ -3,114 +3,49 @@
  * Operations of a pass that comes again (decoding steps) are recorded once and replayed as a graph: what changes from step to
  * step (tokens, positions, page tables, rows wanted) lies in a fixed place on the card and is uploaded before.
  * The first error is kept; operations after it do nothing, and selection, where the host waits, reports it. */
-#include "../host.h"
-#include "driver.h"
-#include "kernels.h"
-#include <math.h>
+#include "cuda.h"
 #include <stdlib.h>
 #include <string.h>
 
-enum { GRAPHS = 64, GRAPH_ROWS = 16, SLOTS = 4 };
-
-#define KERNELS(X)                                                                                                         \
-    X(quantize_rows) X(repack) X(embed) X(rmsnorm) X(rope) X(kv_write) X(attend_f16) X(attend_f32) X(combine_attention)    \
-    X(swiglu) X(add) X(gather) X(argmax)
-#define KERNEL_ID(name) KN_##name,
-enum { KERNELS(KERNEL_ID) KN_COUNT };
 static const char *const kernel_name[KN_COUNT] = {
 #define KERNEL_NAME(name) #name,
     KERNELS(KERNEL_NAME)
 };
 
-typedef struct cuda_weight {
-    dev_weight w;
-    cu_pointer block;
-} cuda_weight;
+static cuda_backend *of(jpt_backend *be) { return cuda_of(be); }
 
-/* What a recorded pass is known by: everything that its launches hold fixed. */
-typedef struct graph_key {
-    jpt_pass_shape shape;
-    int32_t        chunks;
-} graph_key;
-typedef struct recorded {
-    graph_key     key;
-    cu_graph_exec exec; /* NULL: seen once, not recorded */
-} recorded;
-
-typedef struct cuda_backend {
-    jpt_backend   base;
-    host_backend  host; /* selection on the host: scratch */
-    cu_driver     cu;
-    cu_device     device;
-    cu_context    context;
-    cu_module     module;
-    cu_stream     stream;
-    cu_function   kernel[KN_COUNT], matmul[K_COUNT][4][2]; /* by rows of x (1, 2, 4, 8) and weight rows a warp (1, 2) */
-    int           n_sm;
-    bool          overlap; /* sm_90: kernels may start before their predecessor ends */
-    char          name[96], uuid[48];
-    cu_result     broken;
-    /* a pass's inputs: on the host twice over, since the card may still read the last one's */
-    int32_t      *in_host[SLOTS];
-    cu_pointer    in_dev;
-    size_t        in_cap; /* int32 */
-    int           slot;
-    const int32_t *tokens, *pos; /* host arrays that are on the card now */
-    const jpt_row_run *runs;
-    const int32_t *rows[2];
-    size_t         at_tok, at_pos, at_table, at_tables, at_rows[2];
-    int32_t        n, chunks;
-    bool           in_pass;
-    /* scratch */
-    cu_pointer xq, xs, xt, attn, logit_row;
-    size_t     xq_cap, attn_cap, host_row_cap;
-    float     *host_row;
-    greedy_result *greedy_host;
-    cu_pointer     greedy_dev, greedy_rows;
-    int32_t        greedy_cap;
-    recorded graph[GRAPHS];
-    int      n_graphs;
-    bool     recording;
-    float   *inv_freq_dev;
-    const float *inv_freq_host;
-} cuda_backend;
-
-static cuda_backend *of(jpt_backend *be) { return (cuda_backend *)be; }
-
-static bool ok(cuda_backend *c, cu_result r) {
+bool cuda_ok(cuda_backend *c, cu_result r) {
     if (r != CU_OK && c->broken == CU_OK)
         c->broken = r;
     return r == CU_OK;
 }
 
-static jpt_status check(cuda_backend *c, jpt_error *err) {
+jpt_status cuda_check(cuda_backend *c, jpt_error *err) {
     return c->broken == CU_OK ? JPT_OK : JPT_FAIL(err, DEVICE, "%s: %s; what was finished is kept", c->name, cu_text(&c->cu, c->broken));
 }
 
 /* ---- launching --------------------------------------------------------------------------------------------------- */
 
-static void launch(cuda_backend *c, cu_function f, unsigned gx, unsigned gy, unsigned gz, unsigned threads, size_t shared, void **args) {
+void cuda_launch(cuda_backend *c, cu_function f, unsigned gx, unsigned gy, unsigned gz, unsigned threads, size_t shared, void **args) {
     cu_launch_attribute a = {.id = CU_LAUNCH_OVERLAP, .value.overlap = 1};
     cu_launch_config    k = {gx, gy, gz, threads, 1, 1, (unsigned)shared, c->stream, &a, c->overlap ? 1u : 0u};
     if (c->broken == CU_OK && gx > 0)
-        ok(c, c->cu.launch(&k, f, args, NULL));
+        cuda_ok(c, c->cu.launch(&k, f, args, NULL));
 }
-#define LAUNCH(c, id, gx, gy, gz, threads, shared, ...) launch(c, (c)->kernel[KN_##id], (unsigned)(gx), (unsigned)(gy), (unsigned)(gz), threads, shared, (void *[]){__VA_ARGS__})
 
 static unsigned blocks(size_t n, unsigned threads) { return (unsigned)((n + threads - 1) / threads); }
 
-/* Scratch that grows; never while a pass is recorded (the first time a pass is seen it is run plainly). */
-static bool room(cuda_backend *c, cu_pointer *p, size_t *cap, size_t bytes) {
+bool cuda_room(cuda_backend *c, cu_pointer *p, size_t *cap, size_t bytes) {
     if (bytes <= *cap)
         return true;
     if (*p) {
-        ok(c, c->cu.stream_sync(c->stream));
+        cuda_ok(c, c->cu.stream_sync(c->stream));
         c->cu.memory_free(*p);
     }
     *p = 0;
     *cap = 0;
     bytes = (bytes + 4095) & ~(size_t)4095;
-    if (!ok(c, c->cu.memory_alloc(p, bytes)))
+    if (!cuda_ok(c, c->cu.memory_alloc(p, bytes)))
         return false;
     *cap = bytes;
     for (int i = 0; i < c->n_graphs; i++) { /* they hold the old address */
@@ -128,7 +63,7 @@ static void *cuda_alloc(jpt_backend *be, size_t bytes) {
     cu_pointer    p = 0;
     if (c->cu.memory_alloc(&p, bytes ? bytes : 1) != CU_OK)
         return NULL;
-    ok(c, c->cu.set(p, 0, bytes ? bytes : 1, c->stream));
+    cuda_ok(c, c->cu.set(p, 0, bytes ? bytes : 1, c->stream));
     return (void *)(uintptr_t)p;
 }
 
@@ -147,27 +82,29 @@ static void cuda_free(jpt_backend *be, void *d) {
 static void cuda_upload(jpt_backend *be, void *d, const void *host, size_t bytes) {
     cuda_backend *c = of(be);
     if (c->broken == CU_OK && bytes) {
-        ok(c, c->cu.upload((cu_pointer)(uintptr_t)d, host, bytes, c->stream));
-        ok(c, c->cu.stream_sync(c->stream)); /* the host's memory is the caller's again */
+        cuda_ok(c, c->cu.upload((cu_pointer)(uintptr_t)d, host, bytes, c->stream));
+        cuda_ok(c, c->cu.stream_sync(c->stream)); /* the host's memory is the caller's again */
     }
 }
 
-static void cuda_download(jpt_backend *be, void *host, const void *d, size_t bytes) {
+void cuda_download(jpt_backend *be, void *host, const void *d, size_t bytes) {
     cuda_backend *c = of(be);
     if (c->broken == CU_OK)
-        ok(c, c->cu.download(host, (cu_pointer)(uintptr_t)d, bytes, c->stream));
+        cuda_ok(c, c->cu.download(host, (cu_pointer)(uintptr_t)d, bytes, c->stream));
     if (c->broken == CU_OK)
-        ok(c, c->cu.stream_sync(c->stream));
+        cuda_ok(c, c->cu.stream_sync(c->stream));
     if (c->broken != CU_OK)
         memset(host, 0xff, bytes); /* NaN: no reader takes it for a result */
 }
 
-static void cuda_sync(jpt_backend *be) { ok(of(be), of(be)->cu.stream_sync(of(be)->stream)); }
+static void cuda_sync(jpt_backend *be) { cuda_ok(of(be), of(be)->cu.stream_sync(of(be)->stream)); }
 
 static void cuda_describe(const jpt_backend *be, char *out, size_t cap) {
     const cuda_backend *c = (const cuda_backend *)be;
     snprintf(out, cap, "cuda (%s)", c->name);
 }
+
+static const char *cuda_uuid(const jpt_backend *be) { return ((const cuda_backend *)be)->uuid; }
 
 /* ---- weights ------------------------------------------------------------------------------------------------------- */
 
@@ -240,9 +177,9 @@ static jpt_status cuda_weight_new(jpt_backend *be, jpt_dtype dtype, int32_t rows
             size_t groups = n / 32;
             void  *m = (void *)(uintptr_t)(w->block + at[2]);
             LAUNCH(c, repack, blocks(groups, 256), 1, 1, 256, 0, &raw, &type, &groups, (void *)&w->w.q, (void *)&w->w.s, &m);
-            ok(c, c->cu.stream_sync(c->stream));
+            cuda_ok(c, c->cu.stream_sync(c->stream));
         }
-        st = check(c, err);
+        st = cuda_check(c, err);
     }
     if (raw)
         c->cu.memory_free(raw);
@@ -273,14 +210,14 @@ static bool input_room(cuda_backend *c, size_t n) {
     if (n <= c->in_cap)
         return true;
     n = 2 * n + 4096;
-    if (!room(c, &c->in_dev, &bytes, n * sizeof(int32_t)))
+    if (!cuda_room(c, &c->in_dev, &bytes, n * sizeof(int32_t)))
         return false;
     for (int i = 0; i < SLOTS; i++) {
         if (c->in_host[i])
             c->cu.host_free(c->in_host[i]);
         c->in_host[i] = NULL;
         void *p = NULL;
-        if (!ok(c, c->cu.host_alloc(&p, bytes)))
+        if (!cuda_ok(c, c->cu.host_alloc(&p, bytes)))
             return false;
         c->in_host[i] = p;
     }
@@ -303,7 +240,7 @@ static void put_inputs(cuda_backend *c, const int32_t *tokens, const int32_t *po
         return;
     c->slot = (c->slot + 1) % SLOTS;
     if (c->slot == 0)
-        ok(c, c->cu.stream_sync(c->stream));
+        cuda_ok(c, c->cu.stream_sync(c->stream));
     int32_t *h = c->in_host[c->slot];
     memset(h, 0, 5 * N * sizeof *h);
     if (tokens)
@@ -321,7 +258,7 @@ static void put_inputs(cuda_backend *c, const int32_t *tokens, const int32_t *po
             h[c->at_table + (size_t)(runs[r].first_row + i)] = (int32_t)at;
         at += len;
     }
-    ok(c, c->cu.upload(c->in_dev, h, (5 * N + tables) * sizeof *h, c->stream));
+    cuda_ok(c, c->cu.upload(c->in_dev, h, (5 * N + tables) * sizeof *h, c->stream));
     c->tokens = tokens, c->pos = pos, c->runs = runs, c->rows[0] = rows0, c->rows[1] = rows1, c->n = n;
     c->chunks = (longest + ATTN_CHUNK - 1) / ATTN_CHUNK;
     if (n <= GRAPH_ROWS) /* few sizes, so that recorded passes fit for a while */
@@ -350,45 +287,58 @@ static void cuda_rmsnorm(jpt_backend *be, const float *x, const float *gain, int
     LAUNCH(of(be), rmsnorm, n, 1, 1, D >= 4096 ? 1024 : 256, 0, &x, &gain, &D, &eps, &y);
 }
 
-static void matmul_job(cuda_backend *c, mm_job *j) {
-    int kind = j->part[0].w.kind, cols = j->part[0].w.cols, widest = 0, n_blocks = 0, most = 0;
+/* Eight-bit activations of the job's x, where the weights want them. */
+static bool quantize(cuda_backend *c, mm_job *j) {
+    int kind = j->part[0].w.kind;
+    if (kind != K_I8 && kind != K_I4)
+        return true;
+    size_t groups = (size_t)j->n * (size_t)j->part[0].w.cols / 32, need = groups * 32 + 2 * groups * sizeof(float) + 512;
+    if (!cuda_room(c, &c->xq, &c->xq_cap, need))
+        return false;
+    int8_t *q = (void *)(uintptr_t)c->xq;
+    float  *s = (void *)(uintptr_t)(c->xq + ((groups * 32 + 255) & ~(size_t)255)), *t = s + groups;
+    int     ng = (int)groups;
+    LAUNCH(c, quantize_rows, blocks(groups, 8), 1, 1, 256, 0, &j->x, &ng, &q, &s, &t);
+    j->xq = q, j->xs = s, j->xt = t;
+    return true;
+}
+
+/* Parts side by side, or (pair) gate and up row by row with SwiGLU.  x is quantised unless it is already. */
+static void matmul_job(cuda_backend *c, mm_job *j, bool pair) {
+    int n_blocks = 0, most = 0;
     for (int i = 0; i < j->n_parts; i++)
         most = j->part[i].w.rows > most ? j->part[i].w.rows : most;
-    int two = most >= 16384, per_block = 8 << two, nx = j->n == 1 ? 0 : j->n == 2 ? 1 : j->n <= 4 ? 2 : 3;
-    (void)widest;
-    for (int i = 0; i < j->n_parts; i++) {
+    int form = pair ? 2 : most >= 16384 ? 1 : 0, per_block = form == 1 ? 16 : 8, nx = j->n == 1 ? 0 : j->n == 2 ? 1 : j->n <= 4 ? 2 : 3;
+    for (int i = 0; i < (pair ? 1 : j->n_parts); i++) {
         j->part[i].first_block = n_blocks;
         n_blocks += (j->part[i].w.rows + per_block - 1) / per_block;
     }
-    if (kind == K_I8 || kind == K_I4) {
-        size_t groups = (size_t)j->n * (size_t)cols / 32, need = groups * 32 + 2 * groups * sizeof(float) + 512;
-        if (!room(c, &c->xq, &c->xq_cap, need))
-            return;
-        int8_t *q = (void *)(uintptr_t)c->xq;
-        float  *s = (void *)(uintptr_t)(c->xq + ((groups * 32 + 255) & ~(size_t)255)), *t = s + groups;
-        int     ng = (int)groups;
-        LAUNCH(c, quantize_rows, blocks(groups, 8), 1, 1, 256, 0, &j->x, &ng, &q, &s, &t);
-        j->xq = q, j->xs = s, j->xt = t;
-    }
-    launch(c, c->matmul[kind][nx][two], (unsigned)n_blocks, (unsigned)((j->n + (1 << nx) - 1) >> nx), 1, 256, 0, (void *[]){j});
+    if (!j->xq && !quantize(c, j))
+        return;
+    cuda_launch(c, c->matmul[j->part[0].w.kind][nx][form], (unsigned)n_blocks, (unsigned)((j->n + (1 << nx) - 1) >> nx), 1, 256, 0, (void *[]){j});
 }
 
 static void cuda_matmul(jpt_backend *be, const jpt_weight *weight, const float *x, int32_t n, const float *bias, float *y) {
     mm_job j = {.part = {{((const cuda_weight *)weight)->w, bias, y, 0}}, .x = x, .n_parts = 1, .n = n};
     if (n > 0)
-        matmul_job(of(be), &j);
+        matmul_job(of(be), &j, false);
+}
+
+static void bring_frequencies(jpt_backend *be, const float *inv_freq, int32_t half) {
+    cuda_backend *c = of(be);
+    if (c->inv_freq_host == inv_freq && c->in_pass) /* a model has one; tests have many */
+        return;
+    if (!c->inv_freq_dev)
+        c->inv_freq_dev = cuda_alloc(be, 4096 * sizeof(float));
+    JPT_ASSERT(c->inv_freq_dev && half <= 4096);
+    cuda_upload(be, c->inv_freq_dev, inv_freq, (size_t)half * sizeof(float));
+    c->inv_freq_host = inv_freq;
 }
 
 static void cuda_rope(jpt_backend *be, float *x, int32_t n, int32_t heads, int32_t E, int32_t rope_dim, jpt_rope_kind kind, const int32_t *pos, const float *inv_freq) {
     cuda_backend *c = of(be);
     int           half = rope_dim / 2, neox = kind == JPT_ROPE_NEOX;
-    if (c->inv_freq_host != inv_freq || !c->in_pass) { /* a model has one; tests have many */
-        if (!c->inv_freq_dev)
-            c->inv_freq_dev = cuda_alloc(be, 4096 * sizeof(float));
-        JPT_ASSERT(c->inv_freq_dev && half <= 4096);
-        cuda_upload(be, c->inv_freq_dev, inv_freq, (size_t)half * sizeof(float));
-        c->inv_freq_host = inv_freq;
-    }
+    bring_frequencies(be, inv_freq, half);
     if (!c->in_pass || pos != c->pos)
         put_inputs(c, NULL, pos, n, NULL, 0, 1, NULL, 0, NULL, 0);
     int *p = input(c, c->at_pos);
@@ -431,13 +381,13 @@ static void cuda_attention(jpt_backend *be, const jpt_kv_view *kv, int32_t layer
     cuda_backend *c = of(be);
     int32_t       n = bring_runs(c, kv, runs, n_runs), H = shape->n_heads, E = shape->head_dim, G = H / shape->n_kv_heads;
     size_t        parts = (size_t)n * (size_t)H * (size_t)c->chunks;
-    if (!room(c, &c->attn, &c->attn_cap, parts * (size_t)(E + 2) * sizeof(float)))
+    if (!cuda_room(c, &c->attn, &c->attn_cap, parts * (size_t)(E + 2) * sizeof(float)))
         return;
     float   *out = (void *)(uintptr_t)c->attn;
     attn_job j = {.kv = view(kv, shape), .q = q, .pos = input(c, c->at_pos), .row_table = input(c, c->at_table), .tables = input(c, c->at_tables), .out = out,
                   .most = out + parts * (size_t)E, .sum = out + parts * (size_t)(E + 1), .scale = shape->scale, .layer = layer, .heads = H, .group = G, .E = E, .chunks = c->chunks};
     size_t   shared = ((size_t)G * (size_t)(E + ATTN_CHUNK) + ATTN_CHUNK) * sizeof(float);
-    launch(c, c->kernel[kv->kv_dtype == JPT_F16 ? KN_attend_f16 : KN_attend_f32], (unsigned)n, (unsigned)shape->n_kv_heads, (unsigned)c->chunks, 128, shared, (void *[]){&j});
+    cuda_launch(c, c->kernel[kv->kv_dtype == JPT_F16 ? KN_attend_f16 : KN_attend_f32], (unsigned)n, (unsigned)shape->n_kv_heads, (unsigned)c->chunks, 128, shared, (void *[]){&j});
     LAUNCH(c, combine_attention, n, H, 1, 64, 0, &j, &y);
 }
 
@@ -446,8 +396,8 @@ static void cuda_kv_copy_page(jpt_backend *be, const jpt_kv_view *kv, int32_t n_
     size_t        bytes = (size_t)kv->page_size * (size_t)shape->n_kv_heads * (size_t)shape->head_dim * (kv->kv_dtype == JPT_F16 ? 2 : 4);
     for (int32_t l = 0; l < n_layers && c->broken == CU_OK; l++) {
         cu_pointer layer = (cu_pointer)l * (cu_pointer)kv->n_pages * bytes, k = (cu_pointer)(uintptr_t)kv->d_k + layer, v = (cu_pointer)(uintptr_t)kv->d_v + layer;
-        ok(c, c->cu.copy(k + (cu_pointer)to * bytes, k + (cu_pointer)from * bytes, bytes, c->stream));
-        ok(c, c->cu.copy(v + (cu_pointer)to * bytes, v + (cu_pointer)from * bytes, bytes, c->stream));
+        cuda_ok(c, c->cu.copy(k + (cu_pointer)to * bytes, k + (cu_pointer)from * bytes, bytes, c->stream));
+        cuda_ok(c, c->cu.copy(v + (cu_pointer)to * bytes, v + (cu_pointer)from * bytes, bytes, c->stream));
     }
 }
 
@@ -472,7 +422,49 @@ static void cuda_gather(jpt_backend *be, const float *x, const int32_t *rows, in
     LAUNCH(c, gather, n, 1, 1, 256, 0, &x, &r, &D, &y);
 }
 
-/* ---- fused: a layer in fewer launches ---------------------------------------------------------------------------------- */
+/* ---- fused: a layer in nine launches ------------------------------------------------------------------------------------ */
+
+static const dev_weight *dev(const jpt_weight *w) { return &((const cuda_weight *)w)->w; }
+
+/* y[i] = x w[i]^T (+ bias[i]): one launch where the matrices lie alike. */
+static void project(cuda_backend *c, const jpt_weight *const *w, const float *const *bias, float *const *y, int n_w, const float *x, int n) {
+    mm_job j = {.x = x, .n = n};
+    for (int i = 0; i < n_w; i++) {
+        if (j.n_parts && (dev(w[i])->kind != j.part[0].w.kind || dev(w[i])->group_shift != j.part[0].w.group_shift || !dev(w[i])->m != !j.part[0].w.m)) {
+            matmul_job(c, &j, false);
+            j.n_parts = 0;
+            if (dev(w[i])->kind != K_I8 && dev(w[i])->kind != K_I4)
+                j.xq = NULL;
+        }
+        j.part[j.n_parts++] = (mm_part){*dev(w[i]), bias ? bias[i] : NULL, y[i], 0};
+    }
+    matmul_job(c, &j, false);
+}
+
+static void cuda_layer(jpt_backend *be, const jpt_layer_job *l) {
+    cuda_backend *c = of(be);
+    int           E = l->shape->head_dim, H = l->shape->n_heads, KH = l->shape->n_kv_heads;
+    dev_kv        kv = view(l->kv, l->shape);
+    cuda_rmsnorm(be, l->d_x, l->d_attn_norm, l->n, l->D, l->eps, l->d_norm);
+    project(c, (const jpt_weight *const[]){l->q, l->k, l->v}, (const float *const[]){l->d_q_bias, l->d_k_bias, l->d_v_bias}, (float *const[]){l->d_q, l->d_k, l->d_v}, 3, l->d_norm, l->n);
+    bring_frequencies(be, l->inv_freq, l->rope_dim / 2);
+    bring_runs(c, l->kv, l->runs, l->n_runs);
+    rope_job r = {l->d_q, l->d_k, l->d_v, c->inv_freq_dev, input(c, c->at_pos), input(c, c->at_table), input(c, c->at_tables), l->layer, H, KH, E, l->rope_dim / 2, l->rope == JPT_ROPE_NEOX};
+    LAUNCH(c, rope_and_store, l->n, H + 2 * KH, 1, E <= 64 ? 32 : 64, 0, &kv, &r);
+    cuda_attention(be, l->kv, l->layer, l->shape, l->runs, l->n_runs, l->d_q, l->d_attn);
+    mm_job o = {.part = {{*dev(l->o), NULL, l->d_x, 0}}, .x = l->d_attn, .n_parts = 1, .n = l->n, .accumulate = 1};
+    matmul_job(c, &o, false);
+    cuda_rmsnorm(be, l->d_x, l->d_ffn_norm, l->n, l->D, l->eps, l->d_norm);
+    if (dev(l->gate)->kind == dev(l->up)->kind && dev(l->gate)->group_shift == dev(l->up)->group_shift && !dev(l->gate)->m == !dev(l->up)->m) {
+        mm_job g = {.part = {{*dev(l->gate), NULL, l->d_gate, 0}, {*dev(l->up), NULL, l->d_up, 0}}, .x = l->d_norm, .n_parts = 2, .n = l->n};
+        matmul_job(c, &g, true);
+    } else {
+        project(c, (const jpt_weight *const[]){l->gate, l->up}, NULL, (float *const[]){l->d_gate, l->d_up}, 2, l->d_norm, l->n);
+        cuda_swiglu(be, l->d_gate, l->d_up, (size_t)l->n * (size_t)l->F, l->d_gate);
+    }
+    mm_job d = {.part = {{*dev(l->down), NULL, l->d_x, 0}}, .x = l->d_gate, .n_parts = 1, .n = l->n, .accumulate = 1};
+    matmul_job(c, &d, false);
+}
 
 /* ---- passes ---------------------------------------------------------------------------------------------------------------- */
 
@@ -496,7 +488,7 @@ static bool cuda_pass_begin(jpt_backend *be, const jpt_pass_inputs *in) {
     key.chunks = c->chunks;
     recorded *g = find_graph(c, &key);
     if (g && g->exec) {
-        ok(c, c->cu.graph_launch(g->exec, c->stream));
+        cuda_ok(c, c->cu.graph_launch(g->exec, c->stream));
         c->in_pass = false;
         return true;
     }
@@ -511,7 +503,7 @@ static bool cuda_pass_begin(jpt_backend *be, const jpt_pass_inputs *in) {
         c->graph[c->n_graphs++].key = key;
         return false;
     }
-    c->recording = ok(c, c->cu.capture_begin(c->stream, CU_CAPTURE_RELAXED));
+    c->recording = cuda_ok(c, c->cu.capture_begin(c->stream, CU_CAPTURE_RELAXED));
     return false;
 }
 
@@ -527,104 +519,10 @@ static void cuda_pass_end(jpt_backend *be, const jpt_pass_inputs *in) {
     key.shape = in->shape;
     key.chunks = c->chunks;
     recorded *g = find_graph(c, &key);
-    if (ok(c, c->cu.capture_end(c->stream, &graph)) && g && ok(c, c->cu.graph_instantiate(&g->exec, graph, 0)))
-        ok(c, c->cu.graph_launch(g->exec, c->stream));
+    if (cuda_ok(c, c->cu.capture_end(c->stream, &graph)) && g && cuda_ok(c, c->cu.graph_instantiate(&g->exec, graph, 0)))
+        cuda_ok(c, c->cu.graph_launch(g->exec, c->stream));
     if (graph)
         c->cu.graph_destroy(graph);
-}
-
-/* ---- selection --------------------------------------------------------------------------------------------------------------- */
-
-static bool plainly_greedy(const jpt_select_item *it) { return !it->sample && (!it->chain || it->chain->n_links == 0); }
-
-static jpt_status greedy_rows(cuda_backend *c, const float *d_logits, int32_t V, const jpt_select_item *items, int32_t n, jpt_selected *out, jpt_error *err) {
-    if (n > c->greedy_cap) {
-        int32_t cap = 2 * n + 64;
-        size_t  none = 0, none2 = 0;
-        if (c->greedy_host)
-            c->cu.host_free(c->greedy_host);
-        if (c->greedy_dev)
-            c->cu.memory_free(c->greedy_dev);
-        if (c->greedy_rows)
-            c->cu.memory_free(c->greedy_rows);
-        c->greedy_dev = c->greedy_rows = 0, c->greedy_host = NULL, c->greedy_cap = 0;
-        (void)none, (void)none2;
-        void *p = NULL;
-        if (ok(c, c->cu.memory_alloc(&c->greedy_dev, (size_t)cap * sizeof(greedy_result))) && ok(c, c->cu.memory_alloc(&c->greedy_rows, (size_t)cap * sizeof(int))) &&
-            ok(c, c->cu.host_alloc(&p, (size_t)cap * (sizeof(greedy_result) + sizeof(int))))) {
-            c->greedy_host = p;
-            c->greedy_cap = cap;
-        }
-        JPT_TRY(check(c, err));
-    }
-    int *rows = (int *)(c->greedy_host + c->greedy_cap);
-    for (int32_t i = 0; i < n; i++)
-        rows[i] = items[i].row;
-    ok(c, c->cu.upload(c->greedy_rows, rows, (size_t)n * sizeof *rows, c->stream));
-    LAUNCH(c, argmax, n, 1, 1, 1024, 0, &d_logits, &V, &c->greedy_rows, &c->greedy_dev);
-    ok(c, c->cu.download(c->greedy_host, c->greedy_dev, (size_t)n * sizeof(greedy_result), c->stream));
-    ok(c, c->cu.stream_sync(c->stream));
-    JPT_TRY(check(c, err));
-    for (int32_t i = 0; i < n; i++) {
-        const greedy_result *g = &c->greedy_host[i];
-        if (!g->finite)
-            return JPT_FAIL(err, DEVICE, "the model produced no finite logit");
-        out[i] = (jpt_selected){.token = g->token, .logprob = g->logprob, .entropy = g->entropy, .n_kept = V, .kept_prob = expf(g->logprob)};
-    }
-    return JPT_OK;
-}
-
-/* A row of logits on the host, for what is chosen there. */
-static jpt_status fetch(cuda_backend *c, const float *d_logits, int32_t V, int32_t row, jpt_error *err) {
-    if ((size_t)V > c->host_row_cap) {
-        void *p = NULL;
-        if (c->host_row)
-            c->cu.host_free(c->host_row);
-        c->host_row = NULL, c->host_row_cap = 0;
-        if (ok(c, c->cu.host_alloc(&p, (size_t)V * sizeof(float))))
-            c->host_row = p, c->host_row_cap = (size_t)V;
-        JPT_TRY(check(c, err));
-    }
-    cuda_download(&c->base, c->host_row, d_logits + (size_t)row * (size_t)V, (size_t)V * sizeof(float));
-    return check(c, err);
-}
-
-static jpt_status cuda_select(jpt_backend *be, const float *d_logits, int32_t V, const jpt_select_item *items, int32_t n, jpt_selected *out, jpt_error *err) {
-    cuda_backend *c = of(be);
-    JPT_TRY(check(c, err));
-    bool all = true;
-    for (int32_t i = 0; i < n; i++)
-        all = all && plainly_greedy(&items[i]);
-    if (all)
-        return greedy_rows(c, d_logits, V, items, n, out, err);
-    for (int32_t i = 0; i < n; i++) {
-        jpt_select_item it = items[i];
-        it.row = 0;
-        JPT_TRY(fetch(c, d_logits, V, items[i].row, err));
-        JPT_TRY(host_select(&c->host.base, c->host_row, V, &it, 1, &out[i], err));
-    }
-    return JPT_OK;
-}
-
-static jpt_status cuda_topk(jpt_backend *be, const float *d_logits, int32_t V, const jpt_score_item *items, int32_t n, int32_t k, int32_t *out_index, int32_t *out_token,
-                            float *out_score, int32_t *n_out, jpt_error *err) {
-    cuda_backend *c = of(be);
-    JPT_TRY(check(c, err));
-    /* all rows at once: they are ranked together */
-    float          *rows = malloc((size_t)n * (size_t)V * sizeof *rows);
-    jpt_score_item *local = malloc((size_t)n * sizeof *local);
-    jpt_status      st = rows && local ? JPT_OK : JPT_FAIL(err, NOMEM, "out of memory for %d rows of scores", n);
-    for (int32_t i = 0; st == JPT_OK && i < n; i++) {
-        local[i] = items[i];
-        local[i].from.row = i;
-        cuda_download(be, rows + (size_t)i * (size_t)V, d_logits + (size_t)items[i].from.row * (size_t)V, (size_t)V * sizeof *rows);
-        st = check(c, err);
-    }
-    if (st == JPT_OK)
-        st = host_topk(&c->host.base, rows, V, local, n, k, out_index, out_token, out_score, n_out, err);
-    free(rows);
-    free(local);
-    return st;
 }
 
 /* ---- open ------------------------------------------------------------------------------------------------------------------------ */
@@ -637,7 +535,7 @@ static void cuda_close(jpt_backend *be) {
         for (int i = 0; i < c->n_graphs; i++)
             if (c->graph[i].exec)
                 c->cu.graph_exec_destroy(c->graph[i].exec);
-        cu_pointer d[] = {c->in_dev, c->xq, c->attn, c->greedy_dev, c->greedy_rows, (cu_pointer)(uintptr_t)c->inv_freq_dev};
+        cu_pointer d[] = {c->in_dev, c->xq, c->attn, c->work, c->pick, (cu_pointer)(uintptr_t)c->inv_freq_dev};
         for (size_t i = 0; i < sizeof d / sizeof *d; i++)
             if (d[i])
                 c->cu.memory_free(d[i]);
@@ -646,8 +544,8 @@ static void cuda_close(jpt_backend *be) {
                 c->cu.host_free(c->in_host[i]);
         if (c->host_row)
             c->cu.host_free(c->host_row);
-        if (c->greedy_host)
-            c->cu.host_free(c->greedy_host);
+        if (c->pick_host)
+            c->cu.host_free(c->pick_host);
         if (c->module)
             c->cu.module_unload(c->module);
         if (c->stream)
@@ -660,11 +558,11 @@ static void cuda_close(jpt_backend *be) {
 }
 
 static const jpt_backend_ops cuda_ops = {
-    .name = "cuda", .close = cuda_close, .describe = cuda_describe, .alloc = cuda_alloc, .free = cuda_free, .upload = cuda_upload,
+    .name = "cuda", .close = cuda_close, .describe = cuda_describe, .gpu_uuid = cuda_uuid, .alloc = cuda_alloc, .free = cuda_free, .upload = cuda_upload,
     .download = cuda_download, .sync = cuda_sync, .weight_new = cuda_weight_new, .weight_free = cuda_weight_free, .embed = cuda_embed,
     .rmsnorm = cuda_rmsnorm, .matmul = cuda_matmul, .rope = cuda_rope, .kv_write = cuda_kv_write, .attention = cuda_attention,
     .kv_copy_page = cuda_kv_copy_page, .swiglu = cuda_swiglu, .add = cuda_add, .gather = cuda_gather, .select = cuda_select,
-    .topk = cuda_topk, .pass_begin = cuda_pass_begin, .pass_end = cuda_pass_end,
+    .topk = cuda_topk, .layer = cuda_layer, .pass_begin = cuda_pass_begin, .pass_end = cuda_pass_end,
 };
 
 #if defined(JPT_HAVE_CUDA)
@@ -684,9 +582,10 @@ static jpt_status load_kernels(cuda_backend *c, jpt_error *err) {
             return JPT_FAIL(err, UNSUPPORTED, "%s: kernel %s: %s", c->name, kernel_name[i], cu_text(&c->cu, r));
     for (int k = 0; k < K_COUNT; k++)
         for (int x = 0; x < 4; x++)
-            for (int w = 0; w < 2; w++) {
-                char name[64];
-                snprintf(name, sizeof name, "matmul_%s_%d_%d", kinds[k], 1 << x, 1 << w);
+            for (int w = 0; w < 3; w++) {
+                static const char *const forms[] = {"one", "two", "pair"};
+                char                     name[64];
+                snprintf(name, sizeof name, "matmul_%s_%d_%s", kinds[k], 1 << x, forms[w]);
                 if ((r = c->cu.module_function(&c->matmul[k][x][w], c->module, name)) != CU_OK)
                     return JPT_FAIL(err, UNSUPPORTED, "%s: kernel %s: %s", c->name, name, cu_text(&c->cu, r));
             }
@@ -713,6 +612,10 @@ static jpt_status start(cuda_backend *c, int number, jpt_error *err) {
         return JPT_FAIL(err, UNSUPPORTED, "CUDA card %d: %s", number, cu_text(&c->cu, r));
     if (major < 8)
         return JPT_FAIL(err, UNSUPPORTED, "%s is of compute capability %d.%d; jpt needs 8.0 (Ampere) or later; use --device cpu", c->name, major, minor);
+    unsigned char u[16];
+    if (c->cu.device_uuid(u, c->device) == CU_OK)
+        snprintf(c->uuid, sizeof c->uuid, "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9],
+                 u[10], u[11], u[12], u[13], u[14], u[15]);
     c->overlap = major >= 9;
     if ((r = c->cu.context_retain(&c->context, c->device)) == CU_OK && (r = c->cu.context_set(c->context)) == CU_OK)
         r = c->cu.stream_create(&c->stream, 1);

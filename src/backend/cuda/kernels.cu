@@ -73,16 +73,40 @@ __device__ static void finish(const mm_job &j, const mm_part &p, int row, int i,
     *y = j.accumulate ? *y + v : v;
 }
 
-template <typename T, int NX, int R> __device__ static void matmul_float(const mm_job &j) {
+__device__ static float silu(float v) { return v / (1.0f + __expf(-v)); }
+
+/* Sums over the warp to their places; a pair is a row of the gate and the same row of the up matrix. */
+template <int NX, int R, bool PAIR> __device__ static void write_out(const mm_job &j, const mm_part &p, float (&acc)[R][NX], int row0, int i0, int lane) {
+#pragma unroll
+    for (int i = 0; i < NX; i++) {
+        float sum[R];
+#pragma unroll
+        for (int r = 0; r < R; r++)
+            sum[r] = warp_sum(acc[r][i]);
+        if (lane != 0 || i0 + i >= j.n)
+            continue;
+        if constexpr (PAIR) {
+            if (row0 < p.w.rows)
+                p.y[(size_t)(i0 + i) * p.w.rows + row0] = silu(sum[0]) * sum[R - 1];
+        } else {
+#pragma unroll
+            for (int r = 0; r < R; r++)
+                if (row0 + r < p.w.rows)
+                    finish(j, p, row0 + r, i0 + i, sum[r]);
+        }
+    }
+}
+
+template <typename T, int NX, int R, bool PAIR> __device__ static void matmul_float(const mm_job &j) {
     constexpr int PER = 16 / sizeof(T), U = 4 / R > 1 ? 4 / R : 2;
     int           part = 0, block = blockIdx.x;
-    while (part + 1 < j.n_parts && block >= j.part[part + 1].first_block)
+    while (!PAIR && part + 1 < j.n_parts && block >= j.part[part + 1].first_block)
         part++;
     const mm_part &p = j.part[part];
-    int            lane = threadIdx.x % WARP, row0 = ((block - p.first_block) * (blockDim.x / WARP) + threadIdx.x / WARP) * R, cols = p.w.cols;
+    int            lane = threadIdx.x % WARP, row0 = ((block - p.first_block) * (blockDim.x / WARP) + threadIdx.x / WARP) * (PAIR ? 1 : R), cols = p.w.cols;
     const T       *w[R];
     for (int r = 0; r < R; r++)
-        w[r] = (const T *)p.w.q + (size_t)min(row0 + r, p.w.rows - 1) * cols;
+        w[r] = (const T *)j.part[PAIR ? r : part].w.q + (size_t)min(row0 + (PAIR ? 0 : r), p.w.rows - 1) * cols;
     float acc[R][NX] = {};
     int   i0 = blockIdx.y * NX;
     if (cols % PER == 0) {
@@ -143,32 +167,26 @@ template <typename T, int NX, int R> __device__ static void matmul_float(const m
                     acc[r][i] = fmaf(one(w[r] + k), j.x[(size_t)(i0 + i) * cols + k], acc[r][i]);
     }
     let_successor_start();
-#pragma unroll
-    for (int r = 0; r < R; r++)
-#pragma unroll
-        for (int i = 0; i < NX; i++) {
-            float s = warp_sum(acc[r][i]);
-            if (lane == 0 && row0 + r < p.w.rows && i0 + i < j.n)
-                finish(j, p, row0 + r, i0 + i, s);
-        }
+    write_out<NX, R, PAIR>(j, p, acc, row0, i0, lane);
 }
 
 /* Eight-bit weights, eight-bit activations: sums of products are exact, a group's scales are applied to them. */
-template <int NX, int R> __device__ static void matmul_i8(const mm_job &j) {
+template <int NX, int R, bool PAIR> __device__ static void matmul_i8(const mm_job &j) {
     constexpr int U = 4 / R > 1 ? 4 / R : 2;
     int           part = 0, block = blockIdx.x;
-    while (part + 1 < j.n_parts && block >= j.part[part + 1].first_block)
+    while (!PAIR && part + 1 < j.n_parts && block >= j.part[part + 1].first_block)
         part++;
     const mm_part &p = j.part[part];
-    int            lane = threadIdx.x % WARP, row0 = ((block - p.first_block) * (blockDim.x / WARP) + threadIdx.x / WARP) * R, cols = p.w.cols, shift = p.w.group_shift;
+    int            lane = threadIdx.x % WARP, row0 = ((block - p.first_block) * (blockDim.x / WARP) + threadIdx.x / WARP) * (PAIR ? 1 : R), cols = p.w.cols, shift = p.w.group_shift;
     const int8_t  *w[R];
     const __half  *s[R], *m[R];
     int            groups = cols >> shift;
     for (int r = 0; r < R; r++) {
-        size_t row = min(row0 + r, p.w.rows - 1);
-        w[r] = (const int8_t *)p.w.q + row * cols;
-        s[r] = (const __half *)p.w.s + row * groups;
-        m[r] = p.w.m ? (const __half *)p.w.m + row * groups : nullptr;
+        const dev_weight &own = j.part[PAIR ? r : part].w;
+        size_t            row = min(row0 + (PAIR ? 0 : r), p.w.rows - 1);
+        w[r] = (const int8_t *)own.q + row * cols;
+        s[r] = (const __half *)own.s + row * groups;
+        m[r] = own.m ? (const __half *)own.m + row * groups : nullptr;
     }
     float acc[R][NX] = {};
     int   i0 = blockIdx.y * NX;
@@ -225,30 +243,24 @@ template <int NX, int R> __device__ static void matmul_i8(const mm_job &j) {
         }
     }
     let_successor_start();
-#pragma unroll
-    for (int r = 0; r < R; r++)
-#pragma unroll
-        for (int i = 0; i < NX; i++) {
-            float sum = warp_sum(acc[r][i]);
-            if (lane == 0 && row0 + r < p.w.rows && i0 + i < j.n)
-                finish(j, p, row0 + r, i0 + i, sum);
-        }
+    write_out<NX, R, PAIR>(j, p, acc, row0, i0, lane);
 }
 
 /* Four-bit weights in groups of 32: low nibbles are weights 0..15 of the group, high ones 16..31; w = s q + m. */
-template <int NX, int R> __device__ static void matmul_i4(const mm_job &j) {
+template <int NX, int R, bool PAIR> __device__ static void matmul_i4(const mm_job &j) {
     constexpr int U = 4 / R > 1 ? 4 / R : 2;
     int           part = 0, block = blockIdx.x;
-    while (part + 1 < j.n_parts && block >= j.part[part + 1].first_block)
+    while (!PAIR && part + 1 < j.n_parts && block >= j.part[part + 1].first_block)
         part++;
     const mm_part &p = j.part[part];
-    int            lane = threadIdx.x % WARP, row0 = ((block - p.first_block) * (blockDim.x / WARP) + threadIdx.x / WARP) * R, groups = p.w.cols / 32;
+    int            lane = threadIdx.x % WARP, row0 = ((block - p.first_block) * (blockDim.x / WARP) + threadIdx.x / WARP) * (PAIR ? 1 : R), groups = p.w.cols / 32;
     const uint8_t *w[R];
     const __half2 *sm[R];
     for (int r = 0; r < R; r++) {
-        size_t row = min(row0 + r, p.w.rows - 1);
-        w[r] = (const uint8_t *)p.w.q + row * groups * 16;
-        sm[r] = (const __half2 *)p.w.s + row * groups;
+        const dev_weight &own = j.part[PAIR ? r : part].w;
+        size_t            row = min(row0 + (PAIR ? 0 : r), p.w.rows - 1);
+        w[r] = (const uint8_t *)own.q + row * groups * 16;
+        sm[r] = (const __half2 *)own.s + row * groups;
     }
     float   acc[R][NX] = {};
     int     i0 = blockIdx.y * NX;
@@ -308,30 +320,20 @@ template <int NX, int R> __device__ static void matmul_i4(const mm_job &j) {
         }
     }
     let_successor_start();
-#pragma unroll
-    for (int r = 0; r < R; r++)
-#pragma unroll
-        for (int i = 0; i < NX; i++) {
-            float sum = warp_sum(acc[r][i]);
-            if (lane == 0 && row0 + r < p.w.rows && i0 + i < j.n)
-                finish(j, p, row0 + r, i0 + i, sum);
-        }
+    write_out<NX, R, PAIR>(j, p, acc, row0, i0, lane);
 }
 
+#define ONE(kind, nx, name, r, pair, body)                                                                                                     \
+    extern "C" __global__ void __launch_bounds__(256) matmul_##kind##_##nx##_##name(const __grid_constant__ mm_job j) { body(nx, r, pair); }
 #define MATMUL(kind, body)                                                                                                                     \
-    extern "C" __global__ void __launch_bounds__(256) matmul_##kind##_1_1(const __grid_constant__ mm_job j) { body(1, 1); }                     \
-    extern "C" __global__ void __launch_bounds__(256) matmul_##kind##_2_1(const __grid_constant__ mm_job j) { body(2, 1); }                     \
-    extern "C" __global__ void __launch_bounds__(256) matmul_##kind##_4_1(const __grid_constant__ mm_job j) { body(4, 1); }                     \
-    extern "C" __global__ void __launch_bounds__(256) matmul_##kind##_8_1(const __grid_constant__ mm_job j) { body(8, 1); }                     \
-    extern "C" __global__ void __launch_bounds__(256) matmul_##kind##_1_2(const __grid_constant__ mm_job j) { body(1, 2); }                     \
-    extern "C" __global__ void __launch_bounds__(256) matmul_##kind##_2_2(const __grid_constant__ mm_job j) { body(2, 2); }                     \
-    extern "C" __global__ void __launch_bounds__(256) matmul_##kind##_4_2(const __grid_constant__ mm_job j) { body(4, 2); }                     \
-    extern "C" __global__ void __launch_bounds__(256) matmul_##kind##_8_2(const __grid_constant__ mm_job j) { body(8, 2); }
-#define BODY_F32(nx, r) matmul_float<float, nx, r>(j)
-#define BODY_F16(nx, r) matmul_float<__half, nx, r>(j)
-#define BODY_BF16(nx, r) matmul_float<__nv_bfloat16, nx, r>(j)
-#define BODY_I8(nx, r) matmul_i8<nx, r>(j)
-#define BODY_I4(nx, r) matmul_i4<nx, r>(j)
+    ONE(kind, 1, one, 1, false, body) ONE(kind, 2, one, 1, false, body) ONE(kind, 4, one, 1, false, body) ONE(kind, 8, one, 1, false, body)     \
+    ONE(kind, 1, two, 2, false, body) ONE(kind, 2, two, 2, false, body) ONE(kind, 4, two, 2, false, body) ONE(kind, 8, two, 2, false, body)     \
+    ONE(kind, 1, pair, 2, true, body) ONE(kind, 2, pair, 2, true, body) ONE(kind, 4, pair, 2, true, body) ONE(kind, 8, pair, 2, true, body)
+#define BODY_F32(nx, r, pair) matmul_float<float, nx, r, pair>(j)
+#define BODY_F16(nx, r, pair) matmul_float<__half, nx, r, pair>(j)
+#define BODY_BF16(nx, r, pair) matmul_float<__nv_bfloat16, nx, r, pair>(j)
+#define BODY_I8(nx, r, pair) matmul_i8<nx, r, pair>(j)
+#define BODY_I4(nx, r, pair) matmul_i4<nx, r, pair>(j)
 MATMUL(f32, BODY_F32)
 MATMUL(f16, BODY_F16)
 MATMUL(bf16, BODY_BF16)
@@ -539,6 +541,46 @@ extern "C" __global__ void kv_write(const __grid_constant__ dev_kv kv, int layer
     }
 }
 
+/* Queries rotated in place, keys rotated into the cache, values into the cache: block (row, head), heads of q, then of k, then of v. */
+extern "C" __global__ void rope_and_store(const __grid_constant__ dev_kv kv, const __grid_constant__ rope_job j) {
+    after_predecessor();
+    let_successor_start();
+    int    row = blockIdx.x, h = blockIdx.y, E = j.E;
+    size_t at = slot_of(kv, j.layer, j.tables + j.row_table[row], j.pos[row]);
+    if (h >= j.heads + j.kv_heads) { /* a value head */
+        h -= j.heads + j.kv_heads;
+        const float *v = j.v + ((size_t)row * j.kv_heads + h) * E;
+        for (int e = threadIdx.x; e < E; e += blockDim.x)
+            if (kv.f16)
+                ((__half *)kv.v)[at + (size_t)h * E + e] = __float2half_rn(v[e]);
+            else
+                ((float *)kv.v)[at + (size_t)h * E + e] = v[e];
+        return;
+    }
+    bool   key = h >= j.heads;
+    int    head = key ? h - j.heads : h;
+    float *x = key ? j.k + ((size_t)row * j.kv_heads + head) * E : j.q + ((size_t)row * j.heads + head) * E;
+    for (int i = threadIdx.x; i < E / 2 + (E - 2 * j.half) / 2 + 1; i += blockDim.x) {
+        int a, b;
+        if (i < j.half) {
+            a = j.neox ? i : 2 * i, b = j.neox ? i + j.half : 2 * i + 1;
+            float c, s, p = x[a], q = x[b];
+            sincosf((float)j.pos[row] * j.inv_freq[i], &s, &c);
+            x[a] = p * c - q * s;
+            x[b] = p * s + q * c;
+        } else { /* what is not rotated */
+            a = 2 * j.half + 2 * (i - j.half), b = a + 1;
+        }
+        for (int side = 0; key && side < 2; side++) {
+            int e = side ? b : a;
+            if (e < E && kv.f16)
+                ((__half *)kv.k)[at + (size_t)head * E + e] = __float2half_rn(x[e]);
+            else if (e < E)
+                ((float *)kv.k)[at + (size_t)head * E + e] = x[e];
+        }
+    }
+}
+
 /* ---- attention ------------------------------------------------------------------------------------------------------------ */
 
 /* Block (row, kv head, chunk of ATTN_CHUNK positions): the G query heads of that kv head, partial softmax.  Chunks begin at
@@ -644,7 +686,7 @@ extern "C" __global__ void swiglu(const float *gate, const float *up, size_t n, 
     let_successor_start();
     size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i < n)
-        y[i] = gate[i] / (1.0f + __expf(-gate[i])) * up[i];
+        y[i] = silu(gate[i]) * up[i];
 }
 
 extern "C" __global__ void add(float *x, const float *y, size_t n) {
@@ -711,3 +753,349 @@ extern "C" __global__ void __launch_bounds__(1024) argmax(const float *logits, i
         out[blockIdx.x] = {at, !nan && best > -INFINITY && best < INFINITY, -logf(sum), logf(sum) - dot / sum};
     }
 }
+
+/* ---- selection: one block a row ---------------------------------------------------------------------------------------------- */
+
+/* Scores order as unsigned integers. */
+__device__ static unsigned sortable(float z) {
+    unsigned u = __float_as_uint(z);
+    return u & 0x80000000u ? ~u : u | 0x80000000u;
+}
+
+enum { PICK_THREADS = 1024, BINS = 2048 };
+
+typedef struct pick_room {
+    unsigned long long bin[BINS];
+    double             sums[PICK_THREADS];
+    float              part[WARP];
+    int                counts[PICK_THREADS], ints[WARP];
+    unsigned long long below;
+    unsigned           key;
+    int                found;
+} pick_room;
+
+__device__ static float block_max(pick_room &s, float v) {
+    v = warp_max(v);
+    __syncthreads();
+    if (threadIdx.x % WARP == 0)
+        s.part[threadIdx.x / WARP] = v;
+    __syncthreads();
+    return warp_max(s.part[threadIdx.x % WARP]);
+}
+__device__ static double block_sum(pick_room &s, double v) { /* in a fixed order */
+    for (int o = WARP / 2; o > 0; o /= 2)
+        v += __shfl_xor_sync(FULL, v, o);
+    __syncthreads();
+    if (threadIdx.x % WARP == 0)
+        s.sums[threadIdx.x / WARP] = v;
+    __syncthreads();
+    v = s.sums[threadIdx.x % WARP];
+    for (int o = WARP / 2; o > 0; o /= 2)
+        v += __shfl_xor_sync(FULL, v, o);
+    return v;
+}
+__device__ static int block_any(int v) { return __syncthreads_or(v); }
+
+/* Entries ordered by key upwards, each with a weight: the smallest key K such that the weights of keys <= K exceed (or reach) the
+ * limit; *below gets the weight of keys < K.  false when the whole weight does not.  weight(v, key): fixed-point, so that the order of
+ * adding does not show.  passes(below + w) is the test on a running weight. */
+template <typename Key, typename Weight, typename Test>
+__device__ static bool cut_by_weight(pick_room &s, int V, Key key, Weight weight, Test passes, unsigned *K, unsigned long long *below) {
+    unsigned           prefix = 0;
+    unsigned long long base = 0;
+    const int          bits[3] = {11, 11, 10};
+    int                shift = 32;
+    for (int pass = 0; pass < 3; pass++) {
+        shift -= bits[pass];
+        for (int b = threadIdx.x; b < BINS; b += blockDim.x)
+            s.bin[b] = 0;
+        if (threadIdx.x == 0)
+            s.found = 0;
+        __syncthreads();
+        for (int v = threadIdx.x; v < V; v += blockDim.x) {
+            unsigned k = key(v);
+            if (pass == 0 || k >> (shift + bits[pass]) == prefix)
+                atomicAdd(&s.bin[k >> shift & ((1u << bits[pass]) - 1)], weight(v));
+        }
+        __syncthreads();
+        if (threadIdx.x < WARP) { /* one warp walks the bins: sums of 64 each, then the bins of the right one */
+            unsigned long long own = 0, run, chunk = base;
+            int                per = (1 << bits[pass]) / WARP, first = threadIdx.x * per;
+            for (int b = 0; b < per; b++)
+                own += s.bin[first + b];
+            run = own;
+            for (int o = 1; o < WARP; o *= 2) {
+                unsigned long long t = __shfl_up_sync(FULL, run, o);
+                run += (int)threadIdx.x >= o ? t : 0;
+            }
+            unsigned hit = __ballot_sync(FULL, passes(base + run));
+            if (hit && (int)threadIdx.x == __ffs(hit) - 1) {
+                chunk = base + run - own;
+                int b = 0;
+                while (b + 1 < per && !passes(chunk + s.bin[first + b]))
+                    chunk += s.bin[first + b++];
+                s.found = 1;
+                s.key = prefix << bits[pass] | (unsigned)(first + b);
+                s.below = chunk;
+            }
+        }
+        __syncthreads();
+        if (!s.found)
+            return false;
+        prefix = s.key;
+        base = s.below;
+        __syncthreads();
+    }
+    *K = prefix;
+    *below = base;
+    return true;
+}
+
+/* The entries with key K in the order of ids: `act(v)` for the first n of them. */
+template <typename Key, typename Act> __device__ static void first_of_ties(pick_room &s, int V, Key key, unsigned K, int n, Act act) {
+    int per = (V + blockDim.x - 1) / blockDim.x, from = threadIdx.x * per, to = min(V, from + per), own = 0;
+    for (int v = from; v < to; v++)
+        own += key(v) == K;
+    s.counts[threadIdx.x] = own;
+    __syncthreads();
+    if (threadIdx.x == 0)
+        for (int t = 0, run = 0; t < (int)blockDim.x; t++) {
+            int c = s.counts[t];
+            s.counts[t] = run;
+            run += c;
+        }
+    __syncthreads();
+    int rank = s.counts[threadIdx.x];
+    for (int v = from; v < to && rank < n; v++)
+        if (key(v) == K && rank++ < n)
+            act(v);
+    __syncthreads();
+}
+
+/* Value of the k-th largest score. */
+__device__ static float kth_largest(pick_room &s, const float *z, int V, int k) {
+    unsigned           K;
+    unsigned long long below;
+    unsigned long long want = (unsigned long long)(V - k);
+    bool found = cut_by_weight(s, V, [&](int v) { return sortable(z[v]); }, [](int) { return 1ull; }, [&](unsigned long long w) { return w > want; }, &K, &below);
+    return found ? __uint_as_float(K & 0x80000000u ? K & 0x7fffffffu : ~K) : INFINITY;
+}
+
+enum { FIXED = 40 }; /* bits after the point of a probability */
+__device__ static unsigned long long fixed_point(float p) { return (unsigned long long)((double)p * (double)(1ull << FIXED)); }
+__device__ static float from_fixed(unsigned long long w) { return (float)((double)w / (double)(1ull << FIXED)); }
+
+extern "C" __global__ void __launch_bounds__(PICK_THREADS) choose(const float *logits, int V, const choose_job *jobs, const edit *edits, float *work, choose_result *out) {
+    __shared__ pick_room s;
+    after_predecessor();
+    let_successor_start();
+    const choose_job &j = jobs[blockIdx.x];
+    const float      *given = logits + (size_t)j.row * V;
+    float            *z = work + (size_t)blockIdx.x * V;
+    int               tid = threadIdx.x, bad = 0;
+    float             most = -INFINITY;
+    for (int v = tid; v < V; v += PICK_THREADS) {
+        float t = given[v];
+        bad |= t != t;
+        most = fmaxf(most, t);
+        z[v] = t;
+    }
+    most = block_max(s, most);
+    if (block_any(bad) || !(most > -INFINITY && most < INFINITY)) {
+        if (tid == 0)
+            out[blockIdx.x].status = 1;
+        return;
+    }
+    double sum = 0, dot = 0;
+    for (int v = tid; v < V; v += PICK_THREADS) {
+        float x = z[v] - most, w = expf(x);
+        sum += (double)w;
+        dot += w > 0 ? (double)w * (double)x : 0;
+    }
+    sum = block_sum(s, sum), dot = block_sum(s, dot);
+    double log_sum = log(sum);
+    for (int l = 0; l < j.n_links; l++) {
+        const dev_link &k = j.link[l];
+        __syncthreads();
+        if (k.kind == D_EDITS) {
+            for (int e = k.first + tid; e < k.first + k.count; e += PICK_THREADS) {
+                const edit &x = edits[e];
+                z[x.id] = x.op == E_ADD ? z[x.id] + x.value : x.op == E_PENALTY ? (z[x.id] < 0 ? z[x.id] * x.value : z[x.id] / x.value) : -INFINITY;
+            }
+            continue;
+        }
+        if (k.kind == D_TEMPERATURE) {
+            for (int v = tid; v < V; v += PICK_THREADS)
+                z[v] /= k.value;
+            continue;
+        }
+        if (k.kind == D_TOP_K) {
+            if (k.count < V) {
+                float bound = kth_largest(s, z, V, k.count);
+                for (int v = tid; v < V; v += PICK_THREADS)
+                    if (z[v] < bound)
+                        z[v] = -INFINITY;
+            }
+            continue;
+        }
+        /* links that read probabilities */
+        float top = -INFINITY;
+        for (int v = tid; v < V; v += PICK_THREADS)
+            top = fmaxf(top, z[v]);
+        top = block_max(s, top);
+        double whole = 0;
+        for (int v = tid; v < V; v += PICK_THREADS)
+            whole += (double)expf(z[v] - top);
+        whole = block_sum(s, whole);
+        float inverse = (float)whole;
+        auto  p = [&](int v) { return expf(z[v] - top) / inverse; };
+        if (k.kind == D_TOP_P) {
+            unsigned           K;
+            unsigned long long below;
+            float              limit = (float)(1.0 - k.mass);
+            auto               key = [&](int v) { return sortable(z[v]); };
+            bool found = cut_by_weight(s, V, key, [&](int v) { return fixed_point(p(v)); }, [&](unsigned long long w) { return from_fixed(w) > limit; }, &K, &below);
+            if (!found) { /* everything is below the limit: the best one stays */
+                K = sortable(top);
+                below = 0;
+            }
+            unsigned long long w = fixed_point(expf(__uint_as_float(K & 0x80000000u ? K & 0x7fffffffu : ~K) - top) / inverse);
+            int                ties = 0, drop = 0;
+            for (int v = tid; v < V; v += PICK_THREADS)
+                ties += key(v) == K;
+            for (int o = WARP / 2; o > 0; o /= 2)
+                ties += __shfl_xor_sync(FULL, ties, o);
+            __syncthreads();
+            if (tid % WARP == 0)
+                s.ints[tid / WARP] = ties;
+            __syncthreads();
+            ties = 0;
+            for (int i = 0; i < WARP; i++)
+                ties += s.ints[i];
+            while (drop + 1 < ties && from_fixed(below + (unsigned long long)(drop + 1) * w) <= limit)
+                drop++;
+            if (drop > 0)
+                first_of_ties(s, V, key, K, drop, [&](int v) { z[v] = -INFINITY; });
+            __syncthreads();
+            for (int v = tid; v < V; v += PICK_THREADS)
+                if (key(v) < K)
+                    z[v] = -INFINITY;
+            continue;
+        }
+        float bound = k.value;
+        if (k.kind == D_MIN_P)
+            bound = k.value * (1.0f / inverse); /* the best one's exp is 1 */
+        if (k.kind == D_ETA) {
+            double h = 0;
+            for (int v = tid; v < V; v += PICK_THREADS) {
+                float q = p(v);
+                h -= q > 0 ? (double)q * log((double)q) : 0;
+            }
+            float b = sqrtf(k.value) * expf(-(float)block_sum(s, h));
+            bound = b < k.value ? b : k.value;
+        }
+        for (int v = tid; v < V; v += PICK_THREADS)
+            if (p(v) < bound && z[v] < top)
+                z[v] = -INFINITY;
+    }
+    __syncthreads();
+    /* the best, how many are left, and their weight, by ranges of ids */
+    int    per = (V + PICK_THREADS - 1) / PICK_THREADS, from = tid * per, to = min(V, from + per), kept = 0, at = 0x7fffffff;
+    float  best = -INFINITY;
+    for (int v = from; v < to; v++) {
+        if (z[v] > best)
+            best = z[v], at = v;
+        kept += z[v] > -INFINITY;
+    }
+    float top = block_max(s, best);
+    if (!(top > -INFINITY && top < INFINITY)) {
+        if (tid == 0)
+            out[blockIdx.x].status = 2;
+        return;
+    }
+    double own = 0;
+    for (int v = from; v < to; v++)
+        own += z[v] > -INFINITY ? (double)expf(z[v] - top) : 0;
+    s.counts[tid] = best == top ? at : 0x7fffffff;
+    __syncthreads();
+    for (int o = PICK_THREADS / 2; o > 0; o /= 2) {
+        if (tid < o)
+            s.counts[tid] = min(s.counts[tid], s.counts[tid + o]);
+        __syncthreads();
+    }
+    int chosen = s.counts[0];
+    double left = block_sum(s, (double)kept);
+    __syncthreads();
+    s.sums[tid] = own;
+    __syncthreads();
+    for (int o = 1; o < PICK_THREADS; o *= 2) { /* running sums over ranges */
+        double t = tid >= o ? s.sums[tid - o] : 0;
+        __syncthreads();
+        s.sums[tid] += t;
+        __syncthreads();
+    }
+    double total = s.sums[PICK_THREADS - 1], run = tid ? s.sums[tid - 1] : 0, u = j.u * total;
+    if (j.sample) {
+        if (tid == 0)
+            s.found = chosen;
+        __syncthreads();
+        bool mine = own > 0 && run <= u && (s.sums[tid] > u);
+        if (mine) {
+            int last = chosen;
+            for (int v = from; v < to; v++) {
+                double w = z[v] > -INFINITY ? (double)expf(z[v] - top) : 0;
+                if (w == 0)
+                    continue;
+                run += w;
+                last = v;
+                if (run > u)
+                    break;
+            }
+            s.found = last;
+        }
+        __syncthreads();
+        chosen = s.found;
+    }
+    if (tid == 0)
+        out[blockIdx.x] = {0, chosen, (int)left, (float)((double)(given[chosen] - most) - log_sum), (float)(log_sum - dot / sum), (float)((double)expf(z[chosen] - top) / total)};
+}
+
+/* The k best of a row of plain logits, in no order, with what makes scores of them: score = (z - most) - log_sum. */
+extern "C" __global__ void __launch_bounds__(PICK_THREADS) best_k(const float *logits, int V, const int *rows, int k, best_row *info, best_entry *out) {
+    __shared__ pick_room s;
+    __shared__ int       n_out;
+    after_predecessor();
+    let_successor_start();
+    const float *z = logits + (size_t)rows[blockIdx.x] * V;
+    int          tid = threadIdx.x, bad = 0;
+    float        most = -INFINITY;
+    for (int v = tid; v < V; v += PICK_THREADS) {
+        bad |= z[v] != z[v];
+        most = fmaxf(most, z[v]);
+    }
+    most = block_max(s, most);
+    if (tid == 0)
+        n_out = 0;
+    if (block_any(bad) || !(most > -INFINITY && most < INFINITY)) {
+        if (tid == 0)
+            info[blockIdx.x].status = 1;
+        return;
+    }
+    double sum = 0;
+    for (int v = tid; v < V; v += PICK_THREADS)
+        sum += (double)expf(z[v] - most);
+    sum = block_sum(s, sum);
+    float       bound = k < V ? kth_largest(s, z, V, k) : -INFINITY;
+    best_entry *mine = out + (size_t)blockIdx.x * k;
+    for (int v = tid; v < V; v += PICK_THREADS)
+        if (z[v] > bound)
+            mine[atomicAdd(&n_out, 1)] = {z[v], v};
+    __syncthreads();
+    int greater = n_out;
+    if (bound > -INFINITY)
+        first_of_ties(s, V, [&](int v) { return sortable(z[v]); }, sortable(bound), k - greater, [&](int v) { mine[atomicAdd(&n_out, 1)] = {z[v], v}; });
+    __syncthreads();
+    if (tid == 0)
+        info[blockIdx.x] = {0, n_out, most, (float)log(sum)};
+}
+

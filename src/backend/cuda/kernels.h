@@ -39,6 +39,13 @@ typedef struct dev_kv {
     int   n_pages, page_size, width, f16; /* width: kv heads x head size */
 } dev_kv;
 
+typedef struct rope_job {
+    float       *q, *k;
+    const float *v, *inv_freq;
+    const int   *pos, *row_table, *tables;
+    int          layer, heads, kv_heads, E, half, neox;
+} rope_job;
+
 typedef struct attn_job {
     dev_kv       kv;
     const float *q;
@@ -47,6 +54,37 @@ typedef struct attn_job {
     float        scale;
     int          layer, heads, group, E, chunks;
 } attn_job;
+
+/* ---- selection */
+enum { D_EDITS, D_TEMPERATURE, D_TOP_K, D_TOP_P, D_MIN_P, D_EPSILON, D_ETA };
+enum { E_ADD, E_PENALTY, E_BAN };
+typedef struct edit { /* of one id's score */
+    int   id, op;
+    float value;
+} edit;
+typedef struct dev_link {
+    int    kind, count, first; /* edits [first, first + count) */
+    float  value;
+    double mass;
+} dev_link;
+enum { DEV_LINKS = 20 };
+typedef struct choose_job {
+    int      row, n_links, sample, pad;
+    double   u;
+    dev_link link[DEV_LINKS];
+} choose_job;
+typedef struct choose_result {
+    int   status, token, n_kept; /* status 1: no finite logit; 2: nothing is left */
+    float logprob, entropy, kept_prob;
+} choose_result;
+typedef struct best_row {
+    int   status, n;
+    float most, log_sum;
+} best_row;
+typedef struct best_entry {
+    float z;
+    int   id;
+} best_entry;
 
 typedef struct greedy_result {
     int   token, finite;

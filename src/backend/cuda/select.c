@@ -1,0 +1,313 @@
+/* Selection of the CUDA back-end.  Greedy choice, draws after the usual chains, and the k best of plain rows are found on the
+ * card; other chains (DRY, typical and the rarer cuts, noise) fetch the row and run the host's definition.
+ *
+ * What a processor does depends on the text, not on the scores, so it goes over as a list of edits of single ids. */
+#include "cuda.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- staging ------------------------------------------------------------------------------------------------------ */
+
+/* Room for `up` bytes to the card and `down` bytes back; the card's side lies in c->pick, `down` after `up`. */
+static jpt_status stage(cuda_backend *c, size_t up, size_t down, jpt_error *err) {
+    size_t all = ((up + 255) & ~(size_t)255) + down;
+    if (all > c->pick_host_cap) {
+        void *p = NULL;
+        if (c->pick_host)
+            c->cu.host_free(c->pick_host);
+        c->pick_host = NULL, c->pick_host_cap = 0;
+        if (cuda_ok(c, c->cu.host_alloc(&p, 2 * all)))
+            c->pick_host = p, c->pick_host_cap = 2 * all;
+        JPT_TRY(cuda_check(c, err));
+    }
+    cuda_room(c, &c->pick, &c->pick_cap, all);
+    return cuda_check(c, err);
+}
+
+static void *on_card(cuda_backend *c, size_t at) { return (void *)(uintptr_t)(c->pick + at); }
+
+static void send(cuda_backend *c, size_t up) { cuda_ok(c, c->cu.upload(c->pick, c->pick_host, up, c->stream)); }
+
+static jpt_status receive(cuda_backend *c, size_t up, size_t down, void **out, jpt_error *err) {
+    size_t at = (up + 255) & ~(size_t)255;
+    cuda_ok(c, c->cu.download(c->pick_host + at, c->pick + at, down, c->stream));
+    cuda_ok(c, c->cu.stream_sync(c->stream));
+    *out = c->pick_host + at;
+    return cuda_check(c, err);
+}
+
+/* ---- greedy --------------------------------------------------------------------------------------------------------- */
+
+static jpt_status choose_greedily(cuda_backend *c, const float *d_logits, int32_t V, const jpt_select_item *items, int32_t n, jpt_selected *out, jpt_error *err) {
+    size_t up = (size_t)n * sizeof(int), down = (size_t)n * sizeof(greedy_result);
+    void  *back;
+    JPT_TRY(stage(c, up, down, err));
+    for (int32_t i = 0; i < n; i++)
+        ((int *)c->pick_host)[i] = items[i].row;
+    send(c, up);
+    void *rows = on_card(c, 0), *results = on_card(c, (up + 255) & ~(size_t)255);
+    LAUNCH(c, argmax, n, 1, 1, 1024, 0, &d_logits, &V, &rows, &results);
+    JPT_TRY(receive(c, up, down, &back, err));
+    for (int32_t i = 0; i < n; i++) {
+        const greedy_result *g = (const greedy_result *)back + i;
+        if (!g->finite)
+            return JPT_FAIL(err, DEVICE, "the model produced no finite logit");
+        out[i] = (jpt_selected){.token = g->token, .logprob = g->logprob, .entropy = g->entropy, .n_kept = V, .kept_prob = expf(g->logprob)};
+    }
+    return JPT_OK;
+}
+
+/* ---- chains ----------------------------------------------------------------------------------------------------------- */
+
+typedef struct edits {
+    edit   *e;
+    size_t  n, cap;
+    bool    oom;
+} edits;
+
+static void add_edit(edits *l, int32_t id, int32_t V, int op, float value) {
+    if (id < 0 || id >= V)
+        return;
+    if (l->n == l->cap) {
+        size_t cap = l->cap ? 2 * l->cap : 256;
+        edit  *grown = realloc(l->e, cap * sizeof *grown);
+        l->oom = l->oom || !grown;
+        if (!grown)
+            return;
+        l->e = grown;
+        l->cap = cap;
+    }
+    l->e[l->n++] = (edit){id, op, value};
+}
+
+static int by_id(const void *a, const void *b) {
+    int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Each distinct id of ids[0..n) once, with its count. */
+static void count_ids(edits *l, const int32_t *ids, int32_t n, int32_t V, int op, float value, float each) {
+    int32_t *sorted = malloc((size_t)(n ? n : 1) * sizeof *sorted);
+    l->oom = l->oom || !sorted;
+    if (!sorted)
+        return;
+    memcpy(sorted, ids, (size_t)n * sizeof *ids);
+    qsort(sorted, (size_t)n, sizeof *sorted, by_id);
+    for (int32_t i = 0, k; i < n; i = k) {
+        for (k = i; k < n && sorted[k] == sorted[i]; k++)
+            ;
+        add_edit(l, sorted[i], V, op, value + each * (float)(k - i));
+    }
+    free(sorted);
+}
+
+/* The edits of a processor; false: it is none that is known here. */
+static bool edits_of(const jpt_link *l, const jpt_chain *chain, const jpt_select_item *it, int32_t V, edits *out) {
+    const int32_t *h = it->history, n = it->n_history, own = it->n_history - it->n_prompt;
+    size_t         from = out->n;
+    switch (l->kind) {
+    case JPT_LINK_BIAS:
+        for (int32_t i = 0; i < l->n_ids; i++) {
+            for (size_t k = from; k < out->n; k++)
+                if (out->e[k].id == l->ids[i])
+                    return false; /* an id twice: edits of one link happen at once */
+            add_edit(out, l->ids[i], V, E_ADD, l->values[i]);
+        }
+        return true;
+    case JPT_LINK_REPETITION_PENALTY: count_ids(out, h, n, V, E_PENALTY, (float)l->value, 0); return true;
+    case JPT_LINK_FREQUENCY_PENALTY: count_ids(out, h + it->n_prompt, own, V, E_ADD, 0, -(float)l->value); return true;
+    case JPT_LINK_PRESENCE_PENALTY: count_ids(out, h + it->n_prompt, own, V, E_ADD, -(float)l->value, 0); return true;
+    case JPT_LINK_NO_REPEAT_NGRAM:
+        if (n + 1 >= l->count)
+            for (int32_t i = 0; i + l->count <= n; i++)
+                if (memcmp(h + i, h + n - (l->count - 1), (size_t)(l->count - 1) * sizeof *h) == 0)
+                    add_edit(out, h[i + l->count - 1], V, E_BAN, 0);
+        return true;
+    case JPT_LINK_BAD_WORDS:
+        for (int32_t at = 0; at < l->n_ids; at += 1 + l->ids[at]) {
+            int32_t len = l->ids[at];
+            if (len >= 1 && len - 1 <= n && memcmp(h + n - (len - 1), l->ids + at + 1, (size_t)(len - 1) * sizeof *h) == 0)
+                add_edit(out, l->ids[at + len], V, E_BAN, 0);
+        }
+        return true;
+    case JPT_LINK_MIN_NEW_TOKENS:
+        if (own < l->count)
+            for (int32_t i = 0; i < chain->n_eos; i++)
+                add_edit(out, chain->eos[i], V, E_BAN, 0);
+        return true;
+    default: return false;
+    }
+}
+
+/* The chain as the card runs it; false: it holds a link that only the host knows. */
+static bool translate(const jpt_select_item *it, int32_t V, choose_job *j, edits *e) {
+    *j = (choose_job){.row = it->row, .sample = it->sample, .u = it->sample ? jpt_rng_uniform(it->key, 0) : 0};
+    for (int32_t i = 0; it->chain && i < it->chain->n_links; i++) {
+        const jpt_link *l = &it->chain->link[i];
+        dev_link        d = {.value = (float)l->value, .mass = l->value, .count = l->count, .first = (int)e->n};
+        if (j->n_links == DEV_LINKS)
+            return false;
+        switch (l->kind) {
+        case JPT_LINK_TEMPERATURE: d.kind = D_TEMPERATURE; break;
+        case JPT_LINK_TOP_K: d.kind = D_TOP_K; break;
+        case JPT_LINK_TOP_P: d.kind = D_TOP_P; break;
+        case JPT_LINK_MIN_P: d.kind = D_MIN_P; break;
+        case JPT_LINK_EPSILON: d.kind = D_EPSILON; break;
+        case JPT_LINK_ETA: d.kind = D_ETA; break;
+        default:
+            d.kind = D_EDITS;
+            if (!edits_of(l, it->chain, it, V, e))
+                return false;
+            d.count = (int)e->n - d.first;
+        }
+        bool cut = d.kind != D_EDITS && d.kind != D_TEMPERATURE;
+        if (cut && it->chain->min_tokens_to_keep > 1)
+            return false;
+        j->link[j->n_links++] = d;
+    }
+    return !e->oom;
+}
+
+static jpt_status choose_by_chain(cuda_backend *c, const float *d_logits, int32_t V, const choose_job *jobs, const edits *e, int32_t n, jpt_selected *out, jpt_error *err) {
+    size_t at_edits = ((size_t)n * sizeof *jobs + 255) & ~(size_t)255, up = at_edits + e->n * sizeof *e->e, down = (size_t)n * sizeof(choose_result);
+    void  *back;
+    JPT_TRY(stage(c, up, down, err));
+    cuda_room(c, &c->work, &c->work_cap, (size_t)n * (size_t)V * sizeof(float));
+    JPT_TRY(cuda_check(c, err));
+    memcpy(c->pick_host, jobs, (size_t)n * sizeof *jobs);
+    if (e->n)
+        memcpy(c->pick_host + at_edits, e->e, e->n * sizeof *e->e);
+    send(c, up);
+    void *d_jobs = on_card(c, 0), *d_edits = on_card(c, at_edits), *results = on_card(c, (up + 255) & ~(size_t)255);
+    LAUNCH(c, choose, n, 1, 1, 1024, 0, &d_logits, &V, &d_jobs, &d_edits, &c->work, &results);
+    JPT_TRY(receive(c, up, down, &back, err));
+    for (int32_t i = 0; i < n; i++) {
+        const choose_result *r = (const choose_result *)back + i;
+        if (r->status)
+            return JPT_FAIL(err, DEVICE, "%s", r->status == 1 ? "the model produced no finite logit" : "the chain of processors left no token to choose from");
+        out[i] = (jpt_selected){.token = r->token, .logprob = r->logprob, .entropy = r->entropy, .n_kept = r->n_kept, .kept_prob = r->kept_prob};
+    }
+    return JPT_OK;
+}
+
+/* ---- on the host -------------------------------------------------------------------------------------------------------- */
+
+static jpt_status fetch(cuda_backend *c, const float *d_logits, int32_t V, int32_t row, jpt_error *err) {
+    if ((size_t)V > c->host_row_cap) {
+        void *p = NULL;
+        if (c->host_row)
+            c->cu.host_free(c->host_row);
+        c->host_row = NULL, c->host_row_cap = 0;
+        if (cuda_ok(c, c->cu.host_alloc(&p, (size_t)V * sizeof(float))))
+            c->host_row = p, c->host_row_cap = (size_t)V;
+        JPT_TRY(cuda_check(c, err));
+    }
+    cuda_download(&c->base, c->host_row, d_logits + (size_t)row * (size_t)V, (size_t)V * sizeof(float));
+    return cuda_check(c, err);
+}
+
+jpt_status cuda_select(jpt_backend *be, const float *d_logits, int32_t V, const jpt_select_item *items, int32_t n, jpt_selected *out, jpt_error *err) {
+    cuda_backend *c = cuda_of(be);
+    bool          greedy = true, known = true;
+    edits         e = {0};
+    JPT_TRY(cuda_check(c, err));
+    for (int32_t i = 0; i < n; i++)
+        greedy = greedy && !items[i].sample && (!items[i].chain || items[i].chain->n_links == 0);
+    if (greedy)
+        return choose_greedily(c, d_logits, V, items, n, out, err);
+    choose_job *jobs = malloc((size_t)n * sizeof *jobs);
+    if (!jobs)
+        return JPT_FAIL(err, NOMEM, "out of memory for %d choices", n);
+    for (int32_t i = 0; known && i < n; i++)
+        known = translate(&items[i], V, &jobs[i], &e);
+    jpt_status st = known ? choose_by_chain(c, d_logits, V, jobs, &e, n, out, err) : JPT_OK;
+    for (int32_t i = 0; !known && st == JPT_OK && i < n; i++) {
+        jpt_select_item it = items[i];
+        it.row = 0;
+        st = fetch(c, d_logits, V, items[i].row, err);
+        if (st == JPT_OK)
+            st = host_select(&c->host.base, c->host_row, V, &it, 1, &out[i], err);
+    }
+    free(jobs);
+    free(e.e);
+    return st;
+}
+
+/* ---- the k best ------------------------------------------------------------------------------------------------------------ */
+
+typedef struct ranked {
+    float   score;
+    int32_t index, token;
+} ranked;
+
+static int by_score(const void *a, const void *b) {
+    const ranked *x = a, *y = b;
+    if (x->score != y->score)
+        return x->score < y->score ? 1 : -1;
+    return x->index != y->index ? (x->index > y->index ? 1 : -1) : (x->token > y->token) - (x->token < y->token);
+}
+
+static jpt_status topk_on_card(cuda_backend *c, const float *d_logits, int32_t V, const jpt_score_item *items, int32_t n, int32_t k, int32_t *out_index, int32_t *out_token,
+                               float *out_score, int32_t *n_out, jpt_error *err) {
+    int32_t per = k < V ? k : V;
+    size_t  up = (size_t)n * sizeof(int), at_entries = ((size_t)n * sizeof(best_row) + 255) & ~(size_t)255, down = at_entries + (size_t)n * (size_t)per * sizeof(best_entry), count = 0;
+    void   *back;
+    JPT_TRY(stage(c, up, down, err));
+    for (int32_t i = 0; i < n; i++)
+        ((int *)c->pick_host)[i] = items[i].from.row;
+    send(c, up);
+    char *results = on_card(c, (up + 255) & ~(size_t)255), *entries = results + at_entries;
+    void *rows = on_card(c, 0);
+    LAUNCH(c, best_k, n, 1, 1, 1024, 0, &d_logits, &V, &rows, &per, &results, &entries);
+    JPT_TRY(receive(c, up, down, &back, err));
+    ranked *all = malloc((size_t)n * (size_t)per * sizeof *all);
+    if (!all)
+        return JPT_FAIL(err, NOMEM, "out of memory for %d candidates", k);
+    for (int32_t i = 0; i < n; i++) {
+        const best_row   *r = (const best_row *)back + i;
+        const best_entry *e = (const best_entry *)((const char *)back + at_entries) + (size_t)i * (size_t)per;
+        if (r->status) {
+            free(all);
+            return JPT_FAIL(err, DEVICE, "the model produced no finite logit");
+        }
+        for (int32_t m = 0; m < r->n; m++)
+            if (e[m].z > -INFINITY)
+                all[count++] = (ranked){items[i].bias + ((e[m].z - r->most) - r->log_sum), i, e[m].id};
+    }
+    qsort(all, count, sizeof *all, by_score);
+    *n_out = count < (size_t)k ? (int32_t)count : k;
+    for (int32_t i = 0; i < *n_out; i++) {
+        out_index[i] = all[i].index;
+        out_token[i] = all[i].token;
+        out_score[i] = all[i].score;
+    }
+    free(all);
+    return JPT_OK;
+}
+
+jpt_status cuda_topk(jpt_backend *be, const float *d_logits, int32_t V, const jpt_score_item *items, int32_t n, int32_t k, int32_t *out_index, int32_t *out_token,
+                     float *out_score, int32_t *n_out, jpt_error *err) {
+    cuda_backend *c = cuda_of(be);
+    bool          plain = k > 0;
+    JPT_TRY(cuda_check(c, err));
+    for (int32_t i = 0; i < n; i++)
+        plain = plain && !items[i].perturb && !items[i].scored && (!items[i].from.chain || items[i].from.chain->n_links == 0);
+    if (plain)
+        return topk_on_card(c, d_logits, V, items, n, k, out_index, out_token, out_score, n_out, err);
+    /* all rows at once: they are ranked together */
+    float          *rows = malloc((size_t)n * (size_t)V * sizeof *rows);
+    jpt_score_item *local = malloc((size_t)n * sizeof *local);
+    jpt_status      st = rows && local ? JPT_OK : JPT_FAIL(err, NOMEM, "out of memory for %d rows of scores", n);
+    for (int32_t i = 0; st == JPT_OK && i < n; i++) {
+        local[i] = items[i];
+        local[i].from.row = i;
+        cuda_download(be, rows + (size_t)i * (size_t)V, d_logits + (size_t)items[i].from.row * (size_t)V, (size_t)V * sizeof *rows);
+        st = cuda_check(c, err);
+    }
+    if (st == JPT_OK)
+        st = host_topk(&c->host.base, rows, V, local, n, k, out_index, out_token, out_score, n_out, err);
+    free(rows);
+    free(local);
+    return st;
+}

@@ -283,9 +283,11 @@ static void cuda_embed(jpt_backend *be, const jpt_weight *weight, const int32_t 
     LAUNCH(c, embed, n, 1, 1, 256, 0, &w, &tok, &y);
 }
 
-static void cuda_rmsnorm(jpt_backend *be, const float *x, const float *gain, int32_t n, int32_t D, float eps, float *y) {
-    LAUNCH(of(be), rmsnorm, n, 1, 1, D >= 4096 ? 1024 : 256, 0, &x, &gain, &D, &eps, &y);
+/* to: 0 float32, 1 float16, 2 bfloat16. */
+static void norm_to(cuda_backend *c, const float *x, const float *gain, int32_t n, int32_t D, float eps, void *y, int to) {
+    LAUNCH(c, rmsnorm, n, 1, 1, D >= 2048 ? 1024 : 256, 0, &x, &gain, &D, &eps, &y, &to);
 }
+static void cuda_rmsnorm(jpt_backend *be, const float *x, const float *gain, int32_t n, int32_t D, float eps, float *y) { norm_to(of(be), x, gain, n, D, eps, y, 0); }
 
 /* Eight-bit activations of the job's x, where the weights want them. */
 static bool quantize(cuda_backend *c, mm_job *j) {
@@ -303,9 +305,36 @@ static bool quantize(cuda_backend *c, mm_job *j) {
     return true;
 }
 
+/* Whether a matrix goes through the tensor cores: decided by its shape alone, so that a row's bits do not depend on the batch. */
+static bool on_tensor_cores(const dev_weight *w) { return (w->kind == K_F16 || w->kind == K_BF16) && w->cols % 64 == 0; }
+
+static void *scratch16(cuda_backend *c, cu_pointer *p, size_t *cap, size_t n) { return cuda_room(c, p, cap, n * 2) ? (void *)(uintptr_t)*p : NULL; }
+
+/* x16 is given, or made of x. */
+static void mma_job(cuda_backend *c, mm_job *j, bool pair) {
+    int n_blocks = 0, tiles = j->n <= 8 ? 0 : j->n <= 16 ? 1 : j->n <= 32 ? 2 : 3, bf16 = j->part[0].w.kind == K_BF16;
+    for (int i = 0; i < (pair ? 1 : j->n_parts); i++) {
+        j->part[i].first_block = n_blocks;
+        n_blocks += (j->part[i].w.rows + 15) / 16;
+    }
+    if (!j->x16) {
+        size_t n = (size_t)j->n * (size_t)j->part[0].w.cols;
+        void  *y = scratch16(c, &c->x16, &c->x16_cap, n);
+        if (!y)
+            return;
+        LAUNCH(c, narrow, blocks(n, 256), 1, 1, 256, 0, &j->x, &n, &bf16, &y);
+        j->x16 = y;
+    }
+    cuda_launch(c, c->mma[bf16][tiles][pair], (unsigned)n_blocks, (unsigned)((j->n + (8 << tiles) - 1) / (8 << tiles)), 1, 256, 0, (void *[]){j});
+}
+
 /* Parts side by side, or (pair) gate and up row by row with SwiGLU.  x is quantised unless it is already. */
 static void matmul_job(cuda_backend *c, mm_job *j, bool pair) {
     int n_blocks = 0, most = 0;
+    if (!pair && on_tensor_cores(&j->part[0].w)) {
+        mma_job(c, j, false);
+        return;
+    }
     for (int i = 0; i < j->n_parts; i++)
         most = j->part[i].w.rows > most ? j->part[i].w.rows : most;
     int form = pair ? 2 : most >= 16384 ? 1 : 0, per_block = form == 1 ? 16 : 8, nx = j->n == 1 ? 0 : j->n == 2 ? 1 : j->n <= 4 ? 2 : 3;
@@ -376,19 +405,26 @@ static void cuda_kv_write(jpt_backend *be, const jpt_kv_view *kv, int32_t layer,
     LAUNCH(c, kv_write, n, 1, 1, 128, 0, &d, &layer, &pos, &table, &tables, &k, &v);
 }
 
-static void cuda_attention(jpt_backend *be, const jpt_kv_view *kv, int32_t layer, const jpt_attn_shape *shape, const jpt_row_run *runs, int32_t n_runs, const float *q,
-                           float *y) {
-    cuda_backend *c = of(be);
-    int32_t       n = bring_runs(c, kv, runs, n_runs), H = shape->n_heads, E = shape->head_dim, G = H / shape->n_kv_heads;
-    size_t        parts = (size_t)n * (size_t)H * (size_t)c->chunks;
-    if (!cuda_room(c, &c->attn, &c->attn_cap, parts * (size_t)(E + 2) * sizeof(float)))
+static void attention_to(cuda_backend *c, const jpt_kv_view *kv, int32_t layer, const jpt_attn_shape *shape, const jpt_row_run *runs, int32_t n_runs, const float *q, void *y,
+                         int to) {
+    int32_t n = bring_runs(c, kv, runs, n_runs), H = shape->n_heads, E = shape->head_dim, G = H / shape->n_kv_heads;
+    size_t  parts = (size_t)n * (size_t)H * (size_t)c->chunks, counters = (size_t)n * (size_t)shape->n_kv_heads * sizeof(unsigned), before = c->done_cap;
+    if (!cuda_room(c, &c->attn, &c->attn_cap, parts * (size_t)(E + 2) * sizeof(float)) || !cuda_room(c, &c->done, &c->done_cap, counters))
         return;
+    if (c->done_cap != before)
+        cuda_ok(c, c->cu.set(c->done, 0, c->done_cap, c->stream));
     float   *out = (void *)(uintptr_t)c->attn;
     attn_job j = {.kv = view(kv, shape), .q = q, .pos = input(c, c->at_pos), .row_table = input(c, c->at_table), .tables = input(c, c->at_tables), .out = out,
-                  .most = out + parts * (size_t)E, .sum = out + parts * (size_t)(E + 1), .scale = shape->scale, .layer = layer, .heads = H, .group = G, .E = E, .chunks = c->chunks};
+                  .most = out + parts * (size_t)E, .sum = out + parts * (size_t)(E + 1), .done = (void *)(uintptr_t)c->done, .y = y, .to = to, .scale = shape->scale, .layer = layer,
+                  .heads = H, .group = G, .E = E, .chunks = c->chunks};
     size_t   shared = ((size_t)G * (size_t)(E + ATTN_CHUNK) + ATTN_CHUNK) * sizeof(float);
-    cuda_launch(c, c->kernel[kv->kv_dtype == JPT_F16 ? KN_attend_f16 : KN_attend_f32], (unsigned)n, (unsigned)shape->n_kv_heads, (unsigned)c->chunks, 128, shared, (void *[]){&j});
-    LAUNCH(c, combine_attention, n, H, 1, 64, 0, &j, &y);
+    int      which = kv->kv_dtype != JPT_F16 ? KN_attend_f32 : E == 64 ? KN_attend_f16_64 : E == 128 ? KN_attend_f16_128 : KN_attend_f16;
+    cuda_launch(c, c->kernel[which], (unsigned)n, (unsigned)shape->n_kv_heads, (unsigned)c->chunks, 128, shared, (void *[]){&j});
+}
+
+static void cuda_attention(jpt_backend *be, const jpt_kv_view *kv, int32_t layer, const jpt_attn_shape *shape, const jpt_row_run *runs, int32_t n_runs, const float *q,
+                           float *y) {
+    attention_to(of(be), kv, layer, shape, runs, n_runs, q, y, 0);
 }
 
 static void cuda_kv_copy_page(jpt_backend *be, const jpt_kv_view *kv, int32_t n_layers, const jpt_attn_shape *shape, int32_t from, int32_t to) {
@@ -422,7 +458,7 @@ static void cuda_gather(jpt_backend *be, const float *x, const int32_t *rows, in
     LAUNCH(c, gather, n, 1, 1, 256, 0, &x, &r, &D, &y);
 }
 
-/* ---- fused: a layer in nine launches ------------------------------------------------------------------------------------ */
+/* ---- fused: a layer in seven or eight launches ------------------------------------------------------------------------------------ */
 
 static const dev_weight *dev(const jpt_weight *w) { return &((const cuda_weight *)w)->w; }
 
@@ -441,21 +477,59 @@ static void project(cuda_backend *c, const jpt_weight *const *w, const float *co
     matmul_job(c, &j, false);
 }
 
-static void cuda_layer(jpt_backend *be, const jpt_layer_job *l) {
-    cuda_backend *c = of(be);
-    int           E = l->shape->head_dim, H = l->shape->n_heads, KH = l->shape->n_kv_heads;
-    dev_kv        kv = view(l->kv, l->shape);
-    cuda_rmsnorm(be, l->d_x, l->d_attn_norm, l->n, l->D, l->eps, l->d_norm);
-    project(c, (const jpt_weight *const[]){l->q, l->k, l->v}, (const float *const[]){l->d_q_bias, l->d_k_bias, l->d_v_bias}, (float *const[]){l->d_q, l->d_k, l->d_v}, 3, l->d_norm, l->n);
-    bring_frequencies(be, l->inv_freq, l->rope_dim / 2);
+/* All seven matrices of one 16-bit kind and fit for the tensor cores: activations between them stay in 16 bits. */
+static bool all_16(const jpt_layer_job *l) {
+    const jpt_weight *w[] = {l->q, l->k, l->v, l->o, l->gate, l->up, l->down};
+    for (size_t i = 0; i < sizeof w / sizeof *w; i++)
+        if (!on_tensor_cores(dev(w[i])) || dev(w[i])->kind != dev(l->q)->kind)
+            return false;
+    return true;
+}
+
+static void rotate_and_store(cuda_backend *c, const jpt_layer_job *l) {
+    int    E = l->shape->head_dim, H = l->shape->n_heads, KH = l->shape->n_kv_heads;
+    dev_kv kv = view(l->kv, l->shape);
+    bring_frequencies(&c->base, l->inv_freq, l->rope_dim / 2);
     bring_runs(c, l->kv, l->runs, l->n_runs);
     rope_job r = {l->d_q, l->d_k, l->d_v, c->inv_freq_dev, input(c, c->at_pos), input(c, c->at_table), input(c, c->at_tables), l->layer, H, KH, E, l->rope_dim / 2, l->rope == JPT_ROPE_NEOX};
     LAUNCH(c, rope_and_store, l->n, H + 2 * KH, 1, E <= 64 ? 32 : 64, 0, &kv, &r);
+}
+
+static void layer_16(cuda_backend *c, const jpt_layer_job *l) {
+    int    to = dev(l->q)->kind == K_F16 ? 1 : 2;
+    size_t wide = (size_t)(l->D > l->shape->n_heads * l->shape->head_dim ? l->D : l->shape->n_heads * l->shape->head_dim);
+    void  *x16 = scratch16(c, &c->x16, &c->x16_cap, (size_t)l->n * wide), *y16 = scratch16(c, &c->y16, &c->y16_cap, (size_t)l->n * (size_t)l->F);
+    if (!x16 || !y16)
+        return;
+    norm_to(c, l->d_x, l->d_attn_norm, l->n, l->D, l->eps, x16, to);
+    mm_job q = {.part = {{*dev(l->q), l->d_q_bias, l->d_q, 0}, {*dev(l->k), l->d_k_bias, l->d_k, 0}, {*dev(l->v), l->d_v_bias, l->d_v, 0}}, .x16 = x16, .n_parts = 3, .n = l->n};
+    mma_job(c, &q, false);
+    rotate_and_store(c, l);
+    attention_to(c, l->kv, l->layer, l->shape, l->runs, l->n_runs, l->d_q, x16, to);
+    mm_job o = {.part = {{*dev(l->o), NULL, l->d_x, 0}}, .x16 = x16, .n_parts = 1, .n = l->n, .accumulate = 1};
+    mma_job(c, &o, false);
+    norm_to(c, l->d_x, l->d_ffn_norm, l->n, l->D, l->eps, x16, to);
+    mm_job g = {.part = {{*dev(l->gate), NULL, NULL, 0}, {*dev(l->up), NULL, NULL, 0}}, .x16 = x16, .y16 = y16, .n_parts = 2, .n = l->n};
+    mma_job(c, &g, true);
+    mm_job d = {.part = {{*dev(l->down), NULL, l->d_x, 0}}, .x16 = y16, .n_parts = 1, .n = l->n, .accumulate = 1};
+    mma_job(c, &d, false);
+}
+
+static void cuda_layer(jpt_backend *be, const jpt_layer_job *l) {
+    cuda_backend *c = of(be);
+    if (all_16(l)) {
+        layer_16(c, l);
+        return;
+    }
+    cuda_rmsnorm(be, l->d_x, l->d_attn_norm, l->n, l->D, l->eps, l->d_norm);
+    project(c, (const jpt_weight *const[]){l->q, l->k, l->v}, (const float *const[]){l->d_q_bias, l->d_k_bias, l->d_v_bias}, (float *const[]){l->d_q, l->d_k, l->d_v}, 3, l->d_norm, l->n);
+    rotate_and_store(c, l);
     cuda_attention(be, l->kv, l->layer, l->shape, l->runs, l->n_runs, l->d_q, l->d_attn);
     mm_job o = {.part = {{*dev(l->o), NULL, l->d_x, 0}}, .x = l->d_attn, .n_parts = 1, .n = l->n, .accumulate = 1};
     matmul_job(c, &o, false);
     cuda_rmsnorm(be, l->d_x, l->d_ffn_norm, l->n, l->D, l->eps, l->d_norm);
-    if (dev(l->gate)->kind == dev(l->up)->kind && dev(l->gate)->group_shift == dev(l->up)->group_shift && !dev(l->gate)->m == !dev(l->up)->m) {
+    bool alike = dev(l->gate)->kind == dev(l->up)->kind && dev(l->gate)->group_shift == dev(l->up)->group_shift && !dev(l->gate)->m == !dev(l->up)->m;
+    if (alike && !on_tensor_cores(dev(l->gate))) {
         mm_job g = {.part = {{*dev(l->gate), NULL, l->d_gate, 0}, {*dev(l->up), NULL, l->d_up, 0}}, .x = l->d_norm, .n_parts = 2, .n = l->n};
         matmul_job(c, &g, true);
     } else {
@@ -535,7 +609,7 @@ static void cuda_close(jpt_backend *be) {
         for (int i = 0; i < c->n_graphs; i++)
             if (c->graph[i].exec)
                 c->cu.graph_exec_destroy(c->graph[i].exec);
-        cu_pointer d[] = {c->in_dev, c->xq, c->attn, c->work, c->pick, (cu_pointer)(uintptr_t)c->inv_freq_dev};
+        cu_pointer d[] = {c->in_dev, c->xq, c->x16, c->y16, c->attn, c->done, c->work, c->pick, c->arg, c->arg_done, (cu_pointer)(uintptr_t)c->inv_freq_dev};
         for (size_t i = 0; i < sizeof d / sizeof *d; i++)
             if (d[i])
                 c->cu.memory_free(d[i]);
@@ -587,6 +661,14 @@ static jpt_status load_kernels(cuda_backend *c, jpt_error *err) {
                 char                     name[64];
                 snprintf(name, sizeof name, "matmul_%s_%d_%s", kinds[k], 1 << x, forms[w]);
                 if ((r = c->cu.module_function(&c->matmul[k][x][w], c->module, name)) != CU_OK)
+                    return JPT_FAIL(err, UNSUPPORTED, "%s: kernel %s: %s", c->name, name, cu_text(&c->cu, r));
+            }
+    for (int k = 0; k < 2; k++)
+        for (int x = 0; x < 4; x++)
+            for (int pair = 0; pair < 2; pair++) {
+                char name[64];
+                snprintf(name, sizeof name, "mma_%s_%d%s", k ? "bf16" : "f16", 1 << x, pair ? "_pair" : "");
+                if ((r = c->cu.module_function(&c->mma[k][x][pair], c->module, name)) != CU_OK)
                     return JPT_FAIL(err, UNSUPPORTED, "%s: kernel %s: %s", c->name, name, cu_text(&c->cu, r));
             }
     return JPT_OK;

@@ -340,6 +340,135 @@ MATMUL(bf16, BODY_BF16)
 MATMUL(i8, BODY_I8)
 MATMUL(i4, BODY_I4)
 
+/* ---- matmul on the tensor cores ---------------------------------------------------------------------------------------- */
+
+/* 16-bit weights times 16-bit activations, sums in float32: a block takes 16 weight rows (pairs: 16 of the gate and 16 of the up
+ * matrix), its eight warps share the columns in steps of 64, up to 8 x TILES activation rows go along.  A lane's 16 columns are
+ * contiguous in memory: which of them meet in one mma does not matter, as long as weights and activations agree. */
+__device__ static void mma(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1, const __nv_bfloat16 *) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+__device__ static void mma(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1, const __half *) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+__device__ static __nv_bfloat16 narrow_to(float v, const __nv_bfloat16 *) { return __float2bfloat16_rn(v); }
+__device__ static __half narrow_to(float v, const __half *) { return __float2half_rn(v); }
+
+template <typename T, int TILES, bool PAIR> __device__ static void matmul_mma(const mm_job &j) {
+    constexpr int M = PAIR ? 2 : 1, U = PAIR ? 2 : 4, WARPS = 8, STEP = 64, COLS = 8 * TILES;
+    __shared__ float red[WARPS][16][COLS + 1];
+    int part = 0, block = blockIdx.x;
+    while (!PAIR && part + 1 < j.n_parts && block >= j.part[part + 1].first_block)
+        part++;
+    const mm_part &p = j.part[part];
+    int            lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, g = lane / 4, t = lane % 4, cols = p.w.cols, row0 = (block - p.first_block) * 16, steps = cols / STEP;
+    const T       *w[M][2]; /* rows g and g + 8 */
+    for (int m = 0; m < M; m++)
+        for (int h = 0; h < 2; h++)
+            w[m][h] = (const T *)j.part[PAIR ? m : part].w.q + (size_t)min(row0 + g + 8 * h, p.w.rows - 1) * cols + t * 16;
+    uint4 v[U][M][2][2];
+#pragma unroll
+    for (int u = 0; u < U; u++)
+#pragma unroll
+        for (int m = 0; m < M; m++)
+#pragma unroll
+            for (int h = 0; h < 2; h++)
+                if (warp + u * WARPS < steps) {
+                    v[u][m][h][0] = load16(w[m][h] + (warp + u * WARPS) * STEP);
+                    v[u][m][h][1] = load16(w[m][h] + (warp + u * WARPS) * STEP + 8);
+                }
+    float    acc[M][TILES][4] = {};
+    int      i0 = blockIdx.y * COLS;
+    const T *x = (const T *)j.x16 + t * 16;
+    after_predecessor();
+    for (int s0 = warp; s0 < steps; s0 += U * WARPS) {
+#pragma unroll
+        for (int u = 0; u < U; u++) {
+            int k = s0 + u * WARPS;
+            if (k >= steps)
+                break;
+            uint4 a[M][2][2];
+#pragma unroll
+            for (int m = 0; m < M; m++)
+#pragma unroll
+                for (int h = 0; h < 2; h++) {
+                    a[m][h][0] = v[u][m][h][0], a[m][h][1] = v[u][m][h][1];
+                    if (k + U * WARPS < steps) {
+                        v[u][m][h][0] = load16(w[m][h] + (k + U * WARPS) * STEP);
+                        v[u][m][h][1] = load16(w[m][h] + (k + U * WARPS) * STEP + 8);
+                    }
+                }
+#pragma unroll
+            for (int n = 0; n < TILES; n++) {
+                int   row = i0 + n * 8 + g;
+                uint4 b0 = {0, 0, 0, 0}, b1 = b0;
+                if (row < j.n) {
+                    b0 = *(const uint4 *)(x + (size_t)row * cols + k * STEP);
+                    b1 = *(const uint4 *)(x + (size_t)row * cols + k * STEP + 8);
+                }
+#pragma unroll
+                for (int m = 0; m < M; m++) {
+                    mma(acc[m][n], a[m][0][0].x, a[m][1][0].x, a[m][0][0].y, a[m][1][0].y, b0.x, b0.y, (const T *)nullptr);
+                    mma(acc[m][n], a[m][0][0].z, a[m][1][0].z, a[m][0][0].w, a[m][1][0].w, b0.z, b0.w, (const T *)nullptr);
+                    mma(acc[m][n], a[m][0][1].x, a[m][1][1].x, a[m][0][1].y, a[m][1][1].y, b1.x, b1.y, (const T *)nullptr);
+                    mma(acc[m][n], a[m][0][1].z, a[m][1][1].z, a[m][0][1].w, a[m][1][1].w, b1.z, b1.w, (const T *)nullptr);
+                }
+            }
+        }
+    }
+    let_successor_start();
+    constexpr int OUT = (16 * COLS + 255) / 256;
+    float         gate[OUT];
+#pragma unroll
+    for (int m = 0; m < M; m++) {
+        __syncthreads();
+#pragma unroll
+        for (int n = 0; n < TILES; n++) {
+            red[warp][g][n * 8 + 2 * t] = acc[m][n][0], red[warp][g][n * 8 + 2 * t + 1] = acc[m][n][1];
+            red[warp][g + 8][n * 8 + 2 * t] = acc[m][n][2], red[warp][g + 8][n * 8 + 2 * t + 1] = acc[m][n][3];
+        }
+        __syncthreads();
+#pragma unroll
+        for (int o = 0; o < OUT; o++) {
+            int   e = threadIdx.x + o * 256, r = e % 16, i = e / 16;
+            float sum = 0;
+            if (i >= COLS || i0 + i >= j.n || row0 + r >= p.w.rows)
+                continue;
+            for (int k = 0; k < WARPS; k++)
+                sum += red[k][r][i];
+            if (!PAIR)
+                finish(j, p, row0 + r, i0 + i, sum);
+            else if (m == 0)
+                gate[o] = sum;
+            else
+                ((T *)j.y16)[(size_t)(i0 + i) * p.w.rows + row0 + r] = narrow_to(silu(gate[o]) * sum, (const T *)nullptr);
+        }
+    }
+}
+#define MMA(kind, T)                                                                                                                             \
+    extern "C" __global__ void __launch_bounds__(256, 2) mma_##kind##_1(const __grid_constant__ mm_job j) { matmul_mma<T, 1, false>(j); }         \
+    extern "C" __global__ void __launch_bounds__(256, 2) mma_##kind##_2(const __grid_constant__ mm_job j) { matmul_mma<T, 2, false>(j); }         \
+    extern "C" __global__ void __launch_bounds__(256, 2) mma_##kind##_4(const __grid_constant__ mm_job j) { matmul_mma<T, 4, false>(j); }         \
+    extern "C" __global__ void __launch_bounds__(256, 1) mma_##kind##_8(const __grid_constant__ mm_job j) { matmul_mma<T, 8, false>(j); }         \
+    extern "C" __global__ void __launch_bounds__(256, 2) mma_##kind##_1_pair(const __grid_constant__ mm_job j) { matmul_mma<T, 1, true>(j); }     \
+    extern "C" __global__ void __launch_bounds__(256, 2) mma_##kind##_2_pair(const __grid_constant__ mm_job j) { matmul_mma<T, 2, true>(j); }     \
+    extern "C" __global__ void __launch_bounds__(256, 1) mma_##kind##_4_pair(const __grid_constant__ mm_job j) { matmul_mma<T, 4, true>(j); }     \
+    extern "C" __global__ void __launch_bounds__(256, 1) mma_##kind##_8_pair(const __grid_constant__ mm_job j) { matmul_mma<T, 8, true>(j); }
+MMA(f16, __half)
+MMA(bf16, __nv_bfloat16)
+
+extern "C" __global__ void narrow(const float *x, size_t n, int bf16, void *y) {
+    after_predecessor();
+    let_successor_start();
+    size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n && bf16)
+        ((__nv_bfloat16 *)y)[i] = __float2bfloat16_rn(x[i]);
+    else if (i < n)
+        ((__half *)y)[i] = __float2half_rn(x[i]);
+}
+
 /* Activations to eight bits in groups of 32: x = xs q; xt = xs times the sum of q.  One warp a group. */
 extern "C" __global__ void quantize_rows(const float *x, int n_groups, int8_t *q, float *xs, float *xt) {
     after_predecessor();
@@ -487,7 +616,17 @@ extern "C" __global__ void embed(const __grid_constant__ dev_weight w, const int
         y[(size_t)blockIdx.x * w.cols + k] = weight_at(w, tokens[blockIdx.x], k);
 }
 
-extern "C" __global__ void __launch_bounds__(1024) rmsnorm(const float *x, const float *gain, int D, float eps, float *y) {
+/* to: 0 float32, 1 float16, 2 bfloat16. */
+__device__ static void store_as(void *y, size_t i, float v, int to) {
+    if (to == 0)
+        ((float *)y)[i] = v;
+    else if (to == 1)
+        ((__half *)y)[i] = __float2half_rn(v);
+    else
+        ((__nv_bfloat16 *)y)[i] = __float2bfloat16_rn(v);
+}
+
+extern "C" __global__ void __launch_bounds__(1024) rmsnorm(const float *x, const float *gain, int D, float eps, void *y, int to) {
     __shared__ float part[WARP];
     after_predecessor();
     let_successor_start();
@@ -502,7 +641,7 @@ extern "C" __global__ void __launch_bounds__(1024) rmsnorm(const float *x, const
     sum = threadIdx.x % WARP < blockDim.x / WARP ? part[threadIdx.x % WARP] : 0;
     float scale = rsqrtf(warp_sum(sum) / D + eps);
     for (int k = threadIdx.x; k < D; k += blockDim.x)
-        y[(size_t)blockIdx.x * D + k] = row[k] * scale * gain[k];
+        store_as(y, (size_t)blockIdx.x * D + k, row[k] * scale * gain[k], to);
 }
 
 /* Pairs (2i, 2i+1) or (i, i + half) of each head; one thread a pair. */
@@ -585,41 +724,46 @@ extern "C" __global__ void rope_and_store(const __grid_constant__ dev_kv kv, con
 
 /* Block (row, kv head, chunk of ATTN_CHUNK positions): the G query heads of that kv head, partial softmax.  Chunks begin at
  * multiples of ATTN_CHUNK whatever the batch, and combine_attention adds them in order. */
-template <typename T> __device__ static float kv_dot(const T *k, const float *q, int E);
-template <> __device__ float kv_dot<__half>(const __half *k, const float *q, int E) {
-    float s = 0;
-    if (E % 8 == 0) {
-        for (int e = 0; e < E; e += 8) {
+template <int WIDTH> __device__ static float kv_dot(const __half *k, const float *q, int E) {
+    float s[4] = {};
+    if (WIDTH > 0) {
+        uint4 v[WIDTH / 8 > 0 ? WIDTH / 8 : 1];
+#pragma unroll
+        for (int e = 0; e < WIDTH / 8; e++)
+            v[e] = *(const uint4 *)(k + 8 * e);
+#pragma unroll
+        for (int e = 0; e < WIDTH / 8; e++) {
             float f[8];
-            widen(*(const uint4 *)(k + e), k, f);
+            widen(v[e], k, f);
 #pragma unroll
             for (int i = 0; i < 8; i++)
-                s = fmaf(f[i], q[e + i], s);
+                s[i % 4] = fmaf(f[i], q[8 * e + i], s[i % 4]);
         }
     } else {
         for (int e = 0; e < E; e++)
-            s = fmaf(__half2float(k[e]), q[e], s);
+            s[e % 4] = fmaf(__half2float(k[e]), q[e], s[e % 4]);
     }
-    return s;
+    return (s[0] + s[1]) + (s[2] + s[3]);
 }
-template <> __device__ float kv_dot<float>(const float *k, const float *q, int E) {
-    float s = 0;
+template <int WIDTH> __device__ static float kv_dot(const float *k, const float *q, int E) {
+    float s[4] = {};
     for (int e = 0; e < E; e++)
-        s = fmaf(k[e], q[e], s);
-    return s;
+        s[e % 4] = fmaf(k[e], q[e], s[e % 4]);
+    return (s[0] + s[1]) + (s[2] + s[3]);
 }
 
-template <typename T> __device__ static void attend(const attn_job &j) {
+template <typename T, int WIDTH> __device__ static void attend(const attn_job &j) {
     extern __shared__ float room[];
+    __shared__ int          last;
     after_predecessor();
     let_successor_start();
-    int row = blockIdx.x, head = blockIdx.y, chunk = blockIdx.z, n = j.pos[row] + 1, first = chunk * ATTN_CHUNK, G = j.group, E = j.E, tid = threadIdx.x;
+    int row = blockIdx.x, head = blockIdx.y, chunk = blockIdx.z, n = j.pos[row] + 1, first = chunk * ATTN_CHUNK, G = j.group, E = WIDTH > 0 ? WIDTH : j.E, tid = threadIdx.x;
     if (first >= n)
         return;
-    int       count = min(ATTN_CHUNK, n - first);
+    int        count = min(ATTN_CHUNK, n - first), n_chunks = (n + ATTN_CHUNK - 1) / ATTN_CHUNK;
     const int *table = j.tables + j.row_table[row];
-    float    *q = room, *score = q + G * E;        /* [G][E], [G][ATTN_CHUNK] */
-    unsigned *slot = (unsigned *)(score + G * ATTN_CHUNK); /* position of the chunk to its place, in widths */
+    float     *q = room, *score = q + G * E;              /* [G][E], [G][ATTN_CHUNK] */
+    unsigned  *slot = (unsigned *)(score + G * ATTN_CHUNK); /* position of the chunk to its place, in widths */
     for (int e = tid; e < G * E; e += blockDim.x)
         q[e] = j.q[((size_t)row * j.heads + head * G) * E + e] * j.scale;
     for (int p = tid; p < count; p += blockDim.x)
@@ -628,7 +772,7 @@ template <typename T> __device__ static void attend(const attn_job &j) {
     const T *K = (const T *)j.kv.k + (size_t)head * E, *V = (const T *)j.kv.v + (size_t)head * E;
     for (int p = tid; p < count; p += blockDim.x)
         for (int g = 0; g < G; g++)
-            score[g * ATTN_CHUNK + p] = kv_dot(K + (size_t)slot[p] * j.kv.width, q + g * E, E);
+            score[g * ATTN_CHUNK + p] = kv_dot<WIDTH>(K + (size_t)slot[p] * j.kv.width, q + g * E, E);
     __syncthreads();
     int    warp = tid / WARP, lane = tid % WARP;
     size_t part0 = ((size_t)row * j.heads + head * G) * j.chunks + chunk;
@@ -649,35 +793,54 @@ template <typename T> __device__ static void attend(const attn_job &j) {
         }
     }
     __syncthreads();
-    /* one thread an element of a head: positions in order */
+    /* one thread an element of a head, eight positions at a time */
     for (int e = tid; e < G * E; e += blockDim.x) {
-        int   g = e / E, d = e % E;
-        float s = 0;
-        for (int p = 0; p < count; p++)
-            s = fmaf(score[g * ATTN_CHUNK + p], (float)V[(size_t)slot[p] * j.kv.width + d], s);
-        j.out[(part0 + (size_t)g * j.chunks) * E + d] = s;
+        int          g = e / E, d = e % E, p = 0;
+        const float *w = score + g * ATTN_CHUNK;
+        float        s[4] = {};
+        for (; p + 8 <= count; p += 8) {
+            float v[8];
+#pragma unroll
+            for (int i = 0; i < 8; i++)
+                v[i] = (float)V[(size_t)slot[p + i] * j.kv.width + d];
+#pragma unroll
+            for (int i = 0; i < 8; i++)
+                s[i % 4] = fmaf(w[p + i], v[i], s[i % 4]);
+        }
+        for (int i = 0; p < count; p++, i++)
+            s[i % 4] = fmaf(w[p], (float)V[(size_t)slot[p] * j.kv.width + d], s[i % 4]);
+        j.out[(part0 + (size_t)g * j.chunks) * E + d] = (s[0] + s[1]) + (s[2] + s[3]);
+    }
+    /* the block that ends last adds the chunks up, in their order */
+    if (n_chunks > 1) {
+        __threadfence();
+        __syncthreads();
+        if (tid == 0)
+            last = atomicInc(&j.done[(size_t)row * gridDim.y + head], (unsigned)n_chunks - 1) == (unsigned)n_chunks - 1;
+        __syncthreads();
+        if (!last)
+            return;
+        __threadfence();
+    } else {
+        __syncthreads();
+    }
+    for (int e = tid; e < G * E; e += blockDim.x) {
+        size_t at = ((size_t)row * j.heads + head * G + e / E) * j.chunks;
+        float  most = -INFINITY, total = 0, s = 0;
+        for (int c = 0; c < n_chunks; c++)
+            most = fmaxf(most, __ldcg(&j.most[at + c]));
+        for (int c = 0; c < n_chunks; c++) {
+            float f = __expf(__ldcg(&j.most[at + c]) - most);
+            total = fmaf(__ldcg(&j.sum[at + c]), f, total);
+            s = fmaf(__ldcg(&j.out[(at + c) * E + e % E]), f, s);
+        }
+        store_as(j.y, ((size_t)row * j.heads + head * G) * E + e, s / total, j.to);
     }
 }
-extern "C" __global__ void __launch_bounds__(128) attend_f16(const __grid_constant__ attn_job j) { attend<__half>(j); }
-extern "C" __global__ void __launch_bounds__(128) attend_f32(const __grid_constant__ attn_job j) { attend<float>(j); }
-
-extern "C" __global__ void combine_attention(const __grid_constant__ attn_job j, float *y) {
-    after_predecessor();
-    let_successor_start();
-    int    row = blockIdx.x, h = blockIdx.y, n = (j.pos[row] + ATTN_CHUNK) / ATTN_CHUNK;
-    size_t at = ((size_t)row * j.heads + h) * j.chunks;
-    float  most = -INFINITY, total = 0;
-    for (int c = 0; c < n; c++)
-        most = fmaxf(most, j.most[at + c]);
-    for (int c = 0; c < n; c++)
-        total = fmaf(j.sum[at + c], __expf(j.most[at + c] - most), total);
-    for (int d = threadIdx.x; d < j.E; d += blockDim.x) {
-        float s = 0;
-        for (int c = 0; c < n; c++)
-            s = fmaf(j.out[(at + c) * j.E + d], __expf(j.most[at + c] - most), s);
-        y[((size_t)row * j.heads + h) * j.E + d] = s / total;
-    }
-}
+extern "C" __global__ void __launch_bounds__(128) attend_f16(const __grid_constant__ attn_job j) { attend<__half, 0>(j); }
+extern "C" __global__ void __launch_bounds__(128) attend_f16_64(const __grid_constant__ attn_job j) { attend<__half, 64>(j); }
+extern "C" __global__ void __launch_bounds__(128) attend_f16_128(const __grid_constant__ attn_job j) { attend<__half, 128>(j); }
+extern "C" __global__ void __launch_bounds__(128) attend_f32(const __grid_constant__ attn_job j) { attend<float, 0>(j); }
 
 /* ---- small ------------------------------------------------------------------------------------------------------------------- */
 
@@ -704,16 +867,17 @@ extern "C" __global__ void gather(const float *x, const int *rows, int D, float 
         y[(size_t)blockIdx.x * D + k] = x[(size_t)rows[blockIdx.x] * D + k];
 }
 
-/* The best token of a row (the lowest of equals), and sums for its log-probability and the entropy.  NaN shows in `finite`. */
-extern "C" __global__ void __launch_bounds__(1024) argmax(const float *logits, int V, const int *rows, greedy_result *out) {
-    __shared__ float    top[WARP], sums[WARP], dots[WARP];
-    __shared__ int      where[WARP], bad[WARP];
+/* The best token of a row (the lowest of equals), and sums for its log-probability and the entropy: ARGMAX_PARTS blocks a row, the
+ * last of them adds up. */
+extern "C" __global__ void __launch_bounds__(256) argmax(const float *logits, int V, const int *rows, greedy_part *parts, unsigned *done, greedy_result *out) {
+    __shared__ float top[8], sums[8], dots[8];
+    __shared__ int   where[8], bad[8], last;
     after_predecessor();
     let_successor_start();
-    const float *z = logits + (size_t)rows[blockIdx.x] * V;
-    int          lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, at = 0x7fffffff, nan = 0;
+    const float *z = logits + (size_t)rows[blockIdx.y] * V;
+    int          per = (V + ARGMAX_PARTS - 1) / ARGMAX_PARTS, from = blockIdx.x * per, to = min(V, from + per), lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, at = 0x7fffffff, nan = 0;
     float        best = -INFINITY;
-    for (int v = threadIdx.x; v < V; v += blockDim.x) {
+    for (int v = from + (int)threadIdx.x; v < to; v += blockDim.x) {
         float t = z[v];
         nan |= t != t;
         if (t > best)
@@ -730,28 +894,51 @@ extern "C" __global__ void __launch_bounds__(1024) argmax(const float *logits, i
         top[warp] = best, where[warp] = at, bad[warp] = nan;
     __syncthreads();
     best = top[0], at = where[0], nan = bad[0];
-    for (int w = 1; w < blockDim.x / WARP; w++) {
+    for (int w = 1; w < 8; w++) {
         nan |= bad[w];
         if (top[w] > best || (top[w] == best && where[w] < at))
             best = top[w], at = where[w];
     }
     float sum = 0, dot = 0;
-    for (int v = threadIdx.x; v < V; v += blockDim.x) {
-        float d = z[v] - best, e = expf(d);
+    for (int v = from + (int)threadIdx.x; v < to; v += blockDim.x) {
+        float d = z[v] - best, e = best > -INFINITY ? expf(d) : 0;
         sum += e;
         dot += e > 0 ? e * d : 0;
     }
     sum = warp_sum(sum), dot = warp_sum(dot);
-    __syncthreads();
     if (lane == 0)
         sums[warp] = sum, dots[warp] = dot;
     __syncthreads();
+    greedy_part *mine = parts + (size_t)blockIdx.y * ARGMAX_PARTS;
     if (threadIdx.x == 0) {
         sum = dot = 0;
-        for (int w = 0; w < blockDim.x / WARP; w++)
+        for (int w = 0; w < 8; w++)
             sum += sums[w], dot += dots[w];
-        out[blockIdx.x] = {at, !nan && best > -INFINITY && best < INFINITY, -logf(sum), logf(sum) - dot / sum};
+        mine[blockIdx.x] = {at, nan, best, sum, dot};
+        __threadfence();
+        last = atomicInc(&done[blockIdx.y], ARGMAX_PARTS - 1) == ARGMAX_PARTS - 1;
+        __threadfence();
     }
+    __syncthreads();
+    if (!last || threadIdx.x != 0)
+        return;
+    volatile greedy_part *all = mine;
+    best = -INFINITY, at = 0x7fffffff, nan = 0;
+    for (int i = 0; i < ARGMAX_PARTS; i++) {
+        nan |= all[i].nan;
+        if (all[i].best > best)
+            best = all[i].best, at = all[i].token;
+    }
+    double S = 0, D = 0;
+    for (int i = 0; i < ARGMAX_PARTS; i++) {
+        float d = all[i].best - best;
+        if (all[i].best > -INFINITY) {
+            double f = exp((double)d);
+            S += f * (double)all[i].sum;
+            D += f * ((double)all[i].dot + (double)d * (double)all[i].sum);
+        }
+    }
+    out[blockIdx.y] = {at, !nan && best > -INFINITY && best < INFINITY, (float)-log(S), (float)(log(S) - D / S)};
 }
 
 /* ---- selection: one block a row ---------------------------------------------------------------------------------------------- */

@@ -31,6 +31,8 @@ typedef struct mm_job {
     const float  *x;
     const int8_t *xq; /* x in eight bits, for I8 and I4 */
     const float  *xs, *xt;
+    const void   *x16; /* x in the weights' 16 bits, for the tensor cores */
+    void         *y16; /* a pair's result, likewise */
     int           n_parts, n, accumulate;
 } mm_job;
 
@@ -51,8 +53,10 @@ typedef struct attn_job {
     const float *q;
     const int   *pos, *row_table, *tables; /* row i: position pos[i], page table at tables + row_table[i] */
     float       *out, *most, *sum;         /* partial results, [n, heads, chunks] (x E) */
+    unsigned    *done;                     /* [n, kv heads] chunks that are there; zero between launches */
+    void        *y;                        /* [n, heads, E], float32 or 16 bits by `to` as in store_as */
     float        scale;
-    int          layer, heads, group, E, chunks;
+    int          layer, heads, group, E, chunks, to;
 } attn_job;
 
 /* ---- selection */
@@ -86,6 +90,11 @@ typedef struct best_entry {
     int   id;
 } best_entry;
 
+enum { ARGMAX_PARTS = 32 };
+typedef struct greedy_part {
+    int   token, nan;
+    float best, sum, dot;
+} greedy_part;
 typedef struct greedy_result {
     int   token, finite;
     float logprob, entropy;

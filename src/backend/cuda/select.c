@@ -40,14 +40,20 @@ static jpt_status receive(cuda_backend *c, size_t up, size_t down, void **out, j
 /* ---- greedy --------------------------------------------------------------------------------------------------------- */
 
 static jpt_status choose_greedily(cuda_backend *c, const float *d_logits, int32_t V, const jpt_select_item *items, int32_t n, jpt_selected *out, jpt_error *err) {
-    size_t up = (size_t)n * sizeof(int), down = (size_t)n * sizeof(greedy_result);
+    size_t up = (size_t)n * sizeof(int), down = (size_t)n * sizeof(greedy_result), parts = (size_t)n * ARGMAX_PARTS * sizeof(greedy_part), before;
     void  *back;
     JPT_TRY(stage(c, up, down, err));
+    cuda_room(c, &c->arg, &c->arg_cap, parts);
+    before = c->arg_done_cap;
+    cuda_room(c, &c->arg_done, &c->arg_done_cap, (size_t)n * sizeof(unsigned));
+    if (c->arg_done_cap != before)
+        cuda_ok(c, c->cu.set(c->arg_done, 0, c->arg_done_cap, c->stream));
+    JPT_TRY(cuda_check(c, err));
     for (int32_t i = 0; i < n; i++)
         ((int *)c->pick_host)[i] = items[i].row;
     send(c, up);
     void *rows = on_card(c, 0), *results = on_card(c, (up + 255) & ~(size_t)255);
-    LAUNCH(c, argmax, n, 1, 1, 1024, 0, &d_logits, &V, &rows, &results);
+    LAUNCH(c, argmax, ARGMAX_PARTS, n, 1, 256, 0, &d_logits, &V, &rows, &c->arg, &c->arg_done, &results);
     JPT_TRY(receive(c, up, down, &back, err));
     for (int32_t i = 0; i < n; i++) {
         const greedy_result *g = (const greedy_result *)back + i;

@@ -19,13 +19,14 @@ typedef struct jpt_backend jpt_backend;
 typedef struct jpt_weight  jpt_weight; /* a matrix [rows, cols] in the back-end's own layout */
 
 typedef enum jpt_compute {
-    JPT_COMPUTE_AUTO, /* the file's own blocks, expanded as they are used; cache in float16 */
+    JPT_COMPUTE_AUTO, /* the file's own codes times activations of 8 bits; cache in float16 */
     JPT_COMPUTE_F32,  /* weights dequantised to float32 at load, cache in float32: the exact path */
 } jpt_compute;
 
 typedef struct jpt_backend_options {
     int         n_threads; /* 0: one a physical core this process may use */
     jpt_compute compute;
+    bool        in_place; /* cpu: leave weights where the file has them instead of repacking them at load: slower, same results */
     const char *isa; /* NULL: best; "avx2", "avx512", "scalar" to force one (tests) */
 } jpt_backend_options;
 
@@ -107,6 +108,9 @@ typedef struct jpt_backend_ops {
     void (*rmsnorm)(jpt_backend *be, const float *d_x, const float *d_gain, int32_t n, int32_t D, float eps, float *d_y);
     /* y[n, rows] = x[n, cols] w^T (+ bias[rows] when non-NULL). */
     void (*matmul)(jpt_backend *be, const jpt_weight *w, const float *d_x, int32_t n, const float *d_bias, float *d_y);
+    /* y[k] = x w[k]^T (+ bias[k]) for 1 to 4 matrices on the same x, the same bits as one by one.  NULL: use matmul.  bias may be NULL. */
+    void (*matmul_many)(jpt_backend *be, const jpt_weight *const *w, int32_t n_w, const float *d_x, int32_t n, const float *const *d_bias,
+                        float *const *d_y);
     /* Rotate x[n, n_heads, E] in place.  pos[n] host; inv_freq [rope_dim/2] host f32, already divided by
      * any scaling factor; dimensions >= rope_dim stay. */
     void (*rope)(jpt_backend *be, float *d_x, int32_t n, int32_t n_heads, int32_t head_dim, int32_t rope_dim,

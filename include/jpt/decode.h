@@ -101,6 +101,9 @@ typedef struct jpt_generation {
     jpt_alternative *alternatives; /* [n_alternatives] best first, the text itself among them; none for most strategies */
     int32_t          n_alternatives;
     double          prefill_s, decode_s, ttft_s, duration_s;
+    /* This request's part of the rounds it took part in: a round's forward is divided over all its rows, the rows of prompts
+     * are charged to their owners and the rest equally to the requests that decode.  Alone: prefill_s and decode_s. */
+    double          prefill_share_s, decode_share_s;
     char            budget_note[160]; /* what the budget changed; empty: nothing */
 } jpt_generation;
 void jpt_generation_fini(jpt_generation *g);

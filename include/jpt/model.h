@@ -18,9 +18,10 @@ typedef struct jpt_session jpt_session;
 
 typedef struct jpt_model_options {
     const char *device; /* NULL or "auto", "cpu", "ref" */
-    const char *dtype;  /* NULL or "auto": the file's blocks; "f32": exact float32 */
+    const char *dtype;  /* NULL or "auto": the file's blocks times 8-bit activations; "f32": exact float32 */
     int         n_threads;
-    const char *isa; /* see backend.h */
+    bool        in_place; /* cpu: no repacked copy of the weights; see backend.h */
+    const char *isa;      /* see backend.h */
 } jpt_model_options;
 
 typedef struct jpt_model_info {

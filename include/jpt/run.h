@@ -26,6 +26,7 @@ typedef struct jpt_run_options {
     size_t               n_tasks;
     const jpt_spec_list *specs;
     int32_t              limit;    /* items a task; 0: all */
+    int32_t              n_batch;  /* requests of a cell at a time, sharing passes over the weights; 0: 1 */
     int32_t              n_blocks; /* every block holds each cell once, in an order drawn from the seed */
     int32_t              max_new_tokens; /* 0: the task's own */
     uint64_t             seed;     /* block b uses seed + b */
@@ -79,12 +80,16 @@ jpt_status jpt_run_encode_prompt(const jpt_model *m, const char *system, const c
 jpt_status jpt_run_open_sessions(jpt_model *m, jpt_model *draft, const jpt_spec *const *spec, size_t n, int32_t n_batch, int32_t n_ctx, jpt_session **out,
                                  jpt_session **out_draft, jpt_error *err);
 
-/* One request in a metered window, with its energy split over phases (JPT_PHASE_COUNT entries, then the rest). */
+/* The energy of one request, split over phases (JPT_PHASE_COUNT entries, then the rest). */
 typedef struct jpt_run_request_energy {
     jpt_energy energy;
     double     phase_j[JPT_PHASE_COUNT + 1];
 } jpt_run_request_energy;
-jpt_status jpt_run_request(jpt_session *s, jpt_meter *meter, double idle_w, const jpt_request *r, jpt_generation *g,
-                           jpt_run_request_energy *out, jpt_error *err);
+/* n requests in one metered window, n_batch of them at a time.  Each gets its part of the window's joules by the rule
+ * JPT_RUN_SHARE: phase by phase, prefill in proportion to jpt_generation's prefill_share_s, all else to decode_share_s.  The
+ * parts add up to the window; its verdict is each one's.  JPT_INTERRUPTED: those that are done (stop != JPT_STOP_NONE) count. */
+#define JPT_RUN_SHARE "a step's forward over its rows: prompts to their owners, the rest equally to the requests that decode"
+jpt_status jpt_run_requests(jpt_session *s, jpt_meter *meter, double idle_w, const jpt_request *r, int32_t n, int32_t n_batch, jpt_generation *g,
+                            jpt_run_request_energy *out, jpt_error *err);
 
 #endif

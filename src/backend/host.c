@@ -2,20 +2,40 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+/* Large arrays come from the kernel: zero, and in memory only where they have been touched (a cache is sized for the longest
+ * texts, most are short).  The size stands before the array, 0 for those of malloc. */
+enum { HEADER = 64, MAPPED_FROM = 1 << 20 };
 
 void *host_alloc(jpt_backend *be, size_t bytes) {
     (void)be;
-    size_t rounded;
-    if (!jpt_add_size(bytes ? bytes : 1, 63, &rounded))
+    size_t n;
+    if (!jpt_add_size(bytes ? bytes : 1, HEADER + 63, &n))
         return NULL;
-    rounded &= ~(size_t)63;
-    void *p = aligned_alloc(64, rounded);
-    return p ? memset(p, 0, rounded) : NULL;
+    n &= ~(size_t)63;
+    bool  mapped = n >= MAPPED_FROM;
+    void *p = mapped ? mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) : aligned_alloc(64, n);
+    if (!p || p == MAP_FAILED)
+        return NULL;
+    if (mapped)
+        (void)madvise(p, n, MADV_HUGEPAGE); /* a hint */
+    else
+        memset(p, 0, n);
+    *(size_t *)p = mapped ? n : 0;
+    return (char *)p + HEADER;
 }
 
 void host_free(jpt_backend *be, void *d) {
     (void)be;
-    free(d);
+    if (!d)
+        return;
+    void  *p = (char *)d - HEADER;
+    size_t n = *(size_t *)p;
+    if (n)
+        munmap(p, n);
+    else
+        free(p);
 }
 
 void host_upload(jpt_backend *be, void *d, const void *host, size_t bytes) {

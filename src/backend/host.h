@@ -18,6 +18,9 @@ struct jpt_weight {
     size_t         row_bytes;
     const uint8_t *data;
     float         *owned; /* dequantised copy, or NULL: data lies in the mapping */
+    /* of the CPU back-end: rows rearranged (cpu/pack.h), or NULL */
+    const uint8_t *panels;
+    struct slab   *slab;
 };
 
 void      *host_alloc(jpt_backend *be, size_t bytes);

@@ -57,12 +57,14 @@ typedef struct cli_engine {
         {"threads", required_argument, NULL, 0x101}, {"dtype", required_argument, NULL, 0x102},          \
         {"meter", required_argument, NULL, 0x103}, {"watts", required_argument, NULL, 0x104},            \
         {"require-energy", no_argument, NULL, 0x105}, {"quiet", no_argument, NULL, 'q'},                 \
+        {"no-repack", no_argument, NULL, 0x107},                                                         \
         {"verbose", no_argument, NULL, 'v'}
 #define CLI_MODEL_HELP                                                                                    \
     "  -m, --model MODEL      a GGUF or llama2.c file, or a name that `jpt pull` knows\n"                 \
     "      --device NAME      auto, cpu, ref (plain C, the slow definition)\n"                            \
     "      --threads N        default: the cores this process may use\n"                                  \
-    "      --dtype TYPE       auto (the file's own blocks) or f32 (exact)\n"                              \
+    "      --dtype TYPE       auto (the file's own blocks, 8-bit activations) or f32 (exact)\n"           \
+    "      --no-repack        leave the weights where the file has them: less memory, slower, same results\n" \
     "  -q, -v                 quieter, more to say\n"
 #define CLI_ENGINE_HELP CLI_MODEL_HELP                                                                    \
     "      --draft-model M    second model with the same tokenizer: draft of 'assisted', amateur of 'cd'\n" \

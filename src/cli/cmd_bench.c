@@ -16,7 +16,7 @@ typedef struct options {
     const char   *out;
     jpt_plan     *plan;
     bool          dry;
-    int32_t       limit, blocks, max_new_tokens, n_ctx;
+    int32_t       limit, blocks, batch, max_new_tokens, n_ctx;
     uint64_t      seed;
     double        max_joules;
 } options;
@@ -30,12 +30,13 @@ static const char help[] =
     "  -o, --output FILE      results, SQLite; run the same command again to resume\n"
     "      --limit N          first N items of each task\n"
     "      --blocks N         repeats; sampled strategies get a new seed each (default 1)\n"
+    "      --batch N          requests of a cell at a time, same texts; they share passes over the weights (default 1)\n"
     "  -n, --max-new-tokens N instead of the task's own\n"
     "      --ctx N            context, default min(the model's, 4096)\n"
     "      --max-joules J     budget of a request: beams narrow, drafts go, the text ends (docs/energy-aware.md)\n"
     "      --seed S           default 0\n" CLI_ENGINE_HELP;
 
-enum { O_LIMIT = 0x200, O_BLOCKS, O_SEED, O_CTX, O_DRY, O_JOULES };
+enum { O_LIMIT = 0x200, O_BLOCKS, O_SEED, O_CTX, O_DRY, O_JOULES, O_BATCH };
 
 static int add_tasks(options *o, const char *list) {
     for (const char *p = list; *p;) {
@@ -53,7 +54,7 @@ static int add_tasks(options *o, const char *list) {
 static int parse(int argc, char **argv, options *o) {
     static const struct option longs[] = {CLI_ENGINE_LONG, {"tasks", required_argument, NULL, 't'}, {"task", required_argument, NULL, 't'},
         {"strategy", required_argument, NULL, 's'}, {"output", required_argument, NULL, 'o'}, {"limit", required_argument, NULL, O_LIMIT},
-        {"blocks", required_argument, NULL, O_BLOCKS}, {"max-new-tokens", required_argument, NULL, 'n'}, {"seed", required_argument, NULL, O_SEED}, {"ctx", required_argument, NULL, O_CTX}, {"dry-run", no_argument, NULL, O_DRY}, {"max-joules", required_argument, NULL, O_JOULES},
+        {"blocks", required_argument, NULL, O_BLOCKS}, {"max-new-tokens", required_argument, NULL, 'n'}, {"seed", required_argument, NULL, O_SEED}, {"ctx", required_argument, NULL, O_CTX}, {"batch", required_argument, NULL, O_BATCH}, {"dry-run", no_argument, NULL, O_DRY}, {"max-joules", required_argument, NULL, O_JOULES},
         {"help", no_argument, NULL, 'h'}, {0}};
     long long v;
     bool      has_seed = false;
@@ -86,6 +87,11 @@ static int parse(int argc, char **argv, options *o) {
             if (!cli_parse_int(optarg, 1, 100000, &v))
                 return cli_usage("--blocks %s: expected a number from 1 to 100000", optarg);
             o->blocks = (int32_t)v;
+            break;
+        case O_BATCH:
+            if (!cli_parse_int(optarg, 1, 1024, &v))
+                return cli_usage("--batch %s: expected a number from 1 to 1024", optarg);
+            o->batch = (int32_t)v;
             break;
         case O_DRY: o->dry = true; break;
         case O_JOULES:
@@ -205,7 +211,7 @@ int cmd_bench(int argc, char **argv) {
         if (cli_verbosity() > 0)
             fprintf(stderr, "meter: %s (%s)%s\n", l->name, l->coverage, l->modelled ? ": modelled, not measured" : "");
         cli_progress_start(&bar, "bench", 0);
-        jpt_run_options ro = {.model = m, .draft = draft, .meter = meter, .tasks = task, .n_tasks = o.n_tasks, .specs = &o.specs, .limit = o.limit, .n_blocks = o.blocks,
+        jpt_run_options ro = {.model = m, .draft = draft, .meter = meter, .tasks = task, .n_tasks = o.n_tasks, .specs = &o.specs, .limit = o.limit, .n_blocks = o.blocks, .n_batch = o.batch,
                               .max_new_tokens = o.max_new_tokens, .seed = o.seed, .out = o.out,
                               .max_joules = o.max_joules, .n_ctx = o.n_ctx, .device = o.engine.opt.device && strcmp(o.engine.opt.device, "auto") != 0 ? o.engine.opt.device : "cpu", .on_progress = on_progress, .ud = &bar};
         if (o.dry) {

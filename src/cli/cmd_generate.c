@@ -238,7 +238,7 @@ static int run(const options *o, jpt_error *err) {
         jpt_request r = {.spec = &specs.spec[0], .prompt = ids.p, .n_prompt = (int32_t)ids.n, .max_new_tokens = o->max_new_tokens,
                          .min_new_tokens = o->min_new_tokens, .stop = o->stop, .n_stop = o->n_stop, .ignore_eos = o->ignore_eos, .seed = o->seed, .max_joules = o->max_joules,
                          .on_text = o->json ? NULL : on_text};
-        st = jpt_run_request(s, meter, NAN, &r, &g, &e, err);
+        st = jpt_run_requests(s, meter, NAN, &r, 1, 1, &g, &e, err);
         if (!o->json && (st == JPT_OK || st == JPT_INTERRUPTED))
             putchar('\n');
         fflush(stdout);

@@ -118,6 +118,9 @@ int cli_engine_option(cli_engine *e, int c, const char *arg) {
     case 0x106:
         e->draft = arg;
         return 1;
+    case 0x107:
+        e->opt.in_place = true;
+        return 1;
     case 'q':
         cli_set_verbosity(0);
         return 1;

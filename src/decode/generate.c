@@ -290,6 +290,15 @@ static jpt_status round_of(driver *d, jpt_error *err) {
     JPT_TRY(jpt_session_forward(d->s, &b, err));
     jpt_work spent = jpt_work_sub(jpt_session_work(d->s), before);
     double   forward_s = jpt_now_s() - t0;
+    int32_t  n_decoding = 0;
+    uint64_t prompt_rows = 0;
+    for (int32_t i = 0; i < d->n_live; i++) {
+        const jpt_proposal *p = &d->live[i].proposal;
+        n_decoding += p->phase != JPT_PHASE_PREFILL;
+        for (int32_t k = 0; k < p->n_items && p->phase == JPT_PHASE_PREFILL; k++)
+            prompt_rows += (uint64_t)p->items[k].n_tokens;
+    }
+    double row_s = spent.positions_computed ? forward_s / (double)spent.positions_computed : 0;
     for (int32_t i = 0, at = 0; i < d->n_live; i++) {
         live_request *q = &d->live[i];
         uint64_t      rows = 0, logits = 0;
@@ -310,11 +319,14 @@ static jpt_status round_of(driver *d, jpt_error *err) {
         JPT_TRY(q->request.spec->strategy->consume(q->state, &q->ctx, &q->proposal, &q->emission, err));
         q->work.selects += jpt_session_work(d->s).selects - selects;
         JPT_TRY(keep_tokens(d->s, q, err));
-        double step_s = forward_s + jpt_now_s() - t1;
-        if (q->proposal.phase == JPT_PHASE_PREFILL)
-            q->out->prefill_s += step_s;
-        else
-            q->out->decode_s += step_s;
+        double own_s = jpt_now_s() - t1;
+        if (q->proposal.phase == JPT_PHASE_PREFILL) {
+            q->out->prefill_s += forward_s + own_s;
+            q->out->prefill_share_s += row_s * (double)rows + own_s;
+        } else {
+            q->out->decode_s += forward_s + own_s;
+            q->out->decode_share_s += (forward_s - row_s * (double)prompt_rows) / n_decoding + own_s;
+        }
     }
     return JPT_OK;
 }

@@ -3,6 +3,7 @@
 #include "rope.h"
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 /* Bytes that could still be taken without swapping; 0 when unknown.  JPT_TEST_MEMORY_BYTES overrides (tests). */
@@ -49,11 +50,20 @@ static jpt_status check_memory(const jpt_model *m, const char *path, jpt_error *
 
 /* ---- weights -------------------------------------------------------------------------------------------- */
 
+/* The back-end has its own copy: the file's pages need not stay in memory (a later look reads them again). */
+static void forget_pages(const void *data, size_t bytes) {
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = ((uintptr_t)data + page - 1) / page * page, to = ((uintptr_t)data + bytes) / page * page;
+    if (to > from)
+        (void)madvise((void *)from, to - from, MADV_DONTNEED); /* a hint; the mapping is read-only */
+}
+
 static jpt_status load_matrix(jpt_model *m, const char *name, jpt_weight **out, jpt_error *err) {
     const jpt_tensor_view *t = jpt_model_file_tensor(&m->file, name);
     size_t                 bytes = 0;
     JPT_ASSERT(t); /* jpt_model_file_open checked */
     JPT_TRY(m->be->ops->weight_new(m->be, t->dtype, (int32_t)t->ne[1], (int32_t)t->ne[0], t->data, out, &bytes, err));
+    if (bytes)
+        forget_pages(t->data, t->bytes);
     m->info.weight_bytes += bytes;
     return JPT_OK;
 }
@@ -205,7 +215,7 @@ jpt_status jpt_model_open(const char *path, const jpt_model_options *opt, jpt_mo
     double                         t0 = jpt_now_s();
     if (!opt)
         opt = &defaults;
-    jpt_backend_options bopt = {.n_threads = opt->n_threads, .isa = opt->isa};
+    jpt_backend_options bopt = {.n_threads = opt->n_threads, .isa = opt->isa, .in_place = opt->in_place};
     if (opt->dtype && strcmp(opt->dtype, "f32") == 0)
         bopt.compute = JPT_COMPUTE_F32;
     else if (opt->dtype && strcmp(opt->dtype, "auto") != 0)

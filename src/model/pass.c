@@ -22,6 +22,15 @@ static void exits(jpt_session *s, const pass *p, int32_t l) {
                  s->d_exit + ((size_t)e * (size_t)s->opt.n_outputs + (size_t)p->first_logits) * (size_t)s->model->file.hp.n_vocab);
 }
 
+/* Several matrices on the same rows: one piece of work where the back-end can. */
+static void project(jpt_backend *be, const jpt_weight *const *w, int32_t n_w, const float *x, int32_t n, const float *const *bias, float *const *y) {
+    if (be->ops->matmul_many)
+        be->ops->matmul_many(be, w, n_w, x, n, bias, y);
+    else
+        for (int32_t i = 0; i < n_w; i++)
+            be->ops->matmul(be, w[i], x, n, bias[i], y[i]);
+}
+
 static void run_ops(jpt_session *s, const pass *p) {
     jpt_model             *m = s->model;
     jpt_backend           *be = m->be;
@@ -41,9 +50,8 @@ static void run_ops(jpt_session *s, const pass *p) {
             continue;
         }
         op->rmsnorm(be, s->d_x, y->d_attn_norm, n, D, hp->rms_eps, s->d_norm);
-        op->matmul(be, y->q, s->d_norm, n, y->d_q_bias, s->d_q);
-        op->matmul(be, y->k, s->d_norm, n, y->d_k_bias, s->d_k);
-        op->matmul(be, y->v, s->d_norm, n, y->d_v_bias, s->d_v);
+        project(be, (const jpt_weight *const[]){y->q, y->k, y->v}, 3, s->d_norm, n, (const float *const[]){y->d_q_bias, y->d_k_bias, y->d_v_bias},
+                (float *const[]){s->d_q, s->d_k, s->d_v});
         op->rope(be, s->d_q, n, hp->n_heads, hp->head_dim, hp->rope_dim, rope, s->pos, m->inv_freq);
         op->rope(be, s->d_k, n, hp->n_kv_heads, hp->head_dim, hp->rope_dim, rope, s->pos, m->inv_freq);
         op->kv_write(be, &s->kv, l, &m->shape, s->run, p->n_runs, s->d_k, s->d_v);
@@ -51,8 +59,7 @@ static void run_ops(jpt_session *s, const pass *p) {
         op->matmul(be, y->o, s->d_attn, n, NULL, s->d_proj);
         op->add(be, s->d_x, s->d_proj, (size_t)n * (size_t)D);
         op->rmsnorm(be, s->d_x, y->d_ffn_norm, n, D, hp->rms_eps, s->d_norm);
-        op->matmul(be, y->gate, s->d_norm, n, NULL, s->d_gate);
-        op->matmul(be, y->up, s->d_norm, n, NULL, s->d_up);
+        project(be, (const jpt_weight *const[]){y->gate, y->up}, 2, s->d_norm, n, (const float *const[]){NULL, NULL}, (float *const[]){s->d_gate, s->d_up});
         op->swiglu(be, s->d_gate, s->d_up, (size_t)n * (size_t)hp->n_ff, s->d_gate);
         op->matmul(be, y->down, s->d_gate, n, NULL, s->d_proj);
         op->add(be, s->d_x, s->d_proj, (size_t)n * (size_t)D);

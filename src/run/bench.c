@@ -1,4 +1,5 @@
-/* The bench loop: blocks of cells in random order, requests one by one, each finished one in the store at once. */
+/* The bench loop: blocks of cells in random order, requests one by one (or a batch of one cell in one
+ * window), each finished one in the store at once. */
 #include <jpt/run.h>
 #include <jpt/store.h>
 #include <math.h>
@@ -42,6 +43,8 @@ static void cpu_name(char out[128]) {
         fclose(f);
 }
 
+#define BLOCKS "blocks hold each cell once, order drawn from the seed; one unmeasured warm-up request; block b uses seed + b"
+
 static jpt_status put_study(bench *b, jpt_error *err) {
     jpt_study_row  r;
     char           cpu[128];
@@ -50,7 +53,7 @@ static jpt_status put_study(bench *b, jpt_error *err) {
     r.jpt_version = JPT_VERSION;
     r.cpu = cpu; /* the host's name and kernel change from one container to the next and are no part of a cell's identity */
     r.sampler_order = "as the cell's chain= says; by default Hugging Face's: processors, min_new_tokens, temperature, then the cuts";
-    r.protocol = "one window a request; blocks hold each cell once, order drawn from the seed; one unmeasured warm-up request; block b uses seed + b";
+    r.protocol = b->opt->n_batch > 1 ? "one window for a few rounds of a batch, shared by " JPT_RUN_SHARE "; " BLOCKS : "one window a request; " BLOCKS;
     r.leaves_out = "model loading, tokenisation of the prompt, scoring";
     return jpt_store_put_study(b->store, &r, &b->study, err);
 }
@@ -144,7 +147,7 @@ static jpt_status put_cells(bench *b, jpt_error *err) {
             r.strategy = c->spec->strategy->name;
             r.params_json = json.p;
             r.device = o->device;
-            r.batch = 1;
+            r.batch = o->n_batch > 1 ? o->n_batch : 1;
             r.seeds = seeds;
             r.max_new_tokens = c->max_new_tokens;
             r.max_joules = o->max_joules > 0 ? o->max_joules : NAN;
@@ -208,59 +211,81 @@ static void fill_generation(jpt_request_row *r, const jpt_generation *g, jpt_buf
     r->failed = 0;
 }
 
-/* Generate, score, store. */
-static jpt_status run_item(bench *b, cell *c, int32_t block, int32_t item, int32_t order, jpt_error *err) {
+/* Score and store a finished request. */
+static jpt_status put_request(bench *b, const cell *c, int32_t block, int32_t item, int32_t order, double t_start_s, size_t n_prompt, const jpt_generation *g,
+                              const jpt_run_request_energy *e, jpt_error *err) {
     const jpt_task_info *t = jpt_task_get_info(c->task);
-    const jpt_task_item *it = jpt_task_get_item(c->task, (size_t)item);
-    uint64_t             seed = b->opt->seed + (uint64_t)block;
-    jpt_ids              ids = {0};
     jpt_buf              id_json = {0};
-    jpt_generation       g = {0};
     jpt_task_score       scores[JPT_TASK_SCORES_MAX];
     jpt_score_row        rows[JPT_TASK_SCORES_MAX];
     int32_t              n = 0;
-    jpt_run_request_energy e;
-    jpt_request_row        r;
+    int64_t              row;
+    jpt_request_row      r;
     jpt_request_row_init(&r);
-    jpt_status st = jpt_run_encode_prompt(b->opt->model, t->system, it->prompt, t->chat, &ids, err);
-    if (st == JPT_OK) {
-        jpt_request q = request_of(b, c, item, seed, &ids);
-        r.t_start_s = jpt_now_s();
-        st = jpt_run_request(b->session, b->opt->meter, b->idle_w, &q, &g, &e, err);
-    }
-    if (st == JPT_OK)
-        st = jpt_task_score_item(c->task, (size_t)item, (jpt_str){g.text.p ? g.text.p : "", g.text.n}, scores, &n, err);
-    if (st == JPT_OK) {
-        r.cell = c->id;
-        r.block = block;
-        r.item_index = item;
-        r.item_id = it->id;
-        r.seed = (int64_t)seed;
-        r.order_in_block = order;
-        r.prompt_tokens = (int64_t)ids.n;
-        fill_generation(&r, &g, &id_json);
-        fill_energy(&r, &e);
-        for (int32_t i = 0; i < n; i++)
-            rows[i] = (jpt_score_row){.metric = scores[i].name, .value = scores[i].value, .ci_low = NAN, .ci_high = NAN, .n = -1};
-        int64_t row;
-        st = jpt_store_put_request(b->store, &r, rows, (size_t)n, &row, err);
-    }
-    if (st == JPT_OK) {
-        b->sum->done++;
-        b->progress.done++;
-        if (e.energy.valid) {
-            b->progress.tokens += g.n_tokens;
-            b->progress.energy_j += e.energy.energy_j;
-        }
-        b->progress.block = block;
-        b->progress.task = t->name;
-        b->progress.spec = c->spec->text;
-        if (b->opt->on_progress)
-            b->opt->on_progress(b->opt->ud, &b->progress);
-    }
-    jpt_generation_fini(&g);
+    JPT_TRY(jpt_task_score_item(c->task, (size_t)item, (jpt_str){g->text.p ? g->text.p : "", g->text.n}, scores, &n, err));
+    r.cell = c->id;
+    r.block = block;
+    r.item_index = item;
+    r.item_id = jpt_task_get_item(c->task, (size_t)item)->id;
+    r.seed = (int64_t)(b->opt->seed + (uint64_t)block);
+    r.order_in_block = order;
+    r.prompt_tokens = (int64_t)n_prompt;
+    r.t_start_s = t_start_s;
+    fill_generation(&r, g, &id_json);
+    fill_energy(&r, e);
+    for (int32_t i = 0; i < n; i++)
+        rows[i] = (jpt_score_row){.metric = scores[i].name, .value = scores[i].value, .ci_low = NAN, .ci_high = NAN, .n = -1};
+    jpt_status st = jpt_store_put_request(b->store, &r, rows, (size_t)n, &row, err);
     jpt_buf_fini(&id_json);
-    jpt_ids_fini(&ids);
+    JPT_TRY(st);
+    b->sum->done++;
+    b->progress.done++;
+    if (e->energy.valid) {
+        b->progress.tokens += g->n_tokens;
+        b->progress.energy_j += e->energy.energy_j;
+    }
+    b->progress.block = block;
+    b->progress.task = t->name;
+    b->progress.spec = c->spec->text;
+    if (b->opt->on_progress)
+        b->opt->on_progress(b->opt->ud, &b->progress);
+    return JPT_OK;
+}
+
+/* Generate items[0..n) of a cell in one window, n_batch at a time; what is finished is stored, after an interruption too. */
+static jpt_status run_items(bench *b, cell *c, int32_t block, const int32_t *items, int32_t n, int32_t order, jpt_error *err) {
+    const jpt_task_info    *t = jpt_task_get_info(c->task);
+    uint64_t                seed = b->opt->seed + (uint64_t)block;
+    jpt_ids                *ids = calloc((size_t)n, sizeof *ids);
+    jpt_request            *q = calloc((size_t)n, sizeof *q);
+    jpt_generation         *g = calloc((size_t)n, sizeof *g);
+    jpt_run_request_energy *e = calloc((size_t)n, sizeof *e);
+    jpt_status              st = ids && q && g && e ? JPT_OK : JPT_FAIL(err, NOMEM, "out of memory for %d requests", n);
+    for (int32_t i = 0; st == JPT_OK && i < n; i++) {
+        st = jpt_run_encode_prompt(b->opt->model, t->system, jpt_task_get_item(c->task, (size_t)items[i])->prompt, t->chat, &ids[i], err);
+        q[i] = request_of(b, c, items[i], seed, &ids[i]);
+    }
+    double t_start_s = jpt_now_s();
+    if (st == JPT_OK)
+        st = jpt_run_requests(b->session, b->opt->meter, b->idle_w, q, n, b->opt->n_batch, g, e, err);
+    for (int32_t i = 0; (st == JPT_OK || st == JPT_INTERRUPTED) && i < n; i++) {
+        jpt_error  why = {0};
+        jpt_status put = g[i].stop == JPT_STOP_NONE ? JPT_OK : put_request(b, c, block, items[i], order, t_start_s, ids[i].n, &g[i], &e[i], &why);
+        if (put != JPT_OK) {
+            st = put;
+            *err = why;
+        }
+    }
+    for (int32_t i = 0; i < n; i++) {
+        if (g)
+            jpt_generation_fini(&g[i]);
+        if (ids)
+            jpt_ids_fini(&ids[i]);
+    }
+    free(ids);
+    free(q);
+    free(g);
+    free(e);
     return st;
 }
 
@@ -292,37 +317,50 @@ static void shuffle(size_t *order, size_t n, uint64_t seed, uint32_t block) {
     }
 }
 
-static jpt_status run_blocks(bench *b, jpt_error *err) {
-    size_t    *order = malloc((b->n_cells ? b->n_cells : 1) * sizeof *order);
-    bool       warm = false;
-    jpt_status st = order ? JPT_OK : JPT_FAIL(err, NOMEM, "out of memory");
-    for (int32_t block = 0; st == JPT_OK && block < b->opt->n_blocks; block++) {
-        shuffle(order, b->n_cells, b->opt->seed, (uint32_t)block);
-        for (size_t k = 0; st == JPT_OK && k < b->n_cells; k++) {
-            cell *c = &b->cell[order[k]];
-            for (int32_t item = 0; st == JPT_OK && item < c->n_items; item++) {
-                bool exists;
-                st = jpt_store_request_exists(b->store, c->id, block, item, (int64_t)(b->opt->seed + (uint64_t)block), &exists, err);
-                if (st == JPT_OK && exists) {
-                    b->progress.done++;
-                    b->progress.resumed++;
-                    b->sum->resumed++;
-                    continue;
-                }
-                if (st == JPT_OK && jpt_stop_requested())
-                    st = JPT_FAIL(err, INTERRUPTED, "interrupted");
-                if (st == JPT_OK && !warm) {
-                    st = warm_up(b, err);
-                    if (st == JPT_OK)
-                        st = jpt_meter_idle(b->opt->meter, b->opt->idle_s > 0 ? b->opt->idle_s : 5, &b->idle_w, err);
-                    warm = true;
-                }
-                if (st == JPT_OK)
-                    st = run_item(b, c, block, item, (int32_t)k, err);
+/* Requests of one window: a few rounds of the batch, so that a kill loses little and slots seldom stand empty. */
+static int32_t window_requests(const bench *b) { return b->opt->n_batch > 1 ? 8 * b->opt->n_batch : 1; }
+
+/* The items of a cell in a block that are not stored yet, window by window. */
+static jpt_status run_cell(bench *b, cell *c, int32_t block, int32_t order, int32_t *items, bool *warm, jpt_error *err) {
+    for (int32_t item = 0; item < c->n_items;) {
+        int32_t n = 0;
+        for (; item < c->n_items && n < window_requests(b); item++) {
+            bool exists;
+            JPT_TRY(jpt_store_request_exists(b->store, c->id, block, item, (int64_t)(b->opt->seed + (uint64_t)block), &exists, err));
+            if (exists) {
+                b->progress.done++;
+                b->progress.resumed++;
+                b->sum->resumed++;
+            } else {
+                items[n++] = item;
             }
         }
+        if (n == 0)
+            continue;
+        if (jpt_stop_requested())
+            return JPT_FAIL(err, INTERRUPTED, "interrupted");
+        if (!*warm) {
+            JPT_TRY(warm_up(b, err));
+            JPT_TRY(jpt_meter_idle(b->opt->meter, b->opt->idle_s > 0 ? b->opt->idle_s : 5, &b->idle_w, err));
+            *warm = true;
+        }
+        JPT_TRY(run_items(b, c, block, items, n, order, err));
+    }
+    return JPT_OK;
+}
+
+static jpt_status run_blocks(bench *b, jpt_error *err) {
+    size_t    *order = malloc((b->n_cells ? b->n_cells : 1) * sizeof *order);
+    int32_t   *items = malloc((size_t)window_requests(b) * sizeof *items);
+    bool       warm = false;
+    jpt_status st = order && items ? JPT_OK : JPT_FAIL(err, NOMEM, "out of memory");
+    for (int32_t block = 0; st == JPT_OK && block < b->opt->n_blocks; block++) {
+        shuffle(order, b->n_cells, b->opt->seed, (uint32_t)block);
+        for (size_t k = 0; st == JPT_OK && k < b->n_cells; k++)
+            st = run_cell(b, &b->cell[order[k]], block, (int32_t)k, items, &warm, err);
     }
     free(order);
+    free(items);
     return st;
 }
 
@@ -416,7 +454,7 @@ static jpt_status open_session(bench *b, jpt_error *err) {
         return JPT_FAIL(err, NOMEM, "out of memory");
     for (size_t i = 0; i < o->specs->n; i++)
         specs[i] = &o->specs->spec[i];
-    jpt_status st = jpt_run_open_sessions(o->model, o->draft, specs, o->specs->n, 1, o->n_ctx, &b->session, &b->draft_session, err);
+    jpt_status st = jpt_run_open_sessions(o->model, o->draft, specs, o->specs->n, o->n_batch, o->n_ctx, &b->session, &b->draft_session, err);
     free(specs);
     return st;
 }
@@ -446,6 +484,8 @@ jpt_status jpt_run_bench(const jpt_run_options *opt, jpt_run_summary *out, jpt_e
     *out = (jpt_run_summary){0};
     if (opt->n_tasks == 0 || opt->specs->n == 0 || opt->n_blocks < 1)
         return JPT_FAIL(err, ARG, "a bench needs at least one task, one strategy and one block");
+    if (opt->n_batch > 1 && opt->max_joules > 0)
+        return JPT_FAIL(err, ARG, "a budget of joules is one request's, which a batch does not tell apart while it runs: use --batch 1 with --max-joules");
     for (size_t t = 0; t < opt->n_tasks; t++)
         JPT_TRY(jpt_task_check(opt->tasks[t], err));
     b.cell = calloc(opt->n_tasks * opt->specs->n, sizeof *b.cell);

@@ -25,6 +25,7 @@ jpt_status jpt_run_encode_prompt(const jpt_model *m, const char *system, const c
 jpt_status jpt_run_open_sessions(jpt_model *m, jpt_model *draft, const jpt_spec *const *spec, size_t n, int32_t n_batch, int32_t n_ctx, jpt_session **out,
                                  jpt_session **out_draft, jpt_error *err) {
     jpt_session_options so = {.n_ctx = n_ctx}, dso;
+    n_batch = n_batch < 1 ? 1 : n_batch;
     *out = *out_draft = NULL;
     jpt_spec_session_options(spec, n, n_batch, &so);
     int32_t draft_seqs = 1;
@@ -68,29 +69,69 @@ static double joules_of(void *ud) {
     return jpt_meter_read(ud, &r, NULL) == JPT_OK ? r.energy_j : NAN;
 }
 
-jpt_status jpt_run_request(jpt_session *s, jpt_meter *meter, double idle_w, const jpt_request *r, jpt_generation *g,
-                           jpt_run_request_energy *out, jpt_error *err) {
-    events v = {.cap = 64 + 64 * (size_t)(r->max_new_tokens < 1 << 20 ? r->max_new_tokens : 1 << 20)};
+/* Divide a window among its requests; see JPT_RUN_SHARE. */
+static void share(const jpt_energy *w, const double phase_j[JPT_PHASE_COUNT + 1], const jpt_generation *g, int32_t n, jpt_run_request_energy *out) {
+    double prefill_s = 0, decode_s = 0;
+    for (int32_t i = 0; i < n; i++) {
+        prefill_s += g[i].prefill_share_s;
+        decode_s += g[i].decode_share_s;
+    }
+    for (int32_t i = 0; i < n; i++) {
+        double own = g[i].prefill_share_s + g[i].decode_share_s, part = prefill_s + decode_s > 0 ? own / (prefill_s + decode_s) : 1.0 / n, joules = 0;
+        for (int p = 0; p <= JPT_PHASE_COUNT; p++) {
+            double f = p == JPT_PHASE_COUNT || (p == JPT_PHASE_PREFILL ? prefill_s : decode_s) <= 0 ? part
+                       : p == JPT_PHASE_PREFILL                                                     ? g[i].prefill_share_s / prefill_s
+                                                                                                    : g[i].decode_share_s / decode_s;
+            out[i].phase_j[p] = n == 1 ? phase_j[p] : f * phase_j[p];
+            joules += out[i].phase_j[p];
+        }
+        out[i].energy = *w;
+        if (n == 1)
+            continue;
+        double f = w->energy_j > 0 ? joules / w->energy_j : part;
+        out[i].energy.energy_j = joules;
+        out[i].energy.error_j *= f;
+        out[i].energy.net_energy_j *= f;
+        out[i].energy.edge_correction_j *= f;
+        out[i].energy.integral_j *= f;
+    }
+}
+
+jpt_status jpt_run_requests(jpt_session *s, jpt_meter *meter, double idle_w, const jpt_request *r, int32_t n, int32_t n_batch, jpt_generation *g,
+                            jpt_run_request_energy *out, jpt_error *err) {
+    size_t tokens = 0;
+    for (int32_t i = 0; i < n; i++)
+        tokens += (size_t)(r[i].max_new_tokens < 1 << 20 ? r[i].max_new_tokens : 1 << 20);
+    events       v = {.cap = 64 * (size_t)n + 64 * tokens};
+    jpt_request *metered = malloc((size_t)n * sizeof *metered);
     v.e = malloc(v.cap * sizeof *v.e);
-    if (!v.e)
+    if (!v.e || !metered) {
+        free(v.e);
+        free(metered);
         return JPT_FAIL(err, NOMEM, "out of memory for phase events");
-    jpt_window w;
+    }
+    jpt_window   w;
+    jpt_energy   energy;
+    double       phase_j[JPT_PHASE_COUNT + 1];
     jpt_session *assistant = jpt_session_assistant(s);
     jpt_session_observe(s, record, &v);
     if (assistant) {
         jpt_session_observe(assistant, record, &v);
         jpt_session_set_phase(assistant, JPT_PHASE_DRAFT);
     }
+    memcpy(metered, r, (size_t)n * sizeof *r);
+    for (int32_t i = 0; i < n; i++)
+        if (metered[i].max_joules > 0 && !metered[i].joules)
+            metered[i].joules = joules_of, metered[i].joules_ud = meter;
     jpt_window_begin_aligned(&w, meter);
-    jpt_request metered = *r;
-    if (metered.max_joules > 0 && !metered.joules)
-        metered.joules = joules_of, metered.joules_ud = meter;
-    jpt_status st = jpt_generate(s, &metered, 1, 1, g, NULL, NULL, err);
-    jpt_window_end(&w, idle_w, &out->energy);
+    jpt_status st = jpt_generate(s, metered, n, n_batch, g, NULL, NULL, err);
+    jpt_window_end(&w, idle_w, &energy);
     jpt_session_observe(s, NULL, NULL);
     if (assistant)
         jpt_session_observe(assistant, NULL, NULL);
-    jpt_attribute(v.e, v.n, w.facts.begin.t_s, w.facts.begin.t_s + out->energy.duration_s, out->energy.energy_j, JPT_PHASE_COUNT, out->phase_j);
+    jpt_attribute(v.e, v.n, w.facts.begin.t_s, w.facts.begin.t_s + energy.duration_s, energy.energy_j, JPT_PHASE_COUNT, phase_j);
+    share(&energy, phase_j, g, n, out);
     free(v.e);
+    free(metered);
     return st;
 }

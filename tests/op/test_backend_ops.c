@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const isas[] = {"scalar", "avx2", "avx512"};
+static const char *const isas[] = {"scalar", "avx2", "avx512", "amx"};
 static uint32_t          state = 1;
 
 static float uniform(void) { /* [-1, 1) */
@@ -121,7 +121,7 @@ static void test_matmul(void **ud) {
     (void)ud;
     jpt_backend *ref = open_ref();
     for (int compute = JPT_COMPUTE_AUTO; compute <= JPT_COMPUTE_F32; compute++)
-        for (size_t a = 0; a < 3; a++) {
+        for (size_t a = 0; a < sizeof isas / sizeof *isas; a++) {
             jpt_backend *cpu = open_cpu(isas[a], 2, (jpt_compute)compute);
             if (!cpu) {
                 print_message("skipped: no %s here\n", isas[a]);
@@ -165,8 +165,8 @@ static void test_matmul(void **ud) {
 static void test_matmul_deterministic(void **ud) {
     (void)ud;
     enum { ROWS = 45, N = 64 };
-    static const int32_t counts[] = {1, 2, 3, 4, 5, 7, N};
-    for (size_t a = 0; a < 3; a++)
+    static const int32_t counts[] = {1, 2, 3, 4, 5, 7, 9, 16, 29, N};
+    for (size_t a = 0; a < sizeof isas / sizeof *isas; a++)
         for (size_t d = 0; d < jpt_dtype_count(); d++) {
             const jpt_dtype_info *info = jpt_dtype_at(d);
             int32_t  cols = info->block > 1 ? 3 * info->block : 83;
@@ -197,7 +197,7 @@ static void test_attention(void **ud) {
     static const int32_t  ta[] = {5, 0, 7, 2}, tb[] = {3, 8};
     static const jpt_dtype types[] = {JPT_F32, JPT_F16};
     jpt_backend *ref = open_ref();
-    for (size_t a = 0; a < 3; a++) {
+    for (size_t a = 0; a < sizeof isas / sizeof *isas; a++) {
         jpt_backend *cpu = open_cpu(isas[a], 2, JPT_COMPUTE_AUTO);
         if (!cpu)
             continue;
@@ -244,7 +244,7 @@ static void test_rowwise(void **ud) {
     (void)ud;
     static const int32_t sizes[] = {1, 15, 16, 67, 576, 8211};
     jpt_backend *ref = open_ref();
-    for (size_t a = 0; a < 3; a++) {
+    for (size_t a = 0; a < sizeof isas / sizeof *isas; a++) {
         jpt_backend *cpu = open_cpu(isas[a], 2, JPT_COMPUTE_AUTO);
         if (!cpu)
             continue;

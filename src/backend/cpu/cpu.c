@@ -1,33 +1,24 @@
 /* The CPU back-end: threads, scratch and the choice of instruction set around the kernels.
  *
  * Work is split by output rows (matmul), by heads (attention) or by rows (norms): never inside one sum. */
-#include "../host.h"
-#include "kernels.h"
-#include <jpt/pool.h>
+#include "cpu.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
-
-enum { ROWS_PER_CHUNK = 32, ACT_TILE = 64 };
-
-typedef struct cpu_backend {
-    host_backend       host;
-    const cpu_kernels *k;
-    jpt_pool          *pool;
-    /* scratch, grown between calls and never shrunk */
-    float  *thread_f32;
-    size_t *thread_slots;
-    size_t  thread_cap; /* floats a thread */
-} cpu_backend;
 
 static void cpu_close(jpt_backend *be) {
     cpu_backend *c = (cpu_backend *)be;
     jpt_pool_close(c->pool);
+    cpu_matmul_fini(c);
     free(c->thread_f32);
-    free(c->thread_slots);
+    free(c->angles.cos_sin);
+    free(c->angles.pos);
+    free(c->angles.inv_freq);
     host_fini(&c->host);
     free(c);
 }
@@ -37,107 +28,23 @@ static void cpu_describe(const jpt_backend *be, char *out, size_t cap) {
     snprintf(out, cap, "cpu (%s, %d thread%s)", c->k->isa, jpt_pool_threads(c->pool), jpt_pool_threads(c->pool) == 1 ? "" : "s");
 }
 
-/* Scratch cannot be reported as a status from an operation; running out of a few MB here is fatal. */
-static void thread_room(cpu_backend *c, size_t n) {
+void cpu_thread_room(cpu_backend *c, size_t n) {
     if (n <= c->thread_cap)
         return;
-    size_t t = (size_t)jpt_pool_threads(c->pool);
     free(c->thread_f32);
-    free(c->thread_slots);
     n = (n + 1023) & ~(size_t)1023;
-    c->thread_f32 = aligned_alloc(64, t * n * sizeof(float));
-    c->thread_slots = malloc(t * n * sizeof(size_t));
-    JPT_ASSERT(c->thread_f32 && c->thread_slots);
+    c->thread_f32 = aligned_alloc(64, (size_t)jpt_pool_threads(c->pool) * n * sizeof(float));
+    JPT_ASSERT(c->thread_f32);
     c->thread_cap = n;
 }
 
-/* ---- weights ---------------------------------------------------------------------------------------- */
-
-typedef struct dequant_job {
-    jpt_weight *w;
-    const uint8_t *src;
-    jpt_dtype      dtype;
-    size_t         row_bytes;
-} dequant_job;
-
-static void dequant_chunk(void *ud, int32_t chunk, int32_t thread) {
-    (void)thread;
-    dequant_job *j = ud;
-    int32_t      end = (chunk + 1) * ROWS_PER_CHUNK < j->w->rows ? (chunk + 1) * ROWS_PER_CHUNK : j->w->rows;
-    for (int32_t r = chunk * ROWS_PER_CHUNK; r < end; r++)
-        jpt_dequantize_row(j->dtype, j->src + (size_t)r * j->row_bytes, j->w->owned + (size_t)r * (size_t)j->w->cols, (size_t)j->w->cols);
-}
-
-static jpt_status cpu_weight_new(jpt_backend *be, jpt_dtype dtype, int32_t rows, int32_t cols, const void *data, jpt_weight **out,
-                                 size_t *bytes_out, jpt_error *err) {
-    cpu_backend *c = (cpu_backend *)be;
-    jpt_weight  *w = calloc(1, sizeof *w);
-    size_t       bytes = 0;
-    if (!w)
-        return JPT_FAIL(err, NOMEM, "out of memory for a weight");
-    *w = (jpt_weight){.dtype = dtype, .rows = rows, .cols = cols, .data = data};
-    JPT_ASSERT(jpt_dtype_row_bytes(dtype, (uint64_t)cols, &w->row_bytes));
-    if (be->opt.compute == JPT_COMPUTE_F32 && dtype != JPT_F32) {
-        if (!jpt_mul_size((size_t)rows * (size_t)cols, sizeof(float), &bytes) || !(w->owned = aligned_alloc(64, (bytes + 63) & ~(size_t)63))) {
-            free(w);
-            return JPT_FAIL(err, NOMEM, "out of memory: %zu MB for a float32 copy of a %d x %d matrix; try --dtype auto", bytes >> 20, rows, cols);
-        }
-        dequant_job job = {w, data, dtype, w->row_bytes};
-        jpt_pool_run(c->pool, dequant_chunk, &job, (rows + ROWS_PER_CHUNK - 1) / ROWS_PER_CHUNK);
-        w->dtype = JPT_F32;
-        w->row_bytes = (size_t)cols * sizeof(float);
-        w->data = (const uint8_t *)w->owned;
-    }
-    if (bytes_out)
-        *bytes_out = bytes;
-    *out = w;
-    return JPT_OK;
-}
-
-/* ---- matmul ----------------------------------------------------------------------------------------- */
-
-typedef struct matmul_job {
-    cpu_backend      *c;
-    const jpt_weight *w;
-    const float      *x, *bias;
-    float            *y;
-    int32_t           n;
-} matmul_job;
-
-static void matmul_chunk(void *ud, int32_t chunk, int32_t thread) {
-    matmul_job       *j = ud;
-    const jpt_weight *w = j->w;
-    cpu_backend      *c = j->c;
-    size_t            cols = (size_t)w->cols;
-    float            *row_f32 = c->thread_f32 + (size_t)thread * c->thread_cap, out[ACT_TILE];
-    const float      *x[ACT_TILE];
-    int32_t           end = (chunk + 1) * ROWS_PER_CHUNK < w->rows ? (chunk + 1) * ROWS_PER_CHUNK : w->rows;
-    /* a tile of activations stays in cache while this chunk's weights pass over it */
-    for (int32_t i0 = 0; i0 < j->n; i0 += ACT_TILE) {
-        int32_t n = j->n - i0 < ACT_TILE ? j->n - i0 : ACT_TILE;
+/* Few rows are done before the other threads have heard of them. */
+static void each_row(cpu_backend *c, jpt_pool_fn fn, void *job, int32_t n) {
+    if (n < 8)
         for (int32_t i = 0; i < n; i++)
-            x[i] = j->x + (size_t)(i0 + i) * cols;
-        for (int32_t r = chunk * ROWS_PER_CHUNK; r < end; r++) {
-            const uint8_t *data = w->data + (size_t)r * w->row_bytes;
-            const float   *row = row_f32;
-            if (w->dtype == JPT_F32)
-                row = (const float *)(const void *)data;
-            else
-                c->k->to_f32(w->dtype, data, row_f32, w->cols);
-            c->k->dot_f32(row, w->cols, x, n, out);
-            float bias = j->bias ? j->bias[r] : 0;
-            for (int32_t i = 0; i < n; i++)
-                j->y[(size_t)(i0 + i) * (size_t)w->rows + (size_t)r] = out[i] + bias;
-        }
-    }
-}
-
-static void cpu_matmul(jpt_backend *be, const jpt_weight *w, const float *x, int32_t n, const float *bias, float *y) {
-    cpu_backend *c = (cpu_backend *)be;
-    matmul_job   job = {c, w, x, bias, y, n};
-    thread_room(c, (size_t)w->cols);
-    if (n > 0)
-        jpt_pool_run(c->pool, matmul_chunk, &job, (w->rows + ROWS_PER_CHUNK - 1) / ROWS_PER_CHUNK);
+            fn(job, i, 0);
+    else
+        jpt_pool_run(c->pool, fn, job, n);
 }
 
 /* ---- row-wise operations ------------------------------------------------------------------------------ */
@@ -159,11 +66,27 @@ static void norm_row(void *ud, int32_t i, int32_t thread) {
 static void cpu_rmsnorm(jpt_backend *be, const float *x, const float *gain, int32_t n, int32_t D, float eps, float *y) {
     cpu_backend *c = (cpu_backend *)be;
     norm_job     job = {c, x, gain, y, D, eps};
-    if (n < 8)
-        for (int32_t i = 0; i < n; i++)
-            norm_row(&job, i, 0);
-    else
-        jpt_pool_run(c->pool, norm_row, &job, n);
+    each_row(c, norm_row, &job, n);
+}
+
+enum { ADD_CHUNK = 16384 };
+
+typedef struct add_job {
+    float       *x;
+    const float *y;
+    size_t       n;
+} add_job;
+
+static void add_chunk(void *ud, int32_t chunk, int32_t thread) {
+    (void)thread;
+    add_job *j = ud;
+    size_t   at = (size_t)chunk * ADD_CHUNK;
+    host_add(NULL, j->x + at, j->y + at, j->n - at < ADD_CHUNK ? j->n - at : ADD_CHUNK);
+}
+
+static void cpu_add(jpt_backend *be, float *x, const float *y, size_t n) {
+    add_job job = {x, y, n};
+    jpt_pool_run(((cpu_backend *)be)->pool, add_chunk, &job, (int32_t)((n + ADD_CHUNK - 1) / ADD_CHUNK));
 }
 
 enum { SWIGLU_CHUNK = 8192 };
@@ -188,58 +111,120 @@ static void cpu_swiglu(jpt_backend *be, const float *gate, const float *up, size
     jpt_pool_run(c->pool, swiglu_chunk, &job, (int32_t)((n + SWIGLU_CHUNK - 1) / SWIGLU_CHUNK));
 }
 
-/* ---- attention ------------------------------------------------------------------------------------------ */
+/* ---- rope ------------------------------------------------------------------------------------------------- */
 
-typedef struct attn_job {
-    cpu_backend          *c;
-    const jpt_kv_view    *kv;
-    const jpt_attn_shape *shape;
-    const jpt_row_run    *runs;
-    int32_t               n_runs, layer;
-    const float          *q;
-    float                *y;
-} attn_job;
+/* cos and sin of every row's angles; the layers of a pass ask for the same ones. */
+static void angles_for(cpu_backend *c, int32_t n, int32_t half, const int32_t *pos, const float *inv_freq) {
+    cpu_angles *a = &c->angles;
+    if (a->n == n && a->half == half && memcmp(a->pos, pos, (size_t)n * sizeof *pos) == 0 && memcmp(a->inv_freq, inv_freq, (size_t)half * sizeof *inv_freq) == 0)
+        return;
+    size_t need = (size_t)n * (size_t)half;
+    a->n = 0;
+    if (need > a->cap || n > a->cap_n || half > a->cap_half) {
+        free(a->cos_sin);
+        free(a->pos);
+        free(a->inv_freq);
+        a->cap = need, a->cap_n = n, a->cap_half = half;
+        a->cos_sin = malloc(2 * need * sizeof *a->cos_sin);
+        a->pos = malloc((size_t)n * sizeof *a->pos);
+        a->inv_freq = malloc((size_t)half * sizeof *a->inv_freq);
+        JPT_ASSERT(a->cos_sin && a->pos && a->inv_freq);
+    }
+    for (int32_t i = 0; i < n; i++)
+        for (int32_t p = 0; p < half; p++) {
+            float angle = (float)pos[i] * inv_freq[p];
+            a->cos_sin[2 * ((size_t)i * (size_t)half + (size_t)p)] = cosf(angle);
+            a->cos_sin[2 * ((size_t)i * (size_t)half + (size_t)p) + 1] = sinf(angle);
+        }
+    memcpy(a->pos, pos, (size_t)n * sizeof *pos);
+    memcpy(a->inv_freq, inv_freq, (size_t)half * sizeof *inv_freq);
+    a->n = n, a->half = half;
+}
 
-/* A chunk is one kv head of one row: its query heads share keys and values. */
-static void attn_chunk(void *ud, int32_t chunk, int32_t thread) {
-    attn_job             *j = ud;
-    const jpt_attn_shape *s = j->shape;
-    int32_t               row = chunk / s->n_kv_heads, kv_head = chunk % s->n_kv_heads, group = s->n_heads / s->n_kv_heads, r = 0;
-    while (row >= j->runs[r].n_rows)
-        row -= j->runs[r++].n_rows;
-    int32_t n = j->runs[r].first_pos + row + 1;
-    float  *score = j->c->thread_f32 + (size_t)thread * j->c->thread_cap;
-    size_t *slots = j->c->thread_slots + (size_t)thread * j->c->thread_cap;
-    for (int32_t p = 0; p < n; p++)
-        slots[p] = kv_slot(j->kv, s, j->layer, j->runs[r].table, p) + (size_t)kv_head * (size_t)s->head_dim;
-    for (int32_t h = kv_head * group; h < (kv_head + 1) * group; h++) {
-        size_t at = ((size_t)(j->runs[r].first_row + row) * (size_t)s->n_heads + (size_t)h) * (size_t)s->head_dim;
-        j->c->k->attend(j->q + at, s->head_dim, s->scale, j->kv->kv_dtype, j->kv->d_k, j->kv->d_v, slots, n, score, j->y + at);
+typedef struct rope_job {
+    cpu_backend  *c;
+    float        *x;
+    int32_t       n_heads, head_dim, half;
+    jpt_rope_kind kind;
+} rope_job;
+
+static void rope_row(void *ud, int32_t i, int32_t thread) {
+    (void)thread;
+    rope_job    *j = ud;
+    const float *cs = j->c->angles.cos_sin + 2 * (size_t)i * (size_t)j->half;
+    for (int32_t h = 0; h < j->n_heads; h++) {
+        float *v = j->x + ((size_t)i * (size_t)j->n_heads + (size_t)h) * (size_t)j->head_dim;
+        for (int32_t p = 0; p < j->half; p++) {
+            int32_t a = j->kind == JPT_ROPE_NEOX ? p : 2 * p, b = j->kind == JPT_ROPE_NEOX ? p + j->half : 2 * p + 1;
+            float   va = v[a], vb = v[b], c = cs[2 * p], s = cs[2 * p + 1];
+            v[a] = va * c - vb * s;
+            v[b] = va * s + vb * c;
+        }
     }
 }
 
-static void cpu_attention(jpt_backend *be, const jpt_kv_view *kv, int32_t layer, const jpt_attn_shape *shape, const jpt_row_run *runs,
-                          int32_t n_runs, const float *q, float *y) {
+static void cpu_rope(jpt_backend *be, float *x, int32_t n, int32_t n_heads, int32_t head_dim, int32_t rope_dim, jpt_rope_kind kind, const int32_t *pos,
+                     const float *inv_freq) {
     cpu_backend *c = (cpu_backend *)be;
-    attn_job     job = {c, kv, shape, runs, n_runs, layer, q, y};
-    int32_t      rows = 0;
-    size_t       longest = 0;
-    for (int32_t r = 0; r < n_runs; r++) {
-        size_t n = (size_t)runs[r].first_pos + (size_t)runs[r].n_rows;
-        rows += runs[r].n_rows;
-        longest = n > longest ? n : longest;
+    rope_job     job = {c, x, n_heads, head_dim, rope_dim / 2, kind};
+    angles_for(c, n, rope_dim / 2, pos, inv_freq);
+    each_row(c, rope_row, &job, n);
+}
+
+/* ---- keys and values ------------------------------------------------------------------------------------------ */
+
+typedef struct kv_job {
+    cpu_backend       *c;
+    const jpt_kv_view *kv;
+    const jpt_row_run *runs;
+    const jpt_attn_shape *shape;
+    int32_t            layer;
+    const float       *k, *v;
+} kv_job;
+
+static void kv_row(void *ud, int32_t i, int32_t thread) {
+    (void)thread;
+    kv_job            *j = ud;
+    const jpt_row_run *r = j->runs;
+    size_t             width = (size_t)j->shape->n_kv_heads * (size_t)j->shape->head_dim;
+    for (; i >= r->n_rows; r++)
+        i -= r->n_rows;
+    size_t at = kv_slot(j->kv, j->shape, j->layer, r->table, r->first_pos + i), row = (size_t)(r->first_row + i) * width;
+    if (j->kv->kv_dtype == JPT_F16) {
+        j->c->k->to_f16(j->k + row, width, (jpt_half *)j->kv->d_k + at);
+        j->c->k->to_f16(j->v + row, width, (jpt_half *)j->kv->d_v + at);
+    } else {
+        memcpy((float *)j->kv->d_k + at, j->k + row, width * sizeof(float));
+        memcpy((float *)j->kv->d_v + at, j->v + row, width * sizeof(float));
     }
-    thread_room(c, longest + 16);
-    jpt_pool_run(c->pool, attn_chunk, &job, rows * shape->n_kv_heads);
+}
+
+static void cpu_kv_write(jpt_backend *be, const jpt_kv_view *kv, int32_t layer, const jpt_attn_shape *shape, const jpt_row_run *runs, int32_t n_runs,
+                         const float *k, const float *v) {
+    cpu_backend *c = (cpu_backend *)be;
+    kv_job       job = {c, kv, runs, shape, layer, k, v};
+    int32_t      n = 0;
+    for (int32_t r = 0; r < n_runs; r++)
+        n += runs[r].n_rows;
+    each_row(c, kv_row, &job, n);
 }
 
 static const jpt_backend_ops cpu_ops = {
     .name = "cpu", .close = cpu_close, .describe = cpu_describe, .alloc = host_alloc, .free = host_free, .upload = host_upload,
-    .download = host_download, .sync = host_sync, .weight_new = cpu_weight_new, .weight_free = host_weight_free, .embed = host_embed,
-    .rmsnorm = cpu_rmsnorm, .matmul = cpu_matmul, .rope = host_rope, .kv_write = host_kv_write, .attention = cpu_attention,
-    .kv_copy_page = host_kv_copy_page, .swiglu = cpu_swiglu, .add = host_add, .gather = host_gather, .select = host_select,
+    .download = host_download, .sync = host_sync, .weight_new = cpu_weight_new, .weight_free = cpu_weight_free, .embed = host_embed,
+    .rmsnorm = cpu_rmsnorm, .matmul = cpu_matmul, .matmul_many = cpu_matmul_many, .rope = cpu_rope, .kv_write = cpu_kv_write, .attention = cpu_attention,
+    .kv_copy_page = host_kv_copy_page, .swiglu = cpu_swiglu, .add = cpu_add, .gather = host_gather, .select = host_select,
     .topk = host_topk,
 };
+
+#if defined(__x86_64__)
+/* Tile registers have to be asked for: Linux from 5.16 on, once a process. */
+static bool amx_allowed(void) {
+    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18, AMX_TILE = 1 << 24, AMX_INT8 = 1 << 25 };
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & AMX_TILE) && (d & AMX_INT8) && syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+}
+#endif
 
 static jpt_status choose_isa(const char *isa, const cpu_kernels **out, jpt_error *err) {
     *out = &cpu_kernels_scalar;
@@ -259,9 +244,13 @@ static jpt_status choose_isa(const char *isa, const cpu_kernels **out, jpt_error
         *out = &cpu_kernels_avx512;
         wanted_found = true;
     }
+    if (avx512 && (!isa || strcmp(isa, "amx") == 0) && amx_allowed()) {
+        *out = &cpu_kernels_amx;
+        wanted_found = true;
+    }
 #endif
     if (isa && !wanted_found)
-        return JPT_FAIL(err, UNSUPPORTED, "instruction set '%s' is not available on this processor (known: scalar, avx2, avx512)", isa);
+        return JPT_FAIL(err, UNSUPPORTED, "instruction set '%s' is not available on this processor (known: scalar, avx2, avx512, amx)", isa);
     return JPT_OK;
 }
 

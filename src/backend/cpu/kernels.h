@@ -5,6 +5,33 @@
 
 #include <jpt/tensor.h>
 
+/* Activations rounded to 8 bits in blocks of 32: x = d * q, |q| <= 127. */
+typedef struct cpu_act_block {
+    float   d, sum;    /* sum = d * (q added up) */
+    int32_t offset[2]; /* minus the weights' offset times the q added up: of all in [0], or of each half of the block */
+} cpu_act_block;
+typedef struct cpu_acts {
+    int8_t        *q;     /* [n, cols] */
+    cpu_act_block *block; /* [n, cols / 32] */
+    int32_t        cols;
+} cpu_acts;
+
+/* Keys and values of a kv head, and room for a block of them in float32. */
+typedef struct cpu_kv {
+    jpt_dtype   dtype; /* F16 or F32 */
+    const void *k, *v;
+    int32_t     head_dim, width; /* width: head_dim rounded up to 16 */
+    float      *block;           /* [16, width], zeros beyond head_dim */
+} cpu_kv;
+typedef struct cpu_query {
+    float  *q;     /* [width], zeros beyond head_dim */
+    float  *acc;   /* [width]: weighted values, zeroed by the caller */
+    float  *score; /* [n + 16] */
+    float  *y;     /* [head_dim]: where the result goes */
+    float   sum;   /* of the weights */
+    int32_t n;     /* positions it sees */
+} cpu_query;
+
 typedef struct cpu_kernels {
     const char *isa;
     /* n weights of a row, n a multiple of the block. */
@@ -13,14 +40,21 @@ typedef struct cpu_kernels {
     void (*dot_f32)(const float *row, int32_t cols, const float *const *x, int32_t n_x, float *out);
     void (*rmsnorm)(const float *x, const float *gain, int32_t n, float eps, float *y);
     void (*swiglu)(const float *gate, const float *up, size_t n, float *y);
-    /* One query head over n positions: score[n] is scratch, slots[p] the element offset of position p. */
-    void (*attend)(const float *q, int32_t head_dim, float scale, jpt_dtype kv_dtype, const void *k, const void *v, const size_t *slots,
-                   int32_t n, float *score, float *y);
+    /* Attention over positions [from, to) of one kv head, blocks of 16 at a time, each block read once for all queries.
+     * Results of a query do not depend on its neighbours, nor on where a range is cut.  slots[p]: element offset. */
+    void (*attend_scores)(const cpu_kv *kv, const size_t *slots, int32_t from, int32_t to, float scale, const cpu_query *query, int32_t n);
+    void (*attend_softmax)(cpu_query *query, int32_t n);
+    void (*attend_values)(const cpu_kv *kv, const size_t *slots, int32_t from, int32_t to, const cpu_query *query, int32_t n);
+    void (*to_f16)(const float *x, size_t n, jpt_half *y); /* round to nearest even */
+    /* One row of activations; not finite ones make the block's d NAN. */
+    void (*quantize)(const float *x, int32_t cols, int32_t offset, bool halves, int8_t *q, cpu_act_block *block);
+    /* out[i, 0..16) = panel (pack.h) times activation row first + i, i < n: the same bits whatever n is. */
+    void (*panel_dot)(jpt_dtype dtype, const uint8_t *panel, const cpu_acts *x, int32_t first, int32_t n, float *out);
 } cpu_kernels;
 
 extern const cpu_kernels cpu_kernels_scalar;
 #if defined(__x86_64__)
-extern const cpu_kernels cpu_kernels_avx2, cpu_kernels_avx512;
+extern const cpu_kernels cpu_kernels_avx2, cpu_kernels_avx512, cpu_kernels_amx;
 #endif
 
 #endif

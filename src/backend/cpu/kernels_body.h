@@ -4,6 +4,7 @@
  * added up in a fixed tree, so the order of a sum does not depend on the instruction set, the number of rows or
  * threads.  Where the set has a fused multiply-add the compiler may use it (-ffp-contract=fast for these files
  * alone), so last digits may differ between instruction sets, never between runs on one. */
+#include "../exp16.h"
 #include "kernels.h"
 #include <math.h>
 #include <string.h>
@@ -11,9 +12,7 @@
 #include <immintrin.h>
 #endif
 
-typedef float f32x16 __attribute__((vector_size(64), aligned(4), may_alias));
 typedef float f32x8 __attribute__((vector_size(32), aligned(4), may_alias));
-typedef int   i32x16 __attribute__((vector_size(64), aligned(4), may_alias));
 typedef int   i32x8 __attribute__((vector_size(32), aligned(4), may_alias));
 
 static inline float sum8(const f32x8 *v) {
@@ -319,32 +318,6 @@ static void rmsnorm(const float *x, const float *gain, int32_t n, float eps, flo
         y[i] = x[i] * scale * gain[i];
 }
 
-/* exp in float32, 2 ulp: 2^k * p(r), |r| <= ln2/2, degree-6 Taylor with Cody-Waite reduction; exact 0 below
- * -87.3 and clamped above 88.3. */
-static inline f32x16 exp16(f32x16 x) {
-    const f32x16 lo = {-87.3f, -87.3f, -87.3f, -87.3f, -87.3f, -87.3f, -87.3f, -87.3f,
-                       -87.3f, -87.3f, -87.3f, -87.3f, -87.3f, -87.3f, -87.3f, -87.3f};
-    i32x16       under = x < lo;
-    f32x16       hi = lo * -1.0115f;
-    i32x16       over = x > hi;
-    x = (f32x16)(((i32x16)x & ~under & ~over) | ((i32x16)lo & under) | ((i32x16)hi & over));
-    f32x16 t = x * 1.44269504088896341f;
-    f32x16 rounded = t + 12582912.0f; /* 1.5 * 2^23: the integer part lands in the low bits */
-    i32x16 k = (i32x16)rounded - 0x4b400000;
-    f32x16 kf = rounded - 12582912.0f;
-    f32x16 r = x - kf * 0.693359375f;
-    r = r - kf * -2.12194440e-4f;
-    f32x16 p = r * 1.3888889e-3f + 8.3333333e-3f;
-    p = p * r + 4.16666667e-2f;
-    p = p * r + 1.66666667e-1f;
-    p = p * r + 0.5f;
-    p = p * r + 1.0f;
-    p = p * r + 1.0f;
-    f32x16 two_k = (f32x16)((k + 127) << 23);
-    f32x16 e = p * two_k;
-    return (f32x16)((i32x16)e & ~under);
-}
-
 static void swiglu(const float *gate, const float *up, size_t n, float *y) {
     size_t i = 0;
     for (; i + 16 <= n; i += 16) {
@@ -355,57 +328,7 @@ static void swiglu(const float *gate, const float *up, size_t n, float *y) {
         y[i] = gate[i] / (1 + expf(-gate[i])) * up[i];
 }
 
-/* ---- attention ------------------------------------------------------------------------------------- */
+#include "attend_body.h"
+#include "panel_body.h"
 
-static inline f32x16 load_kv(jpt_dtype dtype, const void *base, size_t at) {
-    if (dtype == JPT_F32)
-        return *(const f32x16 *)((const float *)base + at);
-#if defined(__AVX512F__)
-    return (f32x16)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)((const jpt_half *)base + at)));
-#else
-    f32x16 v;
-    to_f32(JPT_F16, (const uint8_t *)((const jpt_half *)base + at), (float *)&v, 16);
-    return v;
-#endif
-}
-
-static inline float kv_value(jpt_dtype dtype, const void *base, size_t at) {
-    return dtype == JPT_F32 ? ((const float *)base)[at] : half_value(((const jpt_half *)base)[at]);
-}
-
-static void attend(const float *q, int32_t head_dim, float scale, jpt_dtype kv_dtype, const void *k, const void *v, const size_t *slots,
-                   int32_t n, float *score, float *y) {
-    int32_t vec = head_dim / 16 * 16;
-    float   max = -INFINITY, sum = 0;
-    for (int32_t p = 0; p < n; p++) {
-        f32x16 acc = {0};
-        float  tail = 0;
-        for (int32_t e = 0; e < vec; e += 16)
-            acc += *(const f32x16 *)(q + e) * load_kv(kv_dtype, k, slots[p] + (size_t)e);
-        for (int32_t e = vec; e < head_dim; e++)
-            tail += q[e] * kv_value(kv_dtype, k, slots[p] + (size_t)e);
-        score[p] = (sum16(&acc) + tail) * scale;
-        max = score[p] > max ? score[p] : max;
-    }
-    for (int32_t p = 0; p < n; p += 16) { /* score has room for 16 more */
-        f32x16 s = *(f32x16 *)(score + p) - max;
-        s = exp16(s);
-        *(f32x16 *)(score + p) = s;
-        for (int32_t i = 0; i < 16 && p + i < n; i++)
-            sum += s[i];
-    }
-    for (int32_t e = 0; e < vec; e += 16) {
-        f32x16 acc = {0};
-        for (int32_t p = 0; p < n; p++)
-            acc += load_kv(kv_dtype, v, slots[p] + (size_t)e) * score[p];
-        *(f32x16 *)(y + e) = acc / sum;
-    }
-    for (int32_t e = vec; e < head_dim; e++) {
-        float acc = 0;
-        for (int32_t p = 0; p < n; p++)
-            acc += kv_value(kv_dtype, v, slots[p] + (size_t)e) * score[p];
-        y[e] = acc / sum;
-    }
-}
-
-const cpu_kernels KERNELS = {ISA_NAME, to_f32, dot_f32, rmsnorm, swiglu, attend};
+const cpu_kernels KERNELS = {ISA_NAME, to_f32, dot_f32, rmsnorm, swiglu, attend_scores, attend_softmax, attend_values, to_f16, quantize, panel_dot};

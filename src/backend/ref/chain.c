@@ -2,105 +2,73 @@
  * classes; probabilities are float32 as there, sums float64 (torch's CPU cumsum accumulates in float64 too).
  *
  * Nothing is sorted: cuts by cumulative mass are found by weighted quickselect, O(V), with HF's order and ties. */
+#include "choose.h"
+#include "rows.h"
 #include <jpt/select.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct entry {
-    float   key, weight;
-    int32_t id;
-} entry;
-
 /* Entries of the scratch: one a token of the vocabulary, or of DRY's window where that is larger. */
 static int32_t entries_of(int32_t n_vocab) { return n_vocab > 4096 ? n_vocab : 4096; }
 
 size_t jpt_select_scratch_bytes(int32_t n_vocab) {
-    return (size_t)entries_of(n_vocab) * sizeof(entry) + (size_t)n_vocab * sizeof(float);
+    return (size_t)entries_of(n_vocab) * sizeof(entry) + (size_t)n_vocab * (2 * sizeof(float) + sizeof(int32_t));
 }
+
+/* What a link works with, in the scratch. */
+typedef struct room {
+    entry   *e;   /* [entries_of(n)] */
+    float   *p;   /* [n] probabilities, where the link reads them */
+    float   *key; /* [n] */
+    int32_t *bin; /* [n] */
+} room;
 
 /* p = softmax(z) in float32; -inf gives 0.  Returns false when no logit is finite or one is NaN / +inf. */
 static bool softmax(const float *z, int32_t n, float *p) {
-    float  max = -INFINITY;
-    double sum = 0;
-    for (int32_t i = 0; i < n; i++) {
-        if (isnan(z[i]))
-            return false;
-        max = z[i] > max ? z[i] : max;
-    }
-    if (!isfinite(max))
+    bool  nan;
+    float max = rows()->max(z, n, &nan);
+    if (nan || !isfinite(max))
         return false;
-    for (int32_t i = 0; i < n; i++) {
-        p[i] = expf(z[i] - max);
-        sum += (double)p[i];
-    }
-    float inverse = (float)sum;
-    for (int32_t i = 0; i < n; i++)
-        p[i] /= inverse;
+    rows()->divide(p, n, (float)rows()->exp_sum(z, n, max, p, NULL));
     return true;
 }
 
-static bool before(const entry *a, const entry *b) { return a->key < b->key || (a->key == b->key && a->id < b->id); }
-
-static void swap(entry *a, entry *b) {
-    entry t = *a;
-    *a = *b;
-    *b = t;
+static float largest(const float *z, int32_t n) {
+    bool nan;
+    return rows()->max(z, n, &nan);
 }
 
-/* With e[0..n) ordered by (key, id): the first entry at which the running weight, rounded to float32, exceeds
- * `limit` (or reaches it, when `reach`); n when none does.  Reorders e: entries before the result come first. */
-static int32_t mass_cut(entry *e, int32_t n, float limit, bool reach) {
-    int32_t lo = 0, hi = n;
-    double  base = 0;
-    while (lo < hi) {
-        /* median of three as pivot, moved to the front */
-        int32_t mid = lo + (hi - lo) / 2;
-        if (before(&e[mid], &e[lo]))
-            swap(&e[mid], &e[lo]);
-        if (before(&e[hi - 1], &e[lo]))
-            swap(&e[hi - 1], &e[lo]);
-        if (before(&e[hi - 1], &e[mid]))
-            swap(&e[hi - 1], &e[mid]);
-        swap(&e[lo], &e[mid]);
-        entry   pivot = e[lo];
-        int32_t cut = lo;
-        double  left = 0;
-        for (int32_t i = lo + 1; i < hi; i++)
-            if (before(&e[i], &pivot)) {
-                left += (double)e[i].weight;
-                swap(&e[++cut], &e[i]);
-            }
-        swap(&e[lo], &e[cut]); /* pivot in its place */
-        float with_left = (float)(base + left), with_pivot = (float)(base + left + (double)pivot.weight);
-        if (cut > lo && (reach ? with_left >= limit : with_left > limit)) {
-            hi = cut;
-        } else if (reach ? with_pivot >= limit : with_pivot > limit) {
-            return cut;
-        } else {
-            base += left + (double)pivot.weight;
-            lo = cut + 1;
-        }
-    }
-    return lo;
+/* Of softmax(z), nats; *log_normalizer (may be NULL): ln sum exp z. */
+static double entropy_of(const float *z, int32_t n, double *log_normalizer) {
+    float  max = largest(z, n);
+    double dot, sum = rows()->exp_sum(z, n, max, NULL, &dot);
+    if (log_normalizer)
+        *log_normalizer = log(sum) + (double)max;
+    return log(sum) - dot / sum;
 }
 
-static void fill_entries(entry *e, const float *key, const float *weight, int32_t n) {
-    for (int32_t i = 0; i < n; i++)
-        e[i] = (entry){key[i], weight ? weight[i] : 1, i};
+enum { SPAN = 32 }; /* keys are told apart over so many nats below the best, the rest is one bin */
+
+/* The k-th largest score as (score, id), ties ordered by id: of k equal ones the lowest id is the k-th. */
+static entry kth_entry(const float *z, int32_t n, int32_t k, const room *r) {
+    entry at = {-INFINITY, 1, 0};
+    float max = largest(z, n);
+    (void)jpt_mass_boundary(z, NULL, n, max - SPAN, 1024 / SPAN, (float)(n - k), false, r->e, r->bin, &at);
+    return at;
 }
 
 /* Value of the k-th largest score, 1 <= k <= n. */
-static float kth_largest(const float *z, int32_t n, int32_t k, entry *e) {
-    if (k == 1) {
-        float max = -INFINITY;
-        for (int32_t i = 0; i < n; i++)
-            max = z[i] > max ? z[i] : max;
-        return max;
-    }
-    for (int32_t i = 0; i < n; i++)
-        e[i] = (entry){-z[i], 1, i};
-    return -e[mass_cut(e, n, (float)k, true)].key;
+static float kth_largest(const float *z, int32_t n, int32_t k, const room *r) {
+    if (k == 1)
+        return largest(z, n);
+    float bound = jpt_kth_bound(z, n, k, r->key);
+    if (bound == -INFINITY)
+        return kth_entry(z, n, k, r).key;
+    int32_t m = rows()->at_least(z, n, bound, r->bin, n);
+    for (int32_t i = 0; i < m; i++)
+        r->e[i] = (entry){-z[r->bin[i]], 1, r->bin[i]};
+    return -r->e[jpt_mass_cut(r->e, m, 0, (float)k, true)].key;
 }
 
 /* ---- processors ------------------------------------------------------------------------------------- */
@@ -230,80 +198,65 @@ static void only(float *z, int32_t n, const int32_t *ids, int32_t n_ids, entry *
 
 /* ---- warpers ---------------------------------------------------------------------------------------- */
 
-static void top_k(float *z, int32_t n, int32_t k, int32_t keep, entry *e) {
+static void top_k(float *z, int32_t n, int32_t k, int32_t keep, const room *r) {
     k = k > keep ? k : keep;
     if (k >= n)
         return;
-    float bound = kth_largest(z, n, k, e);
-    for (int32_t i = 0; i < n; i++)
-        if (z[i] < bound)
-            z[i] = -INFINITY;
+    rows()->cut_below(z, z, n, (double)kth_largest(z, n, k, r));
 }
 
 /* HF sorts ascending and removes while the running mass is <= 1 - p, but never the last `keep`. */
-static void top_p(float *z, int32_t n, double mass, int32_t keep, const float *p, entry *e) {
-    fill_entries(e, z, p, n);
-    int32_t cut = mass_cut(e, n, (float)(1 - mass), false);
-    if (cut > n - keep) { /* the boundary must be the keep-th largest */
-        for (int32_t i = 0; i < n; i++)
-            e[i].weight = 1;
-        cut = keep >= n ? 0 : mass_cut(e, n, (float)(n - keep), false);
+static void top_p(float *z, int32_t n, double mass, int32_t keep, const room *r) {
+    float max = largest(z, n);
+    entry first; /* the first that stays */
+    if (keep >= n)
+        return;
+    bool found = jpt_mass_boundary(z, r->p, n, max - SPAN, 1024 / SPAN, (float)(1 - mass), false, r->e, r->bin, &first);
+    if (!found || keep > 1) {
+        entry last = kth_entry(z, n, keep, r);
+        if (!found || entry_before(&last, &first))
+            first = last;
     }
-    for (int32_t i = 0; i < cut; i++)
-        z[e[i].id] = -INFINITY;
+    for (int32_t i = 0; i < n; i++)
+        z[i] = z[i] < first.key || (z[i] == first.key && i < first.id) ? -INFINITY : z[i];
 }
 
 /* Remove what is below the bound, but not the `keep` best (ties of the last of them stay). */
-static void probability_floor(float *z, int32_t n, float bound, int32_t keep, const float *p, entry *e) {
-    float kept = kth_largest(z, n, keep < n ? keep : n, e);
+static void probability_floor(float *z, int32_t n, float bound, int32_t keep, const room *r) {
+    float kept = kth_largest(z, n, keep < n ? keep : n, r);
     for (int32_t i = 0; i < n; i++)
-        if (p[i] < bound && z[i] < kept)
-            z[i] = -INFINITY;
+        z[i] = (r->p[i] < bound) & (z[i] < kept) ? -INFINITY : z[i];
 }
 
-static void min_p(float *z, int32_t n, double min, int32_t keep, const float *p, entry *e) {
-    float top = 0;
-    for (int32_t i = 0; i < n; i++)
-        top = p[i] > top ? p[i] : top;
-    float bound = (float)min * top;
+static void min_p(float *z, int32_t n, double min, int32_t keep, const room *r) {
+    float bound = (float)min * largest(r->p, n);
     if (keep == 1) { /* the best is never below min * best, min <= 1 */
-        for (int32_t i = 0; i < n; i++)
-            if (p[i] < bound)
-                z[i] = -INFINITY;
+        rows()->cut_below(z, r->p, n, (double)bound);
         return;
     }
+    entry *e = r->e;
     for (int32_t i = 0; i < n; i++)
         e[i] = (entry){-z[i], 1, i};
-    int32_t first = keep < n ? mass_cut(e, n, (float)keep, true) + 1 : n; /* e[0..first) are kept whatever their p */
+    int32_t first = keep < n ? jpt_mass_cut(e, n, 0, (float)keep, true) + 1 : n; /* e[0..first) are kept whatever their p */
     for (int32_t i = first; i < n; i++)
-        if (p[e[i].id] < bound)
+        if (r->p[e[i].id] < bound)
             z[e[i].id] = -INFINITY;
 }
 
-static void typical(float *z, int32_t n, double mass, int32_t keep, const float *p, entry *e) {
-    double entropy = 0, sum = 0;
-    float  max = -INFINITY;
-    for (int32_t i = 0; i < n; i++)
-        max = z[i] > max ? z[i] : max;
-    for (int32_t i = 0; i < n; i++)
-        sum += (double)expf(z[i] - max);
-    float log_sum = (float)log(sum) + max;
-    for (int32_t i = 0; i < n; i++)
-        if (p[i] > 0)
-            entropy -= (double)p[i] * (double)(z[i] - log_sum);
-    for (int32_t i = 0; i < n; i++)
-        e[i] = (entry){isfinite(z[i]) ? fabsf(-(z[i] - log_sum) - (float)entropy) : INFINITY, p[i], i};
-    int32_t last = mass_cut(e, n, (float)mass, true);
-    float   bound;
-    if (last < n) {
-        bound = e[last].key;
-    } else { /* rounding kept the sum below the mass: everything stays */
-        return;
-    }
+static void typical(float *z, int32_t n, double mass, int32_t keep, const room *r) {
+    double log_sum;
+    float  entropy = (float)entropy_of(z, n, &log_sum);
+    for (int32_t i = 0; i < n; i++) /* +inf where the score is -inf */
+        r->key[i] = fabsf(-(z[i] - (float)log_sum) - entropy);
+    entry last;
+    if (!jpt_mass_boundary(r->key, r->p, n, 0, 1024 / SPAN, (float)mass, true, r->e, r->bin, &last))
+        return; /* rounding kept the sum below the mass: everything stays */
+    float bound = last.key;
     if (keep > 1) {
+        entry *e = r->e;
         for (int32_t i = 0; i < n; i++)
-            e[i].weight = 1;
-        int32_t k = mass_cut(e, n, (float)(keep < n ? keep : n), true);
+            e[i] = (entry){r->key[i], 1, i};
+        int32_t k = jpt_mass_cut(e, n, 0, (float)(keep < n ? keep : n), true);
         if (e[k].key > bound) { /* the `keep` first in this order stay, and only they */
             for (int32_t i = k + 1; i < n; i++)
                 z[e[i].id] = -INFINITY;
@@ -311,38 +264,37 @@ static void typical(float *z, int32_t n, double mass, int32_t keep, const float 
         }
     }
     for (int32_t i = 0; i < n; i++)
-        if (e[i].key > bound)
-            z[e[i].id] = -INFINITY;
+        z[i] = r->key[i] > bound ? -INFINITY : z[i];
 }
 
-static float entropy_of(const float *p, int32_t n) {
-    double h = 0;
-    for (int32_t i = 0; i < n; i++)
-        if (p[i] > 0)
-            h -= (double)p[i] * log((double)p[i]);
-    return (float)h;
-}
+enum { TOP_H = 100 };
 
-/* The scores that are left, best first (ties: lower id first), at most `most` of them, in e[0..n). */
-static int32_t best_first(const float *z, int32_t n, int32_t most, entry *e) {
-    int32_t left = 0;
-    for (int32_t i = 0; i < n; i++)
-        if (z[i] > -INFINITY)
-            e[left++] = (entry){-z[i], 1, i};
-    if (left > most) {
-        mass_cut(e, left, (float)most, true);
-        left = most;
+/* The scores that are left, best first (ties: lower id first), at most TOP_H of them, in e[0..n). */
+static int32_t best_first(const float *z, int32_t n, const room *r) {
+    entry  *e = r->e;
+    float   bound = jpt_kth_bound(z, n, TOP_H, r->key);
+    int32_t m = rows()->at_least(z, n, bound, r->bin, n), left = 0;
+    for (int32_t i = 0; i < m; i++)
+        if (z[r->bin[i]] > -INFINITY)
+            e[left++] = (entry){-z[r->bin[i]], 1, r->bin[i]};
+    if (left > TOP_H) {
+        jpt_mass_cut(e, left, 0, TOP_H, true);
+        left = TOP_H;
     }
-    for (int32_t i = 1; i < left && most <= 128; i++) /* few: insertion */
-        for (int32_t k = i; k > 0 && before(&e[k], &e[k - 1]); k--)
-            swap(&e[k], &e[k - 1]);
+    for (int32_t i = 1; i < left; i++)
+        for (int32_t k = i; k > 0 && entry_before(&e[k], &e[k - 1]); k--) {
+            entry t = e[k];
+            e[k] = e[k - 1];
+            e[k - 1] = t;
+        }
     return left;
 }
 
 /* HF's TopHLogitsWarper: among the 100 best, renormalised, the longest prefix whose entropy stays within alpha times
  * theirs; the first always stays. */
-static void top_h(float *z, int32_t n, double alpha, entry *e) {
-    int32_t m = best_first(z, n, 100, e);
+static void top_h(float *z, int32_t n, double alpha, const room *r) {
+    entry  *e = r->e;
+    int32_t m = best_first(z, n, r);
     double  sum = 0, total = 0, run = 0;
     for (int32_t i = 0; i < m; i++)
         sum += (double)expf(-e[i].key + e[0].key);
@@ -366,29 +318,10 @@ static void top_h(float *z, int32_t n, double alpha, entry *e) {
 }
 
 static void top_n_sigma(float *z, int32_t n, double n_sigma) {
-    double  sum = 0, square = 0;
-    float   max = -INFINITY;
-    int32_t left = 0;
-    for (int32_t i = 0; i < n; i++)
-        if (z[i] > -INFINITY) {
-            sum += (double)z[i];
-            max = z[i] > max ? z[i] : max;
-            left++;
-        }
-    double mean = left ? sum / left : 0;
-    for (int32_t i = 0; i < n; i++)
-        if (z[i] > -INFINITY)
-            square += ((double)z[i] - mean) * ((double)z[i] - mean);
-    float bound = max - (float)(n_sigma * sqrt(left ? square / left : 0));
-    for (int32_t i = 0; i < n; i++)
-        if (z[i] < bound)
-            z[i] = -INFINITY;
-}
-
-static void floor_on(float *z, int32_t n, double bound, const float *p) {
-    for (int32_t i = 0; i < n; i++)
-        if ((double)p[i] < bound)
-            z[i] = -INFINITY;
+    int32_t left = rows()->count_finite(z, n);
+    double  mean = left ? rows()->deviation(z, n, 0, false) / left : 0;
+    float   bound = largest(z, n) - (float)(n_sigma * sqrt(left ? rows()->deviation(z, n, mean, true) / left : 0));
+    rows()->cut_below(z, z, n, (double)bound);
 }
 
 /* With probability `chance`: of the tokens with p >= threshold all but the least likely go. */
@@ -411,20 +344,11 @@ static void xtc(float *z, int32_t n, const jpt_link *l, int32_t keep, const jpt_
             z[i] = -INFINITY;
 }
 
-static double dynamic_temperature(const float *z, int32_t n, const jpt_link *l, const float *p) {
-    double  low = l->value > l->value2 ? l->value - l->value2 : 0, high = l->value + l->value2, entropy = 0;
-    int32_t left = 0;
-    for (int32_t i = 0; i < n; i++) {
-        left += z[i] > -INFINITY;
-        entropy -= p[i] > 0 ? (double)p[i] * log((double)p[i]) : 0;
-    }
-    double t = left > 1 ? low + (high - low) * pow(entropy / log(left), l->value3) : l->value;
+static double dynamic_temperature(const float *z, int32_t n, const jpt_link *l) {
+    double  low = l->value > l->value2 ? l->value - l->value2 : 0, high = l->value + l->value2;
+    int32_t left = rows()->count_finite(z, n);
+    double  t = left > 1 ? low + (high - low) * pow(entropy_of(z, n, NULL) / log(left), l->value3) : l->value;
     return t > 1e-6 ? t : 1e-6;
-}
-
-static void scale(float *z, int32_t n, float temperature) {
-    for (int32_t i = 0; i < n; i++)
-        z[i] /= temperature;
 }
 
 /* z' = max - k f d^2 + s f d^3 with d = z - max, k = (3 - curve) / 2, s = (curve - 1) / 2. */
@@ -442,11 +366,14 @@ static void smoothing(float *z, int32_t n, double factor, double curve) {
 
 /* Links that read probabilities. */
 static bool reads_p(jpt_link_kind k) {
-    return k == JPT_LINK_DYNAMIC_TEMPERATURE || k == JPT_LINK_TOP_P || k == JPT_LINK_MIN_P || k == JPT_LINK_TOP_A || k == JPT_LINK_P_LESS ||
-           k == JPT_LINK_TOP_H || k == JPT_LINK_TYPICAL || k == JPT_LINK_EPSILON || k == JPT_LINK_ETA || k == JPT_LINK_XTC;
+    return k == JPT_LINK_TOP_P || k == JPT_LINK_MIN_P || k == JPT_LINK_TOP_A || k == JPT_LINK_P_LESS ||
+           k == JPT_LINK_TYPICAL || k == JPT_LINK_EPSILON || k == JPT_LINK_ETA || k == JPT_LINK_XTC;
 }
 
-static void apply(const jpt_link *l, const jpt_chain *chain, const jpt_select_item *it, float *z, int32_t n, const float *p, entry *e) {
+static void apply(const jpt_link *l, const jpt_chain *chain, const jpt_select_item *it, float *z, int32_t n, const room *r) {
+    const float *p = r->p;
+    entry       *e = r->e;
+   
     int32_t keep = chain->min_tokens_to_keep > 0 ? chain->min_tokens_to_keep : 1;
     switch (l->kind) {
     case JPT_LINK_BIAS:
@@ -467,33 +394,27 @@ static void apply(const jpt_link *l, const jpt_chain *chain, const jpt_select_it
                 if (chain->eos[i] >= 0 && chain->eos[i] < n)
                     z[chain->eos[i]] = -INFINITY;
         break;
-    case JPT_LINK_TEMPERATURE: scale(z, n, (float)l->value); break;
-    case JPT_LINK_DYNAMIC_TEMPERATURE: scale(z, n, (float)dynamic_temperature(z, n, l, p)); break;
+    case JPT_LINK_TEMPERATURE: rows()->divide(z, n, (float)l->value); break;
+    case JPT_LINK_DYNAMIC_TEMPERATURE: rows()->divide(z, n, (float)dynamic_temperature(z, n, l)); break;
     case JPT_LINK_SMOOTHING: smoothing(z, n, l->value, l->value2); break;
-    case JPT_LINK_TOP_K: top_k(z, n, l->count, keep, e); break;
+    case JPT_LINK_TOP_K: top_k(z, n, l->count, keep, r); break;
     case JPT_LINK_TOP_N_SIGMA: top_n_sigma(z, n, l->value); break;
-    case JPT_LINK_TOP_P: top_p(z, n, l->value, keep, p, e); break;
-    case JPT_LINK_MIN_P: min_p(z, n, l->value, keep, p, e); break;
+    case JPT_LINK_TOP_P: top_p(z, n, l->value, keep, r); break;
+    case JPT_LINK_MIN_P: min_p(z, n, l->value, keep, r); break;
     case JPT_LINK_TOP_A: {
-        float top = 0;
-        for (int32_t i = 0; i < n; i++)
-            top = p[i] > top ? p[i] : top;
-        floor_on(z, n, l->value * (double)top * (double)top, p);
+        double top = (double)largest(p, n);
+        rows()->cut_below(z, p, n, l->value * top * top);
         break;
     }
-    case JPT_LINK_P_LESS: {
-        double sum = 0;
-        for (int32_t i = 0; i < n; i++)
-            sum += (double)p[i] * (double)p[i];
-        floor_on(z, n, sum * (1 - 1e-6), p); /* a flat distribution keeps all */
+    case JPT_LINK_P_LESS: /* a flat distribution keeps all */
+        rows()->cut_below(z, p, n, rows()->deviation(p, n, 0, true) * (1 - 1e-6));
         break;
-    }
-    case JPT_LINK_TOP_H: top_h(z, n, l->value, e); break;
-    case JPT_LINK_TYPICAL: typical(z, n, l->value, keep, p, e); break;
-    case JPT_LINK_EPSILON: probability_floor(z, n, (float)l->value, keep, p, e); break;
+    case JPT_LINK_TOP_H: top_h(z, n, l->value, r); break;
+    case JPT_LINK_TYPICAL: typical(z, n, l->value, keep, r); break;
+    case JPT_LINK_EPSILON: probability_floor(z, n, (float)l->value, keep, r); break;
     case JPT_LINK_ETA: {
-        float eps = (float)l->value, bound = sqrtf(eps) * expf(-entropy_of(p, n));
-        probability_floor(z, n, bound < eps ? bound : eps, keep, p, e);
+        float eps = (float)l->value, bound = sqrtf(eps) * expf(-(float)entropy_of(z, n, NULL));
+        probability_floor(z, n, bound < eps ? bound : eps, keep, r);
         break;
     }
     case JPT_LINK_XTC: xtc(z, n, l, keep, it, p); break;
@@ -501,12 +422,14 @@ static void apply(const jpt_link *l, const jpt_chain *chain, const jpt_select_it
 }
 
 jpt_status jpt_chain_apply(const jpt_chain *chain, const jpt_select_item *item, float *z, int32_t n, void *scratch, jpt_error *err) {
-    entry *e = scratch;
-    float *p = (float *)(e + entries_of(n));
+    room r = {.e = scratch};
+    r.p = (float *)(r.e + entries_of(n));
+    r.key = r.p + n;
+    r.bin = (int32_t *)(r.key + n);
     for (int32_t l = 0; l < chain->n_links; l++) {
-        if (reads_p(chain->link[l].kind) && !softmax(z, n, p))
+        if (reads_p(chain->link[l].kind) && !softmax(z, n, r.p))
             return JPT_FAIL(err, DEVICE, l ? "the chain of processors left no token to choose from" : "the model produced no finite logit");
-        apply(&chain->link[l], chain, item, z, n, p, e);
+        apply(&chain->link[l], chain, item, z, n, &r);
     }
     return JPT_OK;
 }

@@ -1,0 +1,459 @@
+/* Quantised matrices times 8-bit activations, part of kernels_body.h: dot products of a panel (pack.h) with rows of
+ * activations, straight on the codes.
+ *
+ * A block of 32 columns gives exact 32-bit integer sums, which are scaled and added to a float32 sum a row, block after
+ * block.  So a result is the same bits whether one row of activations is given or many, here and in the AMX kernel. */
+#include "pack.h"
+
+/* 16 lanes, one a row of the panel: vf floats, vi integers, vc 64 codes (4 a row). */
+#if defined(__AVX512VNNI__)
+typedef __m512  vf;
+typedef __m512i vi, vc;
+static inline vf vf_zero(void) { return _mm512_setzero_ps(); }
+static inline vf vf_set(float v) { return _mm512_set1_ps(v); }
+static inline vf vf_halves(const uint8_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+static inline vf vf_u8(const uint8_t *p) { return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p))); }
+static inline vf vf_s8(const uint8_t *p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p))); }
+static inline vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
+static inline vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
+static inline vf vf_of(vi a) { return _mm512_cvtepi32_ps(a); }
+static inline void vf_store(float *p, vf a) { _mm512_storeu_ps(p, a); }
+static inline vi vi_set(int32_t v) { return _mm512_set1_epi32(v); }
+static inline vc vc_load(const uint8_t *p) { return _mm512_loadu_si512(p); }
+static inline vc vc_low(vc c) { return _mm512_and_si512(c, _mm512_set1_epi8(15)); }
+static inline vc vc_high(vc c) { return _mm512_and_si512(_mm512_srli_epi16(c, 4), _mm512_set1_epi8(15)); }
+static inline vc vc_add_bits(vc c, const uint8_t *p) { /* 16 where the bit is set */
+    uint64_t m;
+    memcpy(&m, p, 8);
+    return _mm512_mask_add_epi8(c, m, c, _mm512_set1_epi8(16));
+}
+static inline vc vc_add_pair(vc c, vc h, int i) { /* bits 2i, 2i + 1 of h become bits 4 and 5 */
+    vc s = i < 2 ? _mm512_slli_epi16(h, 4 - 2 * i) : _mm512_srli_epi16(h, 2 * i - 4);
+    return _mm512_or_si512(c, _mm512_and_si512(s, _mm512_set1_epi8(0x30)));
+}
+enum { SIGNED_BYTES = 0 }; /* codes of 8 bits stay unsigned */
+static inline vc vc_bytes(const uint8_t *p) { return vc_load(p); }
+static inline vi vi_dot(vi acc, vc c, const int8_t *x, bool wide) {
+    int32_t four;
+    (void)wide;
+    memcpy(&four, x, 4);
+    return _mm512_dpbusd_epi32(acc, c, _mm512_set1_epi32(four));
+}
+#elif defined(__AVX2__)
+typedef struct vf { __m256 a, b; } vf;
+typedef struct vi { __m256i a, b; } vi, vc;
+#define BOTH(T, f, ...) (T){f(a, __VA_ARGS__), f(b, __VA_ARGS__)}
+static inline vf vf_zero(void) { return (vf){_mm256_setzero_ps(), _mm256_setzero_ps()}; }
+static inline vf vf_set(float v) { return (vf){_mm256_set1_ps(v), _mm256_set1_ps(v)}; }
+static inline vf vf_halves(const uint8_t *p) {
+    return (vf){_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)), _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 16)))};
+}
+static inline vf vf_u8(const uint8_t *p) {
+    __m128i v = _mm_loadu_si128((const __m128i *)p);
+    return (vf){_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(v)), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(v, 8)))};
+}
+static inline vf vf_s8(const uint8_t *p) {
+    __m128i v = _mm_loadu_si128((const __m128i *)p);
+    return (vf){_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(v)), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(v, 8)))};
+}
+static inline vf vf_mul(vf x, vf y) { return (vf){_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
+static inline vf vf_fma(vf x, vf y, vf z) { return (vf){_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)}; }
+static inline vf vf_of(vi x) { return (vf){_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
+static inline void vf_store(float *p, vf x) {
+    _mm256_storeu_ps(p, x.a);
+    _mm256_storeu_ps(p + 8, x.b);
+}
+static inline vi vi_set(int32_t v) { return (vi){_mm256_set1_epi32(v), _mm256_set1_epi32(v)}; }
+static inline vc vc_load(const uint8_t *p) { return (vc){_mm256_loadu_si256((const __m256i *)p), _mm256_loadu_si256((const __m256i *)(p + 32))}; }
+static inline __m256i low4(__m256i v) { return _mm256_and_si256(v, _mm256_set1_epi8(15)); }
+static inline vc vc_low(vc c) { return (vc){low4(c.a), low4(c.b)}; }
+static inline vc vc_high(vc c) { return (vc){low4(_mm256_srli_epi16(c.a, 4)), low4(_mm256_srli_epi16(c.b, 4))}; }
+static inline vc vc_add_bits(vc c, const uint8_t *p) { return (vc){_mm256_or_si256(c.a, bits_to_16(p)), _mm256_or_si256(c.b, bits_to_16(p + 4))}; }
+static inline __m256i pair4(__m256i h, int i) {
+    return _mm256_and_si256(i < 2 ? _mm256_slli_epi16(h, 4 - 2 * i) : _mm256_srli_epi16(h, 2 * i - 4), _mm256_set1_epi8(0x30));
+}
+static inline vc vc_add_pair(vc c, vc h, int i) { return (vc){_mm256_or_si256(c.a, pair4(h.a, i)), _mm256_or_si256(c.b, pair4(h.b, i))}; }
+enum { SIGNED_BYTES = 1 }; /* two products of 8 by 8 bits do not fit vpmaddubsw: signs are moved to the activations */
+static inline vc vc_bytes(const uint8_t *p) {
+    vc c = vc_load(p);
+    return (vc){_mm256_xor_si256(c.a, _mm256_set1_epi8((char)0x80)), _mm256_xor_si256(c.b, _mm256_set1_epi8((char)0x80))};
+}
+static inline __m256i dot8(__m256i acc, __m256i c, __m256i x, bool wide) {
+    __m256i pairs = wide ? _mm256_maddubs_epi16(_mm256_abs_epi8(c), _mm256_sign_epi8(x, c)) : _mm256_maddubs_epi16(c, x);
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+static inline vi vi_dot(vi acc, vc c, const int8_t *x, bool wide) {
+    int32_t four;
+    memcpy(&four, x, 4);
+    __m256i v = _mm256_set1_epi32(four);
+    return (vi){dot8(acc.a, c.a, v, wide), dot8(acc.b, c.b, v, wide)};
+}
+#else
+typedef struct vf { float v[16]; } vf;
+typedef struct vi { int32_t v[16]; } vi;
+typedef struct vc { uint8_t v[64]; } vc;
+#define EACH for (int i = 0; i < 16; i++)
+static inline vf vf_set(float v) { vf r; EACH r.v[i] = v; return r; }
+static inline vf vf_zero(void) { return vf_set(0); }
+static inline vf vf_halves(const uint8_t *p) {
+    vf r;
+    EACH {
+        jpt_half h;
+        memcpy(&h, p + 2 * i, 2);
+        r.v[i] = jpt_half_to_f32(h);
+    }
+    return r;
+}
+static inline vf vf_u8(const uint8_t *p) { vf r; EACH r.v[i] = (float)p[i]; return r; }
+static inline vf vf_s8(const uint8_t *p) { vf r; EACH r.v[i] = (float)(int8_t)p[i]; return r; }
+static inline vf vf_mul(vf a, vf b) { EACH a.v[i] *= b.v[i]; return a; }
+static inline vf vf_fma(vf a, vf b, vf c) { EACH c.v[i] += a.v[i] * b.v[i]; return c; }
+static inline vf vf_of(vi a) { vf r; EACH r.v[i] = (float)a.v[i]; return r; }
+static inline void vf_store(float *p, vf a) { memcpy(p, a.v, sizeof a.v); }
+static inline vi vi_set(int32_t v) { vi r; EACH r.v[i] = v; return r; }
+static inline vc vc_load(const uint8_t *p) { vc r; memcpy(r.v, p, 64); return r; }
+static inline vc vc_low(vc c) { for (int i = 0; i < 64; i++) c.v[i] &= 15; return c; }
+static inline vc vc_high(vc c) { for (int i = 0; i < 64; i++) c.v[i] >>= 4; return c; }
+static inline vc vc_add_bits(vc c, const uint8_t *p) {
+    for (int i = 0; i < 64; i++)
+        c.v[i] = (uint8_t)(c.v[i] | (p[i / 8] >> (i % 8) & 1) << 4);
+    return c;
+}
+static inline vc vc_add_pair(vc c, vc h, int k) {
+    for (int i = 0; i < 64; i++)
+        c.v[i] = (uint8_t)(c.v[i] | (h.v[i] >> (2 * k) & 3) << 4);
+    return c;
+}
+enum { SIGNED_BYTES = 0 };
+static inline vc vc_bytes(const uint8_t *p) { return vc_load(p); }
+static inline vi vi_dot(vi acc, vc c, const int8_t *x, bool wide) {
+    (void)wide;
+    EACH for (int k = 0; k < 4; k++)
+        acc.v[i] += (int32_t)c.v[4 * i + k] * x[k];
+    return acc;
+}
+#undef EACH
+#endif
+
+/* ---- a block of a panel ------------------------------------------------------------------------------- */
+
+typedef struct panel_codes {
+    vc q[8];
+    vf scale[2], min; /* scale[1]: Q6_K's second half; min: types with one */
+} panel_codes;
+
+static inline __attribute__((always_inline)) bool has_min(jpt_dtype t) { return t == JPT_Q4_1 || t == JPT_Q5_1 || t == JPT_Q4_K || t == JPT_Q5_K; }
+
+static inline __attribute__((always_inline)) void panel_unpack(jpt_dtype t, const uint8_t *head, const uint8_t *p, panel_codes *u) {
+    switch (t) {
+    case JPT_Q4_0:
+    case JPT_Q5_0:
+    case JPT_Q8_0:
+        u->scale[0] = vf_halves(p);
+        p += 32;
+        break;
+    case JPT_Q4_1:
+    case JPT_Q5_1:
+        u->scale[0] = vf_halves(p);
+        u->min = vf_halves(p + 32);
+        p += 64;
+        break;
+    case JPT_Q4_K:
+    case JPT_Q5_K:
+        u->scale[0] = vf_mul(vf_halves(head), vf_u8(p));
+        u->min = vf_mul(vf_mul(vf_halves(head + 32), vf_u8(p + 16)), vf_set(-1));
+        p += 32;
+        break;
+    default: { /* Q6_K */
+        vf d = vf_halves(head);
+        u->scale[0] = vf_mul(d, vf_s8(p));
+        u->scale[1] = vf_mul(d, vf_s8(p + 16));
+        p += 32;
+    }
+    }
+    if (t == JPT_Q8_0) {
+        for (int g = 0; g < 8; g++)
+            u->q[g] = vc_bytes(p + 64 * g);
+        return;
+    }
+    const uint8_t *bits = p;
+    if (t == JPT_Q5_0 || t == JPT_Q5_1 || t == JPT_Q5_K)
+        p += 64;
+    for (int g = 0; g < 4; g++) {
+        vc c = vc_load(p + 64 * g);
+        u->q[g] = vc_low(c);
+        u->q[g + 4] = vc_high(c);
+    }
+    if (bits != p)
+        for (int g = 0; g < 8; g++)
+            u->q[g] = vc_add_bits(u->q[g], bits + 8 * g);
+    if (t == JPT_Q6_K) {
+        vc h0 = vc_load(p + 256), h1 = vc_load(p + 320);
+        for (int g = 0; g < 4; g++) {
+            u->q[g] = vc_add_pair(u->q[g], h0, g);
+            u->q[g + 4] = vc_add_pair(u->q[g + 4], h1, g);
+        }
+    }
+}
+
+/* sums of one block to the running sums of one row of activations */
+static inline __attribute__((always_inline)) vf panel_step(jpt_dtype t, const panel_codes *u, const int8_t *x, const cpu_act_block *s, vf acc) {
+    const bool wide = t == JPT_Q8_0 && SIGNED_BYTES;
+    vi         i0 = vi_set(wide ? 0 : s->offset[0]);
+    if (t == JPT_Q6_K) {
+        vi i1 = vi_set(s->offset[1]);
+        for (int g = 0; g < 4; g++) {
+            i0 = vi_dot(i0, u->q[g], x + 4 * g, wide);
+            i1 = vi_dot(i1, u->q[g + 4], x + 4 * g + 16, wide);
+        }
+        vf d = vf_set(s->d);
+        acc = vf_fma(vf_of(i0), vf_mul(u->scale[0], d), acc);
+        return vf_fma(vf_of(i1), vf_mul(u->scale[1], d), acc);
+    }
+    for (int g = 0; g < 8; g++)
+        i0 = vi_dot(i0, u->q[g], x + 4 * g, wide);
+    acc = vf_fma(vf_of(i0), vf_mul(u->scale[0], vf_set(s->d)), acc);
+    return has_min(t) ? vf_fma(u->min, vf_set(s->sum), acc) : acc;
+}
+
+/* ---- a panel times N rows of activations ------------------------------------------------------------------ */
+
+enum { PANEL_AHEAD = 3072 }; /* bytes asked for early */
+
+static inline __attribute__((always_inline)) void panel_times(jpt_dtype t, const int N, const uint8_t *panel, const cpu_acts *x, int32_t i0, float *out) {
+    const int32_t blocks = x->cols / PANEL_BLOCK;
+    vf            acc[16];
+    for (int i = 0; i < N; i++)
+        acc[i] = vf_zero();
+    for (int32_t b = 0; b < blocks; b++) {
+        panel_codes    u;
+        const uint8_t *head = NULL, *p = panel_block(t, panel, b, &head);
+        for (size_t at = 0; at < panel_block_bytes(t); at += 64)
+            __builtin_prefetch(p + PANEL_AHEAD + at);
+        panel_unpack(t, head, p, &u);
+#pragma GCC unroll 16
+        for (int i = 0; i < N; i++)
+            acc[i] = panel_step(t, &u, x->q + (size_t)(i0 + i) * (size_t)x->cols + PANEL_BLOCK * b, x->block + (size_t)(i0 + i) * (size_t)blocks + b, acc[i]);
+    }
+    for (int i = 0; i < N; i++)
+        vf_store(out + PANEL_ROWS * i, acc[i]);
+}
+
+#if defined(__AMX_INT8__)
+/* ---- AMX: a panel times 8 or 16 rows of activations at once ------------------------------------------------
+ * The codes of a panel are unpacked to bytes once a call; a tile product gives the integer sums of a block for all rows, which
+ * are scaled and added exactly as above. */
+
+enum { AMX_LEAST = 8 };
+
+/* Tiles of even and odd blocks (the intrinsics paste the numbers into names): sums, a second one for Q6_K, activations, codes. */
+static void configure_tiles(int rows) {
+    struct {
+        uint8_t  palette, start_row, reserved[14];
+        uint16_t bytes[16];
+        uint8_t  rows[16];
+    } c = {.palette = 1};
+    for (int i = 0; i < 8; i++) {
+        c.bytes[i] = i == 4 || i == 5 ? PANEL_BLOCK : 64;
+        c.rows[i] = (uint8_t)(i < 6 ? rows : PANEL_BLOCK / 4);
+    }
+    __asm__ volatile("" ::"r"(&c) : "memory"); /* gcc 12 thinks that _tile_loadconfig reads 8 bytes */
+    _tile_loadconfig(&c);
+}
+
+typedef struct amx_block {
+    vc codes[8], half[8]; /* half: Q6_K's columns 16..31, which codes then lacks */
+    vf scale[2], min;
+} amx_block;
+
+static inline __attribute__((always_inline)) void amx_unpack(jpt_dtype t, const uint8_t *panel, int32_t b, amx_block *w) {
+    panel_codes    u;
+    const uint8_t *head = NULL, *p = panel_block(t, panel, b, &head);
+    for (size_t at = 0; at < panel_block_bytes(t); at += 64)
+        __builtin_prefetch(p + PANEL_AHEAD + at);
+    panel_unpack(t, head, p, &u);
+    for (int g = 0; g < 8; g++)
+        w->codes[g] = t == JPT_Q6_K && g >= 4 ? _mm512_setzero_si512() : u.q[g];
+    for (int g = 0; g < 8 && t == JPT_Q6_K; g++)
+        w->half[g] = g >= 4 ? u.q[g] : _mm512_setzero_si512();
+    w->scale[0] = u.scale[0];
+    if (t == JPT_Q6_K)
+        w->scale[1] = u.scale[1];
+    if (has_min(t))
+        w->min = u.min;
+}
+
+/* Integer sums of a block into sums[0] (and sums[1]) with the tiles named. */
+#define AMX_SUMS(T, W, Q, COLS, SUMS, S, M, X, C)       \
+    do {                                                \
+        _tile_loadd(X, Q, COLS);                        \
+        _tile_loadd(C, (W)->codes, 64);                 \
+        _tile_zero(S);                                  \
+        _tile_dpbsud(S, X, C);                          \
+        _tile_stored(S, (SUMS)[0], 64);                 \
+        if ((T) == JPT_Q6_K) {                          \
+            _tile_loadd(C, (W)->half, 64);              \
+            _tile_zero(M);                              \
+            _tile_dpbsud(M, X, C);                      \
+            _tile_stored(M, (SUMS)[1], 64);             \
+        }                                               \
+    } while (0)
+
+static inline __attribute__((always_inline)) void amx_add(jpt_dtype t, const int rows, const amx_block *w, int32_t sums[2][16][16], const cpu_act_block *a,
+                                                          int32_t blocks, vf acc[16]) {
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++, a += blocks) {
+        vi i0 = _mm512_load_si512(sums[0][i]);
+        vf d = vf_set(a->d);
+        if (!has_min(t))
+            i0 = _mm512_add_epi32(i0, vi_set(a->offset[0]));
+        acc[i] = vf_fma(vf_of(i0), vf_mul(w->scale[0], d), acc[i]);
+        if (t == JPT_Q6_K)
+            acc[i] = vf_fma(vf_of(_mm512_add_epi32(_mm512_load_si512(sums[1][i]), vi_set(a->offset[1]))), vf_mul(w->scale[1], d), acc[i]);
+        if (has_min(t))
+            acc[i] = vf_fma(w->min, vf_set(a->sum), acc[i]);
+    }
+}
+
+/* `rows` (8 or 16) rows of activations from `first` on; w: the panel's blocks unpacked, or NULL: as they are needed. */
+static inline __attribute__((always_inline)) void amx_rows(jpt_dtype t, const int rows, const uint8_t *panel, const amx_block *w, const cpu_acts *x, int32_t first,
+                                                           float *out) {
+    const int32_t        blocks = x->cols / PANEL_BLOCK;
+    const size_t         cols = (size_t)x->cols;
+    const int8_t        *q = x->q + (size_t)first * cols;
+    const cpu_act_block *s = x->block + (size_t)first * (size_t)blocks;
+    int32_t              sums[2][2][2][16][16] __attribute__((aligned(64))); /* pair, block of it, halves */
+    amx_block            room[2][2];
+    const amx_block     *u[2][2] = {{&room[0][0], &room[0][1]}, {&room[1][0], &room[1][1]}};
+    vf                   acc[16];
+    for (int i = 0; i < rows; i++)
+        acc[i] = vf_zero();
+    /* a tile product takes long: the sums of the next pair of blocks are under way while those of the last are added */
+    for (int32_t b = 0; b < blocks + 2; b += 2) {
+        const int now = b / 2 % 2, before = !now;
+        if (b < blocks) {
+            if (w)
+                u[now][0] = &w[b];
+            else
+                amx_unpack(t, panel, b, &room[now][0]);
+            AMX_SUMS(t, u[now][0], q + PANEL_BLOCK * b, cols, sums[now][0], 0, 1, 4, 6);
+        }
+        if (b + 1 < blocks) {
+            if (w)
+                u[now][1] = &w[b + 1];
+            else
+                amx_unpack(t, panel, b + 1, &room[now][1]);
+            AMX_SUMS(t, u[now][1], q + PANEL_BLOCK * (b + 1), cols, sums[now][1], 2, 3, 5, 7);
+        }
+        if (b > 0)
+            amx_add(t, rows, u[before][0], sums[before][0], s + b - 2, blocks, acc);
+        if (b > 0 && b - 1 < blocks)
+            amx_add(t, rows, u[before][1], sums[before][1], s + b - 1, blocks, acc);
+    }
+    for (int i = 0; i < rows; i++)
+        vf_store(out + PANEL_ROWS * i, acc[i]);
+}
+
+/* As many rows as fill tiles; returns how many. */
+static inline __attribute__((always_inline)) int32_t amx_panel(jpt_dtype t, const uint8_t *panel, const cpu_acts *x, int32_t first, int32_t n, float *out) {
+    enum { STRIP = 2048 / PANEL_BLOCK }; /* an unpacked panel of more columns would not stay near */
+    const int32_t blocks = x->cols / PANEL_BLOCK;
+    amx_block     w[STRIP];
+    bool          unpack = n >= 32 && blocks <= STRIP;
+    int32_t       i = 0;
+    for (int32_t b = 0; unpack && b < blocks; b++)
+        amx_unpack(t, panel, b, &w[b]);
+    if (n >= 16) {
+        configure_tiles(16);
+        for (; n - i >= 16; i += 16) {
+            if (unpack)
+                amx_rows(t, 16, panel, w, x, first + i, out + PANEL_ROWS * i);
+            else
+                amx_rows(t, 16, panel, NULL, x, first + i, out + PANEL_ROWS * i);
+        }
+    }
+    if (n - i >= 8) {
+        configure_tiles(8);
+        amx_rows(t, 8, panel, NULL, x, first + i, out + PANEL_ROWS * i);
+        i += 8;
+    }
+    _tile_release();
+    return i;
+}
+#endif
+
+static inline __attribute__((always_inline)) void panel_rows(jpt_dtype t, const uint8_t *panel, const cpu_acts *x, int32_t first, int32_t n, float *out) {
+    int32_t i = 0;
+#if defined(__AMX_INT8__)
+    if (n >= AMX_LEAST)
+        i = amx_panel(t, panel, x, first, n, out);
+#endif
+#define TIMES(N)                                                          \
+    for (; n - i >= N; i += N)                                            \
+        panel_times(t, N, panel, x, first + i, out + PANEL_ROWS * i);
+#if MOST_ROWS > 8
+    TIMES(16)
+#endif
+    TIMES(8)
+    TIMES(4)
+    TIMES(2)
+    TIMES(1)
+#undef TIMES
+}
+
+static void panel_dot(jpt_dtype t, const uint8_t *panel, const cpu_acts *x, int32_t first, int32_t n, float *out) {
+    switch (t) {
+#define CASE(T)                                      \
+    case T:                                          \
+        panel_rows(T, panel, x, first, n, out);      \
+        return;
+        CASE(JPT_Q4_0)
+        CASE(JPT_Q4_1)
+        CASE(JPT_Q5_0)
+        CASE(JPT_Q5_1)
+        CASE(JPT_Q8_0)
+        CASE(JPT_Q4_K)
+        CASE(JPT_Q5_K)
+        CASE(JPT_Q6_K)
+#undef CASE
+    default: JPT_ASSERT(!"type is not packed");
+    }
+}
+
+/* ---- activations --------------------------------------------------------------------------------------------- */
+
+static void quantize(const float *x, int32_t cols, int32_t offset, bool halves, int8_t *q, cpu_act_block *s) {
+    for (int32_t b = 0; b < cols / PANEL_BLOCK; b++, x += PANEL_BLOCK, q += PANEL_BLOCK) {
+        int32_t sum[2];
+        float   max = 0;
+#if defined(__AVX512VNNI__)
+        __m512 v0 = _mm512_loadu_ps(x), v1 = _mm512_loadu_ps(x + 16), a0 = _mm512_abs_ps(v0), a1 = _mm512_abs_ps(v1), inf = _mm512_set1_ps(INFINITY);
+        bool   finite = !(_mm512_cmp_ps_mask(a0, inf, _CMP_NLT_UQ) | _mm512_cmp_ps_mask(a1, inf, _CMP_NLT_UQ));
+        max = _mm512_reduce_max_ps(_mm512_max_ps(a0, a1));
+        float   d = finite ? max / 127 : NAN, id = finite && max > 1e-35f ? 127 / max : 0;
+        __m512i i0 = _mm512_cvtps_epi32(_mm512_mul_ps(v0, _mm512_set1_ps(id))), i1 = _mm512_cvtps_epi32(_mm512_mul_ps(v1, _mm512_set1_ps(id)));
+        _mm_storeu_si128((__m128i *)q, _mm512_cvtepi32_epi8(i0));
+        _mm_storeu_si128((__m128i *)(q + 16), _mm512_cvtepi32_epi8(i1));
+        sum[0] = _mm512_reduce_add_epi32(i0);
+        sum[1] = _mm512_reduce_add_epi32(i1);
+#else
+        bool finite = true;
+        for (int i = 0; i < PANEL_BLOCK; i++) {
+            float a = fabsf(x[i]);
+            finite &= a < INFINITY;
+            max = a > max ? a : max;
+        }
+        float d = finite ? max / 127 : NAN, id = finite && max > 1e-35f ? 127 / max : 0;
+        sum[0] = sum[1] = 0;
+        for (int i = 0; i < PANEL_BLOCK; i++) {
+            float   t = (finite ? x[i] : 0) * id + 12582912.0f; /* 1.5 * 2^23: rounds to nearest even */
+            int32_t n;
+            memcpy(&n, &t, 4);
+            n -= 0x4b400000;
+            q[i] = (int8_t)n;
+            sum[i / 16] += n;
+        }
+#endif
+        s[b] = (cpu_act_block){.d = d, .sum = d * (float)(sum[0] + sum[1]), .offset = {-offset * (halves ? sum[0] : sum[0] + sum[1]), halves ? -offset * sum[1] : 0}};
+    }
+}

@@ -1,0 +1,37 @@
+/* exp of 16 floats at once, in GCC's vector extensions: one AVX-512 register, two AVX2, four SSE. */
+#ifndef JPT_EXP16_H
+#define JPT_EXP16_H
+
+typedef float f32x16 __attribute__((vector_size(64), aligned(4), may_alias));
+typedef int   i32x16 __attribute__((vector_size(64), aligned(4), may_alias));
+
+/* exp in float32, 2 ulp: 2^k * p(r), |r| <= ln2/2, degree-6 Taylor with Cody-Waite reduction; clamped above 88.3.  Exact 0
+ * below -87.3, or with `denormals` below -104. */
+static inline __attribute__((always_inline)) f32x16 exp16_with(f32x16 x, const int denormals) {
+    const f32x16 lo = (f32x16){0} + (denormals ? -104.0f : -87.3f), hi = (f32x16){0} + 88.3f;
+    i32x16       under = x < lo, over = x > hi;
+    x = (f32x16)(((i32x16)x & ~under & ~over) | ((i32x16)lo & under) | ((i32x16)hi & over));
+    f32x16 t = x * 1.44269504088896341f;
+    f32x16 rounded = t + 12582912.0f; /* 1.5 * 2^23: the integer part lands in the low bits */
+    i32x16 k = (i32x16)rounded - 0x4b400000;
+    f32x16 kf = rounded - 12582912.0f;
+    f32x16 r = x - kf * 0.693359375f;
+    r = r - kf * -2.12194440e-4f;
+    f32x16 p = r * 1.3888889e-3f + 8.3333333e-3f;
+    p = p * r + 4.16666667e-2f;
+    p = p * r + 1.66666667e-1f;
+    p = p * r + 0.5f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    if (denormals) { /* in two steps: 2^k itself may be none */
+        i32x16 first = k >> 1;
+        p = p * (f32x16)((first + 127) << 23);
+        k = k - first;
+    }
+    f32x16 e = p * (f32x16)((k + 127) << 23);
+    return (f32x16)((i32x16)e & ~under);
+}
+
+static inline __attribute__((always_inline)) f32x16 exp16(f32x16 x) { return exp16_with(x, 0); }
+
+#endif

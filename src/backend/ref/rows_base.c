@@ -1,0 +1,3 @@
+/* See rows.h. */
+#define ROWS row_loops_base
+#include "rows_body.h"

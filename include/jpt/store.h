@@ -111,6 +111,10 @@ jpt_status jpt_store_request_exists(jpt_store *s, int64_t cell, int64_t block, i
 jpt_status jpt_store_put_request(jpt_store *s, const jpt_request_row *r, const jpt_score_row *scores, size_t n,
                                  int64_t *id, jpt_error *err);
 
+/* Further scores of requests that are in the store (row.owner = request id), in one transaction: what was computed after the
+ * run.  A metric that a request has already is refused (JPT_ARG): nothing is rewritten. */
+jpt_status jpt_store_put_scores(jpt_store *s, const jpt_score_row *scores, size_t n, jpt_error *err);
+
 /* Scores of a whole cell (corpus BLEU ...): the newest value of a metric stands. */
 jpt_status jpt_store_put_cell_scores(jpt_store *s, int64_t cell, const jpt_score_row *scores, size_t n,
                                      jpt_error *err);

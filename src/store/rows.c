@@ -226,6 +226,17 @@ jpt_status jpt_store_put_request(jpt_store *s, const jpt_request_row *r, const j
     return status;
 }
 
+jpt_status jpt_store_put_scores(jpt_store *s, const jpt_score_row *scores, size_t n, jpt_error *err) {
+    JPT_TRY(begin(s, err));
+    jpt_status status = JPT_OK;
+    for (size_t i = 0, same; i < n && status == JPT_OK; i += same) {
+        for (same = 1; i + same < n && scores[i + same].owner == scores[i].owner; same++)
+            ;
+        status = put_scores(s, "INSERT INTO score VALUES (?,?,?)", scores[i].owner, scores + i, same, false, err);
+    }
+    return end(s, status, err);
+}
+
 jpt_status jpt_store_put_cell_scores(jpt_store *s, int64_t cell, const jpt_score_row *scores, size_t n,
                                      jpt_error *err) {
     JPT_TRY(begin(s, err));

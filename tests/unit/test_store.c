@@ -113,6 +113,35 @@ static void round_trip_and_resume(void **unused) {
     jpt_store_close(s);
 }
 
+static jpt_status count_score(void *ud, const jpt_score_row *r) {
+    double *sum = ud;
+    *sum += r->value;
+    return JPT_OK;
+}
+
+/* What is computed after the run is added beside what is there, all of it or nothing. */
+static void scores_afterwards(void **unused) {
+    (void)unused;
+    jpt_store *s = open_store("late.db");
+    int64_t    cell = make_cell(s, "greedy");
+    jpt_error  err = {0};
+    double     sum = 0;
+    put(s, cell, 0, "x", NULL); /* chrf 10 and 11 */
+    put(s, cell, 1, "y", NULL);
+    jpt_score_row late[] = {{.owner = 1, .metric = "coherence", .value = -1}, {.owner = 1, .metric = "ppl", .value = 100}, {.owner = 2, .metric = "ppl", .value = 1000}};
+    assert_int_equal(jpt_store_put_scores(s, late, 3, NULL), JPT_OK);
+    assert_int_equal(jpt_store_each_score(s, cell, count_score, &sum, NULL), JPT_OK);
+    assert_float_equal(sum, 10 + 11 - 1 + 1100, 1e-9);
+    const jpt_score_row again[] = {{.owner = 2, .metric = "coherence", .value = -2}, {.owner = 1, .metric = "chrf", .value = 99}};
+    assert_int_equal(jpt_store_put_scores(s, again, 2, &err), JPT_ARG); /* chrf is there: nothing of this is kept */
+    late[0].owner = 77;
+    assert_int_not_equal(jpt_store_put_scores(s, late, 1, NULL), JPT_OK); /* no such request */
+    sum = 0;
+    jpt_store_each_score(s, cell, count_score, &sum, NULL);
+    assert_float_equal(sum, 10 + 11 - 1 + 1100, 1e-9);
+    jpt_store_close(s);
+}
+
 static void one_writer(void **unused) {
     (void)unused;
     jpt_store *s = open_store("lock.db"), *second;
@@ -264,7 +293,7 @@ int main(void) {
     if (!mkdtemp(dir))
         return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(round_trip_and_resume), cmocka_unit_test(one_writer), cmocka_unit_test(killed_at_any_moment), cmocka_unit_test(foreign_files),
+        cmocka_unit_test(round_trip_and_resume), cmocka_unit_test(scores_afterwards), cmocka_unit_test(one_writer), cmocka_unit_test(killed_at_any_moment), cmocka_unit_test(foreign_files),
         cmocka_unit_test(full_disk), cmocka_unit_test(report_of_hostile_texts),
     };
     int  rc = cmocka_run_group_tests(tests, NULL, NULL);

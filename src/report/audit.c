@@ -65,7 +65,8 @@ static int64_t count_ids(const char *json) {
 static void audit_energy(audit *a, const jpt_request_row *q) {
     if (isnan(q->energy_j))
         return;
-    double parts = q->prefill_energy_j + q->decode_energy_j + q->draft_energy_j + q->verify_energy_j + q->select_energy_j + q->other_energy_j;
+    double parts = q->prefill_energy_j + q->decode_energy_j + q->draft_energy_j + q->verify_energy_j + q->select_energy_j + q->other_energy_j +
+                   (isnan(q->kv_energy_j) ? 0 : q->kv_energy_j);
     if (isfinite(parts))
         check(a, PHASES, near(parts, q->energy_j, 1e-6), q, "%.6f J in phases, %.6f J in all", parts, q->energy_j);
     if (isfinite(q->net_energy_j) && isfinite(q->idle_w)) {

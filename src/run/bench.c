@@ -182,7 +182,8 @@ static void fill_energy(jpt_request_row *r, const jpt_run_request_energy *e) {
     r->draft_energy_j = e->phase_j[JPT_PHASE_DRAFT];
     r->verify_energy_j = e->phase_j[JPT_PHASE_VERIFY];
     r->select_energy_j = e->phase_j[JPT_PHASE_SELECT];
-    r->other_energy_j = e->energy.energy_j - r->prefill_energy_j - r->decode_energy_j - r->draft_energy_j - r->verify_energy_j - r->select_energy_j;
+    r->kv_energy_j = e->phase_j[JPT_PHASE_KV];
+    r->other_energy_j = e->energy.energy_j - r->prefill_energy_j - r->decode_energy_j - r->draft_energy_j - r->verify_energy_j - r->select_energy_j - r->kv_energy_j;
     r->energy_valid = e->energy.valid;
     r->energy_reasons = e->energy.reasons[0] ? e->energy.reasons : NULL;
 }

@@ -18,22 +18,71 @@
 const char *const jpt_store_steps[JPT_STORE_SCHEMA] = {
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;"
     "INSERT INTO meta VALUES ('schema_version', '1');"
-    "CREATE TABLE study (id INTEGER PRIMARY KEY, " JPT_STUDY_MAP(SQL) "created TEXT NOT NULL) STRICT;"
-    "CREATE TABLE model (id INTEGER PRIMARY KEY, " JPT_MODEL_MAP(SQL) "created TEXT NOT NULL) STRICT;"
-    "CREATE TABLE task (id INTEGER PRIMARY KEY, " JPT_TASK_MAP(SQL) "created TEXT NOT NULL) STRICT;"
-    "CREATE TABLE item (id INTEGER PRIMARY KEY, " JPT_ITEM_MAP(SQL) "created TEXT NOT NULL,"
+    "CREATE TABLE study (id INTEGER PRIMARY KEY,"
+    " jpt_version TEXT, cpu TEXT, threads INTEGER, sampler_order TEXT, protocol TEXT, leaves_out TEXT,"
+    " created TEXT NOT NULL) STRICT;"
+    "CREATE TABLE model (id INTEGER PRIMARY KEY,"
+    " name TEXT, file TEXT, sha256 TEXT, architecture TEXT, n_params INTEGER, file_bytes INTEGER,"
+    " dtype TEXT, backend TEXT, compute_dtype TEXT,"
+    " created TEXT NOT NULL) STRICT;"
+    "CREATE TABLE task (id INTEGER PRIMARY KEY,"
+    " name TEXT, sha256 TEXT, n_items INTEGER, primary_metric TEXT, higher_is_better INTEGER,"
+    " license TEXT,"
+    " created TEXT NOT NULL) STRICT;"
+    "CREATE TABLE item (id INTEGER PRIMARY KEY,"
+    " task INTEGER NOT NULL, item_index INTEGER NOT NULL, item_id TEXT, prompt TEXT,"
+    " created TEXT NOT NULL,"
     " FOREIGN KEY (task) REFERENCES task(id), UNIQUE (task, item_index)) STRICT;"
-    "CREATE TABLE meter (id INTEGER PRIMARY KEY, " JPT_METER_MAP(SQL) "created TEXT NOT NULL) STRICT;"
-    "CREATE TABLE cell (id INTEGER PRIMARY KEY, " JPT_CELL_MAP(SQL) "created TEXT NOT NULL,"
+    "CREATE TABLE meter (id INTEGER PRIMARY KEY,"
+    " kind TEXT, source TEXT, modelled INTEGER, coverage TEXT, step_s REAL, accuracy TEXT,"
+    " declared_w REAL,"
+    " created TEXT NOT NULL) STRICT;"
+    "CREATE TABLE cell (id INTEGER PRIMARY KEY,"
+    " study INTEGER NOT NULL, model INTEGER NOT NULL, task INTEGER NOT NULL, meter INTEGER NOT NULL,"
+    " spec TEXT, strategy TEXT, params_json TEXT, device TEXT, batch INTEGER, seeds TEXT,"
+    " max_new_tokens INTEGER, draft_model TEXT, max_joules REAL,"
+    " created TEXT NOT NULL,"
     " FOREIGN KEY (study) REFERENCES study(id), FOREIGN KEY (model) REFERENCES model(id),"
     " FOREIGN KEY (task) REFERENCES task(id), FOREIGN KEY (meter) REFERENCES meter(id),"
     " UNIQUE (study, model, task, meter, spec, device, batch, seeds, max_new_tokens, draft_model, max_joules)) STRICT;"
-    "CREATE TABLE request (id INTEGER PRIMARY KEY, " JPT_REQUEST_MAP(SQL) "created TEXT NOT NULL,"
+    "CREATE TABLE request (id INTEGER PRIMARY KEY,"
+    " cell INTEGER NOT NULL, block INTEGER NOT NULL, item_index INTEGER NOT NULL, seed INTEGER NOT NULL,"
+    " order_in_block INTEGER, item_id TEXT, prompt_tokens INTEGER, output_tokens INTEGER,"
+    " stop_reason TEXT, text TEXT, token_ids_json TEXT, t_start_s REAL, duration_s REAL, ttft_s REAL,"
+    " prefill_s REAL, decode_s REAL, energy_j REAL, energy_error_j REAL, energy_source TEXT,"
+    " modelled INTEGER, net_energy_j REAL, idle_w REAL, prefill_energy_j REAL, decode_energy_j REAL,"
+    " draft_energy_j REAL, verify_energy_j REAL, select_energy_j REAL, other_energy_j REAL,"
+    " energy_valid INTEGER, energy_reasons TEXT, forwards INTEGER, positions_computed INTEGER,"
+    " positions_discarded INTEGER, logits_rows INTEGER, kv_bytes_moved INTEGER, draft_forwards INTEGER,"
+    " draft_positions INTEGER, budget_note TEXT, failed INTEGER, error TEXT,"
+    " created TEXT NOT NULL,"
     " FOREIGN KEY (cell) REFERENCES cell(id), UNIQUE (cell, block, item_index, seed)) STRICT;"
     "CREATE TABLE score (request INTEGER NOT NULL REFERENCES request(id), metric TEXT NOT NULL, value REAL,"
     " PRIMARY KEY (request, metric)) STRICT, WITHOUT ROWID;"
     "CREATE TABLE cell_score (id INTEGER PRIMARY KEY, cell INTEGER NOT NULL REFERENCES cell(id),"
-    " metric TEXT NOT NULL, value REAL, ci_low REAL, ci_high REAL, n INTEGER) STRICT;"};
+    " metric TEXT NOT NULL, value REAL, ci_low REAL, ci_high REAL, n INTEGER) STRICT;",
+
+    "ALTER TABLE task ADD COLUMN citation TEXT;"
+    "ALTER TABLE meter ADD COLUMN card TEXT; ALTER TABLE meter ADD COLUMN card_uuid TEXT;"
+    "ALTER TABLE meter ADD COLUMN driver TEXT; ALTER TABLE meter ADD COLUMN power_limit_w REAL;"
+    "CREATE TABLE plan (id INTEGER PRIMARY KEY, " JPT_PLAN_MAP(SQL) "created TEXT NOT NULL,"
+    " FOREIGN KEY (study) REFERENCES study(id)) STRICT;"
+    "CREATE TABLE window (id INTEGER PRIMARY KEY, " JPT_WINDOW_MAP(SQL) "created TEXT NOT NULL,"
+    " FOREIGN KEY (study) REFERENCES study(id), FOREIGN KEY (meter) REFERENCES meter(id), FOREIGN KEY (cell) REFERENCES cell(id)) STRICT;"
+    "CREATE INDEX window_cell ON window (cell, block, kind);"
+    "CREATE TABLE power (id INTEGER PRIMARY KEY, " JPT_POWER_MAP(SQL) "FOREIGN KEY (window) REFERENCES window(id)) STRICT;"
+    "CREATE INDEX power_window ON power (window, t_s);"
+    "CREATE TABLE ledger (id INTEGER PRIMARY KEY, " JPT_LEDGER_MAP(SQL) "created TEXT NOT NULL,"
+    " FOREIGN KEY (study) REFERENCES study(id), FOREIGN KEY (cell) REFERENCES cell(id)) STRICT;"
+    "CREATE TABLE calibration (id INTEGER PRIMARY KEY, " JPT_CALIBRATION_MAP(SQL) "created TEXT NOT NULL) STRICT;"
+    "CREATE TABLE floor (id INTEGER PRIMARY KEY, " JPT_FLOOR_MAP(SQL) "created TEXT NOT NULL,"
+    " FOREIGN KEY (cell) REFERENCES cell(id), FOREIGN KEY (calibration) REFERENCES calibration(id)) STRICT;"
+    "CREATE TABLE look (id INTEGER PRIMARY KEY, " JPT_LOOK_MAP(SQL) "created TEXT NOT NULL,"
+    " FOREIGN KEY (study) REFERENCES study(id), FOREIGN KEY (task) REFERENCES task(id)) STRICT;"
+    "ALTER TABLE request ADD COLUMN window INTEGER REFERENCES window(id); ALTER TABLE request ADD COLUMN share_rule TEXT;"
+    "ALTER TABLE request ADD COLUMN kv_energy_j REAL; ALTER TABLE request ADD COLUMN fate_rule TEXT;"
+    "ALTER TABLE request ADD COLUMN kept_energy_j REAL; ALTER TABLE request ADD COLUMN rejected_energy_j REAL;"
+    "ALTER TABLE request ADD COLUMN pruned_energy_j REAL; ALTER TABLE request ADD COLUMN past_stop_energy_j REAL;"};
 
 jpt_status jpt_store_sql_fail(sqlite3 *db, const char *path, const char *doing, jpt_error *err) {
     int         code = db ? sqlite3_errcode(db) & 0xff : SQLITE_NOMEM;
@@ -145,6 +194,23 @@ static jpt_status open_file(jpt_store *s, int flags, jpt_error *err) {
     return st;
 }
 
+/* An older file for a reader: its pages in memory, brought up to date there. */
+static jpt_status copy_and_migrate(jpt_store *s, jpt_error *err) {
+    sqlite3 *copy = NULL;
+    if (sqlite3_open_v2(":memory:", &copy, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK) {
+        jpt_status st = jpt_store_sql_fail(copy, s->path, "copying an older file", err);
+        sqlite3_close(copy);
+        return st;
+    }
+    sqlite3_backup *b = sqlite3_backup_init(copy, "main", s->db, "main");
+    int             code = b ? sqlite3_backup_step(b, -1) : SQLITE_ERROR;
+    sqlite3_backup_finish(b);
+    jpt_status st = code == SQLITE_DONE ? JPT_OK : jpt_store_sql_fail(b ? s->db : copy, s->path, "copying an older file", err);
+    sqlite3_close(s->db);
+    s->db = copy;
+    return st == JPT_OK ? jpt_store_migrate(s->db, s->path, jpt_store_steps, JPT_STORE_SCHEMA, err) : st;
+}
+
 static jpt_status open_checked(jpt_store *s, jpt_store_mode mode, jpt_error *err) {
     struct stat info;
     if (!*s->path)
@@ -176,9 +242,7 @@ static jpt_status open_checked(jpt_store *s, jpt_store_mode mode, jpt_error *err
         if (blank)
             return JPT_FAIL(err, FORMAT, "%s: empty file, expected a results file of jpt bench", s->path);
         if (version < JPT_STORE_SCHEMA)
-            return JPT_FAIL(err, UNSUPPORTED,
-                            "%s: made by an older jpt (schema %lld, this one reads %d): run jpt bench on it once to "
-                            "bring it up to date", s->path, (long long)version, JPT_STORE_SCHEMA);
+            return copy_and_migrate(s, err);
         if (version > JPT_STORE_SCHEMA)
             return jpt_store_migrate(s->db, s->path, jpt_store_steps, JPT_STORE_SCHEMA, err);
         return JPT_OK;

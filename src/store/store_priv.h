@@ -9,6 +9,7 @@
 struct jpt_store {
     sqlite3 *db;
     int      lock_fd; /* -1 for a reader */
+    int      depth;   /* of transactions */
     char    *path;
 };
 

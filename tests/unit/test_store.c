@@ -227,6 +227,94 @@ static void foreign_files(void **unused) {
     assert_int_equal(jpt_store_open("/proc/no/such/place.db", JPT_STORE_CREATE, &s, &err), JPT_IO);
 }
 
+/* A file of schema 1: a reader sees its rows and leaves it as it is, a writer brings it up to date. */
+static void older_file(void **unused) {
+    (void)unused;
+    sqlite3   *db;
+    jpt_store *s;
+    jpt_error  err = {0};
+    int        n = 0;
+    assert_int_equal(sqlite3_open(path_of("v1.db"), &db), SQLITE_OK);
+    jpt_buf text = {0};
+    assert_int_equal(jpt_file_read(JPT_SOURCE_DIR "/tests/fixtures/store/schema1.sql", &text, NULL), JPT_OK);
+    assert_int_equal(sqlite3_exec(db, text.p, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+    jpt_buf_fini(&text);
+    for (int pass = 0; pass < 2; pass++) { /* the second reading shows that the first left the file alone */
+        if (jpt_store_open(path_of("v1.db"), JPT_STORE_READ, &s, &err) != JPT_OK)
+            fail_msg("%s", err.msg);
+        n = 0;
+        assert_int_equal(jpt_store_each_request(s, -1, look, &n, &err), JPT_OK);
+        assert_int_equal(n, 2);
+        jpt_store_close(s);
+        assert_int_equal(sqlite3_open(path_of("v1.db"), &db), SQLITE_OK);
+        sqlite3_stmt *st;
+        sqlite3_prepare_v2(db, "PRAGMA user_version", -1, &st, NULL);
+        assert_int_equal(sqlite3_step(st), SQLITE_ROW);
+        assert_int_equal(sqlite3_column_int(st, 0), 1);
+        sqlite3_finalize(st);
+        sqlite3_close(db);
+    }
+    s = open_store("v1.db");
+    n = 0;
+    assert_int_equal(jpt_store_each_request(s, -1, look, &n, &err), JPT_OK);
+    assert_int_equal(n, 2);
+    jpt_window_row w;
+    int64_t        id = 0, valid = 0, all = 0;
+    jpt_window_row_init(&w);
+    w.study = w.meter = 1, w.kind = "idle", w.block = 0, w.valid = 1, w.energy_j = 20;
+    const jpt_power_row power[] = {{.t_s = 1, .power_w = 60}, {.t_s = 1.05, .power_w = 61}};
+    if (jpt_store_put_window(s, &w, power, 2, &id, &err) != JPT_OK)
+        fail_msg("%s", err.msg);
+    assert_int_equal(jpt_store_n_windows(s, 1, -1, 0, "idle", &all, &valid, &err), JPT_OK);
+    assert_true(all == 1 && valid == 1);
+    jpt_store_close(s);
+}
+
+static jpt_status look_window(void *ud, const jpt_window_row *r) {
+    int64_t *sum = ud;
+    assert_true(isnan(r->residual) && r->attempt == -1); /* absent */
+    assert_string_equal(r->kind, "requests");
+    *sum += r->n_requests;
+    return JPT_OK;
+}
+static jpt_status look_power(void *ud, const jpt_power_row *r) {
+    *(double *)ud += r->power_w;
+    return JPT_OK;
+}
+
+/* What stands between begin and end stays or goes together, and an inner failure takes back the inner part alone. */
+static void windows_and_transactions(void **unused) {
+    (void)unused;
+    jpt_store     *s = open_store("w.db");
+    int64_t        cell = make_cell(s, "greedy"), id = 0, n = 0, sum = 0;
+    jpt_error      err = {0};
+    jpt_window_row w;
+    double         watts = 0;
+    jpt_power_row  power[40];
+    for (int i = 0; i < 40; i++)
+        power[i] = (jpt_power_row){.t_s = i, .power_w = 2};
+    jpt_window_row_init(&w);
+    w.study = w.meter = 1, w.cell = cell, w.kind = "requests", w.block = 0, w.n_requests = 3;
+    for (int keep = 0; keep < 2; keep++) {
+        assert_int_equal(jpt_store_begin(s, &err), JPT_OK);
+        assert_int_equal(jpt_store_put_window(s, &w, power, 40, &id, &err), JPT_OK);
+        assert_int_equal(put(s, cell, 0, "a", &err), JPT_OK);
+        assert_int_equal(put(s, cell, 0, "a", NULL), JPT_ARG); /* twice: this one alone goes */
+        assert_int_equal(put(s, cell, 1, "b", &err), JPT_OK);
+        assert_int_equal(jpt_store_end(s, keep ? JPT_OK : JPT_INTERRUPTED, &err), keep ? JPT_OK : JPT_INTERRUPTED);
+        assert_int_equal(jpt_store_n_requests(s, &n, &err), JPT_OK);
+        assert_int_equal(n, keep ? 2 : 0);
+    }
+    assert_int_equal(jpt_store_each_window(s, cell, look_window, &sum, &err), JPT_OK);
+    assert_int_equal(sum, 3);
+    assert_int_equal(jpt_store_each_power(s, id, look_power, &watts, &err), JPT_OK);
+    assert_float_equal(watts, 80, 1e-9);
+    w.cell = 99; /* no such cell */
+    assert_int_equal(jpt_store_put_window(s, &w, power, 40, &id, &err), JPT_ARG);
+    jpt_store_close(s);
+}
+
 static void full_disk(void **unused) {
     (void)unused;
     pid_t pid = fork();
@@ -293,8 +381,9 @@ int main(void) {
     if (!mkdtemp(dir))
         return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(round_trip_and_resume), cmocka_unit_test(scores_afterwards), cmocka_unit_test(one_writer), cmocka_unit_test(killed_at_any_moment), cmocka_unit_test(foreign_files),
-        cmocka_unit_test(full_disk), cmocka_unit_test(report_of_hostile_texts),
+        cmocka_unit_test(round_trip_and_resume), cmocka_unit_test(scores_afterwards), cmocka_unit_test(one_writer), cmocka_unit_test(killed_at_any_moment),
+        cmocka_unit_test(foreign_files), cmocka_unit_test(older_file), cmocka_unit_test(windows_and_transactions), cmocka_unit_test(full_disk),
+        cmocka_unit_test(report_of_hostile_texts),
     };
     int  rc = cmocka_run_group_tests(tests, NULL, NULL);
     char command[128];

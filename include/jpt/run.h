@@ -51,9 +51,9 @@ jpt_status jpt_run_bench(const jpt_run_options *opt, jpt_run_summary *out, jpt_e
 /* ---- plans ------------------------------------------------------------------------------------- */
 
 /* A bench as a YAML file: name, description (optional), model, draft_model (optional), tasks, strategies (SPECs), seed, blocks,
- * limit, max_new_tokens (optional).  Texts live in the plan. */
+ * limit, max_new_tokens, compat (optional; as jpt_task_options).  Texts live in the plan. */
 typedef struct jpt_plan {
-    char    *name, *description, *model, *draft_model;
+    char    *name, *description, *model, *draft_model, *compat;
     char   **tasks, **strategies;
     unsigned tasks_count, strategies_count;
     int      seed, blocks, limit, max_new_tokens;

@@ -1,8 +1,8 @@
 /* Tasks: prompts, stop rules and scoring.
  *
- * A task is a YAML file (prompt template, stop strings, metrics) with its items in a JSON-lines file beside it, or a bare
- * JSON-lines file of a user: one object a line with "prompt" and, where there is one, "reference" (a string or a list).
- * Messages name the file and the line. */
+ * A task is a YAML file (tasks/README.md: prompt template, examples, stop strings, metrics) with its items in a public data set
+ * (jpt/dataset.h) or beside it, or a bare JSON-lines file of a user: one object a line with "prompt" and, where there is one,
+ * "reference" (a string or a list).  Messages name the file and the line. */
 #ifndef JPT_TASK_H
 #define JPT_TASK_H
 
@@ -18,20 +18,31 @@ typedef struct jpt_task_item {
 } jpt_task_item;
 
 typedef struct jpt_task_info {
-    const char *name, *description, *license, *path;
+    const char *name, *description, *license, *path; /* license: with what to cite, where the items are public */
+    const char *dataset; /* its data set's name; NULL: the items are beside the YAML or a user's */
     const char *system; /* NULL: none */
     bool        chat;   /* wrap the prompt in the model's chat template where it has one */
     const char *const *stop;
     int32_t            n_stop, max_new_tokens, min_new_tokens;
+    int32_t            max_total_tokens; /* of prompt and answer together; 0: no such cap */
     size_t             n_items;
     const char        *primary_metric;
     bool               higher_is_better;
     char               sha256[65]; /* of the YAML and the items: what was asked */
 } jpt_task_info;
 
-/* name_or_path: a .yaml or .jsonl file, or a name found in $JPT_TASKS, the installed folder, or the source tree.
- * Errors: JPT_NOT_FOUND (nearest name suggested), JPT_FORMAT (file, line). */
+typedef struct jpt_task_options {
+    /* "paper": as the study behind jpt (Nik et al. 2025) asked: the task that the YAML's `paper` names, or, where it names none, the same
+     * prompts without chat template, 256 new tokens at most, ended by "</s>" and "<|im_end|>" too.  NULL: the task's own form. */
+    const char *compat;
+    bool        header_only; /* no items: the data set need not be here */
+} jpt_task_options;
+
+/* name_or_path: a .yaml or .jsonl file, or a name found in $JPT_TASKS, the installed folder, or the source tree; NAME=FILE puts a
+ * user's items (JSON lines, a JSON list, or lines of text as field "text") into the task's form.  opt NULL: neither.
+ * Errors: JPT_NOT_FOUND (nearest name suggested; a data set that is not here, with the command that fetches it), JPT_FORMAT (file, line). */
 jpt_status           jpt_task_open(const char *name_or_path, jpt_task **out, jpt_error *err);
+jpt_status           jpt_task_open_with(const char *name_or_path, const jpt_task_options *opt, jpt_task **out, jpt_error *err);
 void                 jpt_task_close(jpt_task *t);
 const jpt_task_info *jpt_task_get_info(const jpt_task *t);
 const jpt_task_item *jpt_task_get_item(const jpt_task *t, size_t i);

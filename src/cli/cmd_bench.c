@@ -13,7 +13,7 @@ typedef struct options {
     jpt_spec_list specs;
     char         *task[TASKS_MAX];
     size_t        n_tasks;
-    const char   *out;
+    const char   *out, *compat;
     jpt_plan     *plan;
     bool          dry;
     int32_t       limit, blocks, batch, max_new_tokens, n_ctx;
@@ -25,7 +25,8 @@ static const char help[] =
     "usage: jpt bench -m MODEL -t TASK[,TASK...] -s SPEC [-s SPEC...] -o results.db [options]\n"
     "       jpt bench PLAN.yaml -o results.db [options]      options win over the plan (plans/ has some)\n\n"
     "      --dry-run          configurations, requests, and an estimate of time and joules\n"
-    "  -t, --tasks LIST       names (jpt list tasks), .yaml or .jsonl files, separated by commas\n"
+    "  -t, --tasks LIST       names (jpt list tasks), .yaml or .jsonl files, NAME=FILE (your items in a task's form), by commas\n"
+    "      --compat paper     ask as the study did: its prompts, no chat template, its caps and stop rule (tasks/README.md)\n"
     "  -s, --strategy SPEC    may be repeated; {a,b} makes a grid\n"
     "  -o, --output FILE      results, SQLite; run the same command again to resume\n"
     "      --limit N          first N items of each task\n"
@@ -36,7 +37,7 @@ static const char help[] =
     "      --max-joules J     budget of a request: beams narrow, drafts go, the text ends (docs/energy-aware.md)\n"
     "      --seed S           default 0\n" CLI_ENGINE_HELP;
 
-enum { O_LIMIT = 0x200, O_BLOCKS, O_SEED, O_CTX, O_DRY, O_JOULES, O_BATCH };
+enum { O_LIMIT = 0x200, O_BLOCKS, O_SEED, O_CTX, O_DRY, O_JOULES, O_BATCH, O_COMPAT };
 
 static int add_tasks(options *o, const char *list) {
     for (const char *p = list; *p;) {
@@ -54,7 +55,7 @@ static int add_tasks(options *o, const char *list) {
 static int parse(int argc, char **argv, options *o) {
     static const struct option longs[] = {CLI_ENGINE_LONG, {"tasks", required_argument, NULL, 't'}, {"task", required_argument, NULL, 't'},
         {"strategy", required_argument, NULL, 's'}, {"output", required_argument, NULL, 'o'}, {"limit", required_argument, NULL, O_LIMIT},
-        {"blocks", required_argument, NULL, O_BLOCKS}, {"max-new-tokens", required_argument, NULL, 'n'}, {"seed", required_argument, NULL, O_SEED}, {"ctx", required_argument, NULL, O_CTX}, {"batch", required_argument, NULL, O_BATCH}, {"dry-run", no_argument, NULL, O_DRY}, {"max-joules", required_argument, NULL, O_JOULES},
+        {"blocks", required_argument, NULL, O_BLOCKS}, {"max-new-tokens", required_argument, NULL, 'n'}, {"seed", required_argument, NULL, O_SEED}, {"ctx", required_argument, NULL, O_CTX}, {"batch", required_argument, NULL, O_BATCH}, {"dry-run", no_argument, NULL, O_DRY}, {"compat", required_argument, NULL, O_COMPAT}, {"max-joules", required_argument, NULL, O_JOULES},
         {"help", no_argument, NULL, 'h'}, {0}};
     long long v;
     bool      has_seed = false;
@@ -94,6 +95,11 @@ static int parse(int argc, char **argv, options *o) {
             o->batch = (int32_t)v;
             break;
         case O_DRY: o->dry = true; break;
+        case O_COMPAT:
+            if (strcmp(optarg, "paper") != 0)
+                return cli_usage("--compat %s: only 'paper' is known", optarg);
+            o->compat = optarg;
+            break;
         case O_JOULES:
             if (!cli_parse_double(optarg, 1e-9, 1e12, &o->max_joules))
                 return cli_usage("--max-joules %s: expected joules above 0", optarg);
@@ -139,6 +145,7 @@ static int parse(int argc, char **argv, options *o) {
         for (unsigned i = 0, add = o->n_tasks == 0; add && i < o->plan->tasks_count; i++)
             if ((rc = add_tasks(o, o->plan->tasks[i])))
                 return rc;
+        o->compat = o->compat ? o->compat : o->plan->compat;
         o->limit = o->limit ? o->limit : o->plan->limit;
         o->blocks = o->blocks ? o->blocks : o->plan->blocks;
         o->max_new_tokens = o->max_new_tokens ? o->max_new_tokens : o->plan->max_new_tokens;
@@ -193,7 +200,7 @@ int cmd_bench(int argc, char **argv) {
     if (rc)
         goto out;
     for (size_t i = 0; i < o.n_tasks && st == JPT_OK; i++)
-        st = jpt_task_open(o.task[i], &task[i], &err);
+        st = jpt_task_open_with(o.task[i], &(jpt_task_options){.compat = o.compat}, &task[i], &err);
     if (st == JPT_OK)
         st = cli_open_models(&o.engine, &m, &draft, &err);
     if (st == JPT_OK) {

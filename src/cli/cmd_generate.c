@@ -24,6 +24,7 @@ static const char help[] =
     "  -c, --chat             wrap it in the model's chat template\n"
     "      --system TEXT      system message of the chat\n"
     "  -s, --strategy SPEC    name[:key=value,...] (default greedy); jpt list strategies\n"
+    "      --compat paper     as the study behind jpt asked: no chat template, 256 new tokens, ended by </s> and <|im_end|> too\n"
     "  -n, --max-new-tokens N default 128\n"
     "      --min-new-tokens N\n"
     "      --stop STR         stop before this text; may be repeated\n"
@@ -33,16 +34,17 @@ static const char help[] =
     "      --ctx N            context, default min(the model's, 4096)\n"
     "      --json             one JSON object: text, tokens, seconds, joules, counts\n" CLI_ENGINE_HELP;
 
-enum { O_SYSTEM = 0x200, O_MIN, O_STOP, O_IGNORE, O_SEED, O_CTX, O_JSON, O_HELP, O_JOULES };
+enum { O_SYSTEM = 0x200, O_MIN, O_STOP, O_IGNORE, O_SEED, O_CTX, O_JSON, O_HELP, O_JOULES, O_COMPAT };
 
 static int parse(int argc, char **argv, options *o) {
     static const struct option longs[] = {CLI_ENGINE_LONG, {"prompt", required_argument, NULL, 'p'}, {"file", required_argument, NULL, 'f'},
         {"chat", no_argument, NULL, 'c'}, {"system", required_argument, NULL, O_SYSTEM}, {"strategy", required_argument, NULL, 's'},
         {"max-new-tokens", required_argument, NULL, 'n'}, {"min-new-tokens", required_argument, NULL, O_MIN}, {"stop", required_argument, NULL, O_STOP},
         {"ignore-eos", no_argument, NULL, O_IGNORE}, {"seed", required_argument, NULL, O_SEED}, {"max-joules", required_argument, NULL, O_JOULES}, {"ctx", required_argument, NULL, O_CTX},
-        {"json", no_argument, NULL, O_JSON}, {"help", no_argument, NULL, 'h'}, {0}};
+        {"compat", required_argument, NULL, O_COMPAT}, {"json", no_argument, NULL, O_JSON}, {"help", no_argument, NULL, 'h'}, {0}};
     long long v;
-    *o = (options){.spec = "greedy", .max_new_tokens = 128};
+    bool      paper = false;
+    *o = (options){.spec = "greedy"};
     for (int c; (c = getopt_long(argc, argv, CLI_ENGINE_SHORT "p:f:cs:n:h", longs, NULL)) != -1;) {
         int engine = cli_engine_option(&o->engine, c, optarg);
         if (engine < 0)
@@ -62,6 +64,11 @@ static int parse(int argc, char **argv, options *o) {
         case O_JOULES:
             if (!cli_parse_double(optarg, 1e-9, 1e12, &o->max_joules))
                 return cli_usage("--max-joules %s: expected joules above 0", optarg);
+            break;
+        case O_COMPAT:
+            if (strcmp(optarg, "paper") != 0)
+                return cli_usage("--compat %s: only 'paper' is known", optarg);
+            paper = true;
             break;
         case O_SYSTEM: o->system = optarg; break;
         case O_MIN:
@@ -100,6 +107,16 @@ static int parse(int argc, char **argv, options *o) {
         return cli_usage("generate: no model; give -m MODEL");
     if (!o->prompt == !o->file)
         return cli_usage("generate: give one prompt: -p TEXT, -f FILE or -");
+    if (paper && (o->chat || o->system))
+        return cli_usage("generate: --compat paper knows no chat template: leave --chat and --system away");
+    if (paper && o->n_stop > STOP_MAX - 2)
+        return cli_usage("--stop: at most %d texts with --compat paper", STOP_MAX - 2);
+    if (paper) {
+        o->stop[o->n_stop++] = "</s>";
+        o->stop[o->n_stop++] = "<|im_end|>";
+    }
+    if (o->max_new_tokens == 0)
+        o->max_new_tokens = paper ? 256 : 128;
     if (o->min_new_tokens > o->max_new_tokens)
         return cli_usage("generate: --min-new-tokens %d is above --max-new-tokens %d", o->min_new_tokens, o->max_new_tokens);
     return 0;

@@ -145,12 +145,14 @@ static int list_tasks(void) {
     for (size_t i = 0; i < n; i++) {
         jpt_task *t;
         err = (jpt_error){0};
-        if (jpt_task_open(names[i], &t, &err) != JPT_OK) {
+        if (jpt_task_open_with(names[i], &(jpt_task_options){.header_only = true}, &t, &err) != JPT_OK) {
             status = cli_fail(&err);
             continue;
         }
         const jpt_task_info *info = jpt_task_get_info(t);
-        printf("%-18s %s; %zu items; %s; %s\n", names[i], info->description, info->n_items, info->primary_metric, info->license);
+        const jpt_dataset *d = info->dataset ? jpt_dataset_find(info->dataset) : NULL;
+        printf("%-22s %s; %s; %.*s%s%s\n", names[i], info->description, info->primary_metric, (int)strcspn(info->license, ";"), info->license,
+               !d ? "" : jpt_dataset_is_here(d) ? "; here" : "; jpt pull ", !d || jpt_dataset_is_here(d) ? "" : d->name);
         jpt_task_close(t);
     }
     jpt_task_list_free(names, n);

@@ -165,8 +165,11 @@ static jpt_status put_cells(bench *b, jpt_error *err) {
 
 static jpt_request request_of(const bench *b, const cell *c, int32_t item, uint64_t seed, const jpt_ids *ids) {
     const jpt_task_info *t = jpt_task_get_info(c->task);
-    return (jpt_request){.spec = c->spec, .prompt = ids->p, .n_prompt = (int32_t)ids->n, .max_new_tokens = c->max_new_tokens,
-                         .min_new_tokens = t->min_new_tokens, .stop = t->stop, .n_stop = t->n_stop, .seed = seed, .prompt_index = (uint32_t)item,
+    int32_t              cap = c->max_new_tokens, left = t->max_total_tokens - (int32_t)ids->n;
+    if (t->max_total_tokens && left < cap)
+        cap = left < 1 ? 1 : left;
+    return (jpt_request){.spec = c->spec, .prompt = ids->p, .n_prompt = (int32_t)ids->n, .max_new_tokens = cap,
+                         .min_new_tokens = t->min_new_tokens < cap ? t->min_new_tokens : cap, .stop = t->stop, .n_stop = t->n_stop, .seed = seed, .prompt_index = (uint32_t)item,
                          .max_joules = b->opt->max_joules};
 }
 

@@ -11,6 +11,7 @@ static const cyaml_schema_field_t fields[] = {
     CYAML_FIELD_STRING_PTR("description", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, jpt_plan, description, 0, CYAML_UNLIMITED),
     CYAML_FIELD_STRING_PTR("model", CYAML_FLAG_POINTER, jpt_plan, model, 1, 4000),
     CYAML_FIELD_STRING_PTR("draft_model", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, jpt_plan, draft_model, 1, 4000),
+    CYAML_FIELD_STRING_PTR("compat", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, jpt_plan, compat, 1, 100),
     CYAML_FIELD_SEQUENCE("tasks", CYAML_FLAG_POINTER, jpt_plan, tasks, &string_entry, 1, 64),
     CYAML_FIELD_SEQUENCE("strategies", CYAML_FLAG_POINTER, jpt_plan, strategies, &string_entry, 1, 4096),
     CYAML_FIELD_INT("seed", CYAML_FLAG_OPTIONAL, jpt_plan, seed),
@@ -109,7 +110,7 @@ jpt_status jpt_run_dry(const jpt_run_options *o, jpt_run_estimate *out, jpt_erro
     for (size_t t = 0; t < o->n_tasks; t++) {
         const jpt_task_info *ti = jpt_task_get_info(o->tasks[t]);
         int64_t              items = o->limit > 0 && (size_t)o->limit < ti->n_items ? o->limit : (int64_t)ti->n_items;
-        int32_t              n_new = o->max_new_tokens > 0 ? o->max_new_tokens : ti->max_new_tokens;
+        int32_t              n_new = o->max_new_tokens > 0 ? o->max_new_tokens : ti->max_new_tokens; /* max_total_tokens may end it earlier */
         double               prompt = 0;
         for (int64_t i = 0; i < items; i++) {
             jpt_ids ids = {0};

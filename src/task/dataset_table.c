@@ -29,6 +29,8 @@ static const jpt_dataset_file gsm8k[] = {
 };
 
 static const jpt_dataset_file gsm8k_train[] = {
+    {.path = "gsm8k/test.jsonl", .bytes = 749738, .sha256 = "3730d312f6e3440559ace48831e51066acaca737f6eabec99bccb9e4b3c39d14",
+     .recipe = JPT_RECIPE_AS_IS, .url = GSM "test.jsonl"},
     {.path = "gsm8k/train.jsonl", .bytes = 4166206, .sha256 = "17f347dc51477c50d4efb83959dbb7c56297aba886e5544ee2aaed3024813465",
      .recipe = JPT_RECIPE_AS_IS, .url = GSM "train.jsonl"},
 };

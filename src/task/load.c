@@ -1,101 +1,215 @@
-/* Reading tasks: the YAML file through libcyaml's schema, the items through jansson line by line. */
+/* Opening tasks: form and items become prompts, references and tests. */
 #include "task_priv.h"
-#include <jansson.h>
+#include <jpt/dataset.h>
 #include <jpt/sandbox.h>
-#include <jpt/yaml.h>
 #include <stdlib.h>
 #include <string.h>
 
 const char *const task_metric_names[METRIC_COUNT] = {"chrf", "chrf++", "bleu", "exact_match", "passed", "diversity", "distinct_1",
                                                          "distinct_2", "distinct_3", "rep_2", "rep_3", "rep_4", "words"};
 
-/* ---- YAML ------------------------------------------------------------------------------------------------------ */
-
-typedef struct yaml_task {
-    char   *name, *description, *license, *items, *prompt, *system;
-    bool    chat;
-    char  **stop, **metrics;
-    unsigned stop_count, metrics_count;
-    int     max_new_tokens, min_new_tokens;
-} yaml_task;
-
-static const cyaml_schema_value_t string_entry = {CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 0, CYAML_UNLIMITED)};
-static const cyaml_schema_field_t fields[] = {
-    CYAML_FIELD_STRING_PTR("name", CYAML_FLAG_POINTER, yaml_task, name, 1, 100),
-    CYAML_FIELD_STRING_PTR("description", CYAML_FLAG_POINTER, yaml_task, description, 0, CYAML_UNLIMITED),
-    CYAML_FIELD_STRING_PTR("license", CYAML_FLAG_POINTER, yaml_task, license, 0, CYAML_UNLIMITED),
-    CYAML_FIELD_STRING_PTR("items", CYAML_FLAG_POINTER, yaml_task, items, 1, 1000),
-    CYAML_FIELD_STRING_PTR("prompt", CYAML_FLAG_POINTER, yaml_task, prompt, 1, CYAML_UNLIMITED),
-    CYAML_FIELD_STRING_PTR("system", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_task, system, 0, CYAML_UNLIMITED),
-    CYAML_FIELD_BOOL("chat", CYAML_FLAG_DEFAULT, yaml_task, chat),
-    CYAML_FIELD_SEQUENCE("stop", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, yaml_task, stop, &string_entry, 0, 16),
-    CYAML_FIELD_SEQUENCE("metrics", CYAML_FLAG_POINTER, yaml_task, metrics, &string_entry, 1, JPT_TASK_SCORES_MAX),
-    CYAML_FIELD_INT("max_new_tokens", CYAML_FLAG_DEFAULT, yaml_task, max_new_tokens),
-    CYAML_FIELD_INT("min_new_tokens", CYAML_FLAG_OPTIONAL, yaml_task, min_new_tokens),
-    CYAML_FIELD_END,
-};
-static const cyaml_schema_value_t schema = {CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, yaml_task, fields)};
+/* What opening needs along the way. */
+typedef struct opening {
+    jpt_task         *t;
+    const char       *path;  /* of the YAML or of the user's file */
+    const char       *items; /* a user's file in place of the task's own; NULL */
+    const task_form  *form;  /* NULL: bare JSON lines */
+    const jpt_dataset *dataset;
+    jpt_sha256        sha;
+} opening;
 
 static const char *copy(jpt_task *t, const char *s) { return s ? jpt_arena_strndup(&t->arena, s, strlen(s)) : NULL; }
 
-static jpt_status apply_yaml(jpt_task *t, const yaml_task *y, const char *path, jpt_error *err) {
-    jpt_task_info *i = &t->info;
-    i->name = copy(t, y->name);
-    i->description = copy(t, y->description);
-    i->license = copy(t, y->license);
-    i->system = copy(t, y->system);
-    i->chat = y->chat;
-    i->max_new_tokens = y->max_new_tokens;
-    i->min_new_tokens = y->min_new_tokens;
-    if (y->max_new_tokens < 1 || y->max_new_tokens > 1 << 20 || y->min_new_tokens < 0 || y->min_new_tokens > y->max_new_tokens)
-        return JPT_FAIL(err, FORMAT, "%s: max_new_tokens %d, min_new_tokens %d: expected 1 <= max, 0 <= min <= max", path, y->max_new_tokens,
-                        y->min_new_tokens);
-    const char **stop = jpt_arena_alloc(&t->arena, (y->stop_count + 1) * sizeof *stop);
+static const char *fold(jpt_task *t, jpt_buf *b) { /* into the arena */
+    const char *s = b->oom ? NULL : jpt_arena_strndup(&t->arena, b->p ? b->p : "", b->n);
+    jpt_buf_fini(b);
+    return s;
+}
+
+/* ---- the form ------------------------------------------------------------------------------------------------------- */
+
+static jpt_status add_metric(jpt_task *t, const char *name, const char *path, jpt_error *err) {
+    int m = 0;
+    while (m < METRIC_COUNT && strcmp(task_metric_names[m], name) != 0)
+        m++;
+    if (m == METRIC_COUNT) {
+        const char *near = jpt_nearest(name, task_metric_names, METRIC_COUNT);
+        return JPT_FAIL(err, FORMAT, "%s: unknown metric '%.40s'%s%s%s", path, name, near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+    }
+    t->metric[t->n_metrics++] = (task_metric)m;
+    return JPT_OK;
+}
+
+static jpt_status apply_form(opening *o, jpt_error *err) {
+    jpt_task        *t = o->t;
+    jpt_task_info   *i = &t->info;
+    const task_form *f = o->form;
+    i->name = copy(t, f->name);
+    i->description = copy(t, f->description);
+    i->system = copy(t, f->system);
+    i->chat = f->chat;
+    i->max_new_tokens = f->max_new_tokens;
+    i->min_new_tokens = f->min_new_tokens;
+    i->max_total_tokens = f->max_total_tokens;
+    if (f->dataset && !(o->dataset = jpt_dataset_find(f->dataset))) {
+        const char *near = jpt_dataset_nearest(f->dataset);
+        return JPT_FAIL(err, FORMAT, "%s: unknown data set '%s'%s%s%s", o->path, f->dataset, near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+    }
+    if (o->items) {
+        i->license = "of the user's items: not stated";
+    } else if (o->dataset) {
+        jpt_buf b = {0};
+        i->dataset = o->dataset->name;
+        jpt_buf_printf(&b, "%s; cite %s", f->license ? f->license : o->dataset->license, o->dataset->citation);
+        i->license = fold(t, &b);
+    } else {
+        i->license = copy(t, f->license);
+    }
+    if (f->extract && strcmp(f->extract, "none") != 0 && strcmp(f->extract, "code") != 0)
+        return JPT_FAIL(err, FORMAT, "%s: extract: '%s' is not known; code (the first fenced block, else all) or none (all)", o->path, f->extract);
+    t->extract = f->extract && strcmp(f->extract, "none") == 0 ? EXTRACT_NONE : EXTRACT_CODE;
+    const char **stop = jpt_arena_alloc(&t->arena, (f->stop_count + 1) * sizeof *stop);
     if (!stop)
-        return JPT_FAIL(err, NOMEM, "%s: out of memory", path);
-    for (unsigned k = 0; k < y->stop_count; k++)
-        stop[i->n_stop++] = copy(t, y->stop[k]);
+        return JPT_FAIL(err, NOMEM, "%s: out of memory", o->path);
+    for (unsigned k = 0; k < f->stop_count; k++)
+        stop[i->n_stop++] = copy(t, f->stop[k]);
     i->stop = stop;
-    for (unsigned k = 0; k < y->metrics_count; k++) {
-        int m = 0;
-        while (m < METRIC_COUNT && strcmp(task_metric_names[m], y->metrics[k]) != 0)
-            m++;
-        if (m == METRIC_COUNT) {
-            const char *near = jpt_nearest(y->metrics[k], task_metric_names, METRIC_COUNT);
-            return JPT_FAIL(err, FORMAT, "%s: unknown metric '%.40s'%s%s%s", path, y->metrics[k], near ? "; did you mean '" : "", near ? near : "",
-                            near ? "'?" : "");
-        }
-        t->metric[t->n_metrics++] = (task_metric)m;
-    }
+    for (unsigned k = 0; k < f->metrics_count; k++)
+        JPT_TRY(add_metric(t, f->metrics[k], o->path, err));
+    i->primary_metric = task_metric_names[t->metric[0]];
+    i->higher_is_better = t->metric[0] < METRIC_REP_2 || t->metric[0] > METRIC_REP_4;
     return JPT_OK;
 }
 
-/* ---- items ------------------------------------------------------------------------------------------------------- */
-
-/* Replace {field} by the item's string; {{ and }} are braces. */
-static jpt_status fill(const char *template, json_t *item, const char *path, int line, jpt_buf *out, jpt_error *err) {
-    for (const char *p = template; *p; p++) {
-        if ((p[0] == '{' && p[1] == '{') || (p[0] == '}' && p[1] == '}')) {
-            jpt_buf_addc(out, *p++);
-        } else if (*p == '{') {
-            const char *end = strchr(p, '}');
-            char        key[64];
-            if (!end || end - p > 63)
-                return JPT_FAIL(err, FORMAT, "%s:%d: cannot fill the task's prompt template, it has an unclosed '{'", path, line);
-            snprintf(key, sizeof key, "%.*s", (int)(end - p - 1), p + 1);
-            json_t *v = json_object_get(item, key);
-            if (!json_is_string(v))
-                return JPT_FAIL(err, FORMAT, "%s:%d: the prompt needs the field \"%s\", a string", path, line, key);
-            jpt_buf_add(out, json_string_value(v), json_string_length(v));
-            p = end;
-        } else {
-            jpt_buf_addc(out, *p);
-        }
-    }
+/* --compat paper on a task that names no form of the study: no chat template, the harness's cap, and its end marks. */
+static jpt_status paper_form(jpt_task *t, jpt_error *err) {
+    enum { CAP = 256 };
+    jpt_task_info *i = &t->info;
+    const char   **stop = jpt_arena_alloc(&t->arena, (size_t)(i->n_stop + 2) * sizeof *stop);
+    if (!stop)
+        return JPT_FAIL(err, NOMEM, "out of memory for a task");
+    for (int32_t k = 0; k < i->n_stop; k++)
+        stop[k] = i->stop[k];
+    stop[i->n_stop++] = "</s>";
+    stop[i->n_stop++] = "<|im_end|>";
+    i->stop = stop;
+    i->chat = false;
+    i->system = NULL;
+    i->max_new_tokens = CAP;
+    i->min_new_tokens = 0;
     return JPT_OK;
 }
 
-static jpt_status add_item(jpt_task *t, json_t *o, const char *template, const char *path, int line, jpt_error *err) {
+/* ---- items ------------------------------------------------------------------------------------------------------------ */
+
+/* A file that the form names: of the data set, or beside the YAML. */
+static jpt_status file_of(const opening *o, const char *name, char *out, size_t cap, jpt_error *err) {
+    if (o->dataset)
+        return jpt_dataset_locate(o->dataset, name, out, cap, err);
+    const char *slash = strrchr(o->path, '/');
+    if (snprintf(out, cap, "%.*s%s", slash && name[0] != '/' ? (int)(slash - o->path + 1) : 0, o->path, name) >= (int)cap)
+        return JPT_FAIL(err, ARG, "%s: path too long", name);
+    return JPT_OK;
+}
+
+static jpt_status read_file_of(opening *o, const char *name, char *path, size_t cap, json_t **out, jpt_error *err) {
+    JPT_TRY(file_of(o, name, path, cap, err));
+    return task_items_read(path, &o->sha, out, err);
+}
+
+/* Files whose lines belong together: "source" and the list "reference" of each. */
+static jpt_status read_parallel(opening *o, char *path, size_t cap, json_t **out, jpt_error *err) {
+    const struct task_parallel *p = o->form->parallel;
+    json_t                     *all = NULL, *ref = NULL, *item;
+    size_t                      i;
+    JPT_TRY(read_file_of(o, p->source, path, cap, &all, err));
+    json_array_foreach(all, i, item) {
+        json_object_set(item, "source", json_object_get(item, "text"));
+        json_object_set_new(item, "reference", json_array());
+    }
+    for (unsigned k = 0; k < p->references_count; k++) {
+        char       other[4096];
+        jpt_status st = read_file_of(o, p->references[k], other, sizeof other, &ref, err);
+        if (st == JPT_OK && json_array_size(ref) != json_array_size(all))
+            st = JPT_FAIL(err, FORMAT, "%s has %zu lines, %s has %zu: they must belong together line by line", path, json_array_size(all), other, json_array_size(ref));
+        if (st != JPT_OK) {
+            json_decref(ref);
+            json_decref(all);
+            return st;
+        }
+        json_array_foreach(all, i, item)
+            json_array_append(json_object_get(item, "reference"), json_object_get(json_array_get(ref, i), "text"));
+        json_decref(ref);
+        ref = NULL;
+    }
+    *out = all;
+    return JPT_OK;
+}
+
+static jpt_status references_of(opening *o, json_t *item, const char *path, task_item *it, jpt_error *err) {
+    jpt_task   *t = o->t;
+    json_t     *ref = json_object_get(item, "reference");
+    bool        template = o->form && o->form->reference;
+    size_t       n = template ? 1 : json_is_array(ref) ? json_array_size(ref) : ref && !json_is_null(ref) ? 1 : 0;
+    const char **refs = jpt_arena_alloc(&t->arena, (n + 1) * sizeof *refs);
+    if (!refs)
+        return JPT_FAIL(err, NOMEM, "%s: out of memory", path);
+    if (template) {
+        jpt_buf b = {0};
+        jpt_status st = task_fill(o->form->reference, item, path, &b, err);
+        refs[0] = fold(t, &b);
+        JPT_TRY(st);
+    }
+    for (size_t k = 0; !template && k < n; k++) {
+        json_t *r = json_is_array(ref) ? json_array_get(ref, k) : ref;
+        if (!json_is_string(r))
+            return JPT_FAIL(err, FORMAT, "%s:%d: \"reference\" must be a string or a list of strings", path, task_item_line(item));
+        refs[k] = copy(t, json_string_value(r));
+    }
+    it->pub.references = refs;
+    it->pub.n_references = n;
+    return JPT_OK;
+}
+
+/* The Python around an answer: what stands before and after {answer} in the form's program, or the item's "tests". */
+static jpt_status program_of(opening *o, json_t *item, const char *path, task_item *it, jpt_error *err) {
+    static const char mark[] = "{answer}";
+    const char       *program = o->form ? o->form->program : NULL, *at = program ? strstr(program, mark) : NULL;
+    jpt_buf           before = {0}, after = {0};
+    if (!program) {
+        it->before = "";
+        it->tests = copy(o->t, json_string_value(json_object_get(item, "tests")));
+        return JPT_OK;
+    }
+    if (!at)
+        return JPT_FAIL(err, FORMAT, "%s: program: must hold {answer}, the place of the model's code", o->path);
+    char *head = strndup(program, (size_t)(at - program));
+    jpt_status st = head ? task_fill(head, item, path, &before, err) : JPT_FAIL(err, NOMEM, "out of memory");
+    if (st == JPT_OK)
+        st = task_fill(at + sizeof mark - 1, item, path, &after, err);
+    free(head);
+    it->before = fold(o->t, &before);
+    it->tests = fold(o->t, &after);
+    return st;
+}
+
+static jpt_status id_of(opening *o, json_t *item, const char *path, task_item *it, jpt_error *err) {
+    json_t    *id = json_object_get(item, "id");
+    jpt_buf    b = {0};
+    jpt_status st = JPT_OK;
+    if (o->form && o->form->id && !o->items)
+        st = task_fill(o->form->id, item, path, &b, err);
+    else if (json_is_string(id))
+        jpt_buf_addz(&b, json_string_value(id));
+    else
+        jpt_buf_printf(&b, "%zu", o->t->info.n_items);
+    it->pub.id = fold(o->t, &b);
+    return st;
+}
+
+/* before: what stands before the item's own prompt (prefix and examples). */
+static jpt_status add_item(opening *o, json_t *item, const char *path, const jpt_buf *before, jpt_error *err) {
+    jpt_task *t = o->t;
     if (t->info.n_items == t->cap) {
         size_t     cap = t->cap ? 2 * t->cap : 64;
         task_item *p = realloc(t->item, cap * sizeof *p);
@@ -107,86 +221,95 @@ static jpt_status add_item(jpt_task *t, json_t *o, const char *template, const c
     task_item *it = &t->item[t->info.n_items];
     *it = (task_item){0};
     jpt_buf    b = {0};
-    jpt_status st = fill(template ? template : "{prompt}", o, path, line, &b, err);
-    if (st == JPT_OK && b.n == 0)
-        st = JPT_FAIL(err, FORMAT, "%s:%d: the prompt is empty", path, line);
-    it->pub.prompt = copy(t, b.p);
-    jpt_buf_fini(&b);
+    jpt_buf_add(&b, before->p, before->n);
+    jpt_status st = task_fill(o->form ? o->form->prompt : "{prompt}", item, path, &b, err);
+    if (st == JPT_OK && b.n == before->n)
+        st = JPT_FAIL(err, FORMAT, "%s:%d: the prompt is empty", path, task_item_line(item));
+    it->pub.prompt = fold(t, &b);
     JPT_TRY(st);
-    json_t *id = json_object_get(o, "id"), *ref = json_object_get(o, "reference");
-    char    number[32];
-    snprintf(number, sizeof number, "%zu", t->info.n_items);
-    it->pub.id = copy(t, json_is_string(id) ? json_string_value(id) : number);
-    it->tests = copy(t, json_string_value(json_object_get(o, "tests")));
-    it->entry_point = copy(t, json_string_value(json_object_get(o, "entry_point")));
-    size_t       n = json_is_array(ref) ? json_array_size(ref) : ref && !json_is_null(ref) ? 1 : 0;
-    const char **refs = jpt_arena_alloc(&t->arena, (n + 1) * sizeof *refs);
-    for (size_t k = 0; refs && k < n; k++) {
-        json_t *r = json_is_array(ref) ? json_array_get(ref, k) : ref;
-        if (!json_is_string(r))
-            return JPT_FAIL(err, FORMAT, "%s:%d: \"reference\" must be a string or a list of strings", path, line);
-        refs[k] = copy(t, json_string_value(r));
-    }
-    it->pub.references = refs;
-    it->pub.n_references = n;
+    JPT_TRY(references_of(o, item, path, it, err));
+    JPT_TRY(program_of(o, item, path, it, err));
+    JPT_TRY(id_of(o, item, path, it, err));
     t->info.n_items++;
-    return refs && it->pub.id && it->pub.prompt ? JPT_OK : JPT_FAIL(err, NOMEM, "%s: out of memory", path);
+    return it->pub.id && it->pub.prompt && it->before ? JPT_OK : JPT_FAIL(err, NOMEM, "%s: out of memory", path);
 }
 
-static jpt_status load_items(jpt_task *t, const char *path, const char *template, jpt_sha256 *sha, jpt_error *err) {
-    jpt_buf text = {0};
-    JPT_TRY(jpt_text_read(path, &text, err));
-    jpt_sha256_update(sha, text.p, text.n);
+/* ---- examples before the question ------------------------------------------------------------------------------------- */
+
+typedef struct shots {
+    const struct task_shots *form; /* NULL: none */
+    json_t     *pool;
+    char        path[4096];
+    task_random random;
+    bool        anew; /* drawn for each item, or the first n for all */
+} shots;
+
+static jpt_status open_shots(opening *o, shots *s, jpt_error *err) {
+    s->form = o->form ? o->form->shots : NULL;
+    if (!s->form)
+        return JPT_OK;
+    JPT_TRY(read_file_of(o, s->form->items, s->path, sizeof s->path, &s->pool, err));
+    s->anew = strcmp(s->form->draw, "python-random") == 0;
+    if (!s->anew && strcmp(s->form->draw, "first") != 0)
+        return JPT_FAIL(err, FORMAT, "%s: shots: draw: '%s' is not known; first, or python-random (anew for each item, as lm-evaluation-harness)", o->path, s->form->draw);
+    if (json_array_size(s->pool) < (size_t)s->form->n)
+        return JPT_FAIL(err, FORMAT, "%s: has %zu examples, %d are to be drawn", s->path, json_array_size(s->pool), s->form->n);
+    task_random_seed(&s->random, (uint32_t)s->form->seed);
+    return JPT_OK;
+}
+
+static jpt_status add_shots(shots *s, jpt_buf *out, jpt_error *err) {
+    size_t index[64];
+    if (!s->form)
+        return JPT_OK;
+    if (s->anew)
+        task_random_sample(&s->random, json_array_size(s->pool), (size_t)s->form->n, index);
+    for (int i = 0; i < s->form->n; i++)
+        JPT_TRY(task_fill(s->form->template, json_array_get(s->pool, s->anew ? index[i] : (size_t)i), s->path, out, err));
+    return JPT_OK;
+}
+
+static jpt_status load_items(opening *o, jpt_error *err) {
+    char       path[4096];
+    json_t    *all = NULL, *item;
+    jpt_buf    prefix = {0};
+    shots      s = {0};
+    size_t     i;
     jpt_status st = JPT_OK;
-    int        line = 0;
-    for (size_t at = 0; st == JPT_OK && at < text.n;) {
-        const char *eol = memchr(text.p + at, '\n', text.n - at);
-        size_t      n = eol ? (size_t)(eol - text.p) - at : text.n - at;
-        line++;
-        bool blank = true;
-        for (size_t i = 0; i < n && blank; i++)
-            blank = strchr(" \t\r", text.p[at + i]) != NULL;
-        if (!blank) {
-            json_error_t je;
-            json_t      *o = json_loadb(text.p + at, n, JSON_REJECT_DUPLICATES, &je);
-            if (!json_is_object(o))
-                st = JPT_FAIL(err, FORMAT, "%s:%d: %s", path, line, o ? "expected one JSON object a line" : je.text);
-            else
-                st = add_item(t, o, template, path, line, err);
-            json_decref(o);
-        }
-        at += n + 1;
-    }
-    jpt_buf_fini(&text);
-    if (st == JPT_OK && t->info.n_items == 0)
-        st = JPT_FAIL(err, FORMAT, "%s: holds no item", path);
-    return st;
-}
-
-/* ---- open ----------------------------------------------------------------------------------------------------------- */
-
-static jpt_status open_yaml(jpt_task *t, const char *path, jpt_sha256 *sha, jpt_error *err) {
-    jpt_buf    text = {0};
-    yaml_task *y = NULL;
-    void      *data = NULL;
-    jpt_status st = jpt_text_read(path, &text, err);
-    if (st == JPT_OK) {
-        jpt_sha256_update(sha, text.p, text.n);
-        st = jpt_yaml_load(path, &text, &schema, &data, err);
-        y = data;
+    if (o->form && o->form->prefix) {
+        st = file_of(o, o->form->prefix, path, sizeof path, err);
+        if (st == JPT_OK)
+            st = jpt_text_read(path, &prefix, err);
+        jpt_sha256_update(&o->sha, prefix.p ? prefix.p : "", prefix.n);
     }
     if (st == JPT_OK)
-        st = apply_yaml(t, y, path, err);
-    if (st == JPT_OK) {
-        const char *slash = strrchr(path, '/');
-        char        items[2048];
-        snprintf(items, sizeof items, "%.*s%s", slash && y->items[0] != '/' ? (int)(slash - path + 1) : 0, path, y->items);
-        st = load_items(t, items, y->prompt, sha, err);
+        st = open_shots(o, &s, err);
+    if (st != JPT_OK) {
+    } else if (o->items || !o->form) {
+        snprintf(path, sizeof path, "%s", o->items ? o->items : o->path);
+        st = task_items_read(path, &o->sha, &all, err);
+    } else if (o->form->parallel) {
+        st = read_parallel(o, path, sizeof path, &all, err);
+    } else if (o->form->items) {
+        st = read_file_of(o, o->form->items, path, sizeof path, &all, err);
+    } else {
+        st = JPT_FAIL(err, ARG, "task '%s' has no items of its own: name yours, -t %s=FILE.jsonl", o->form->name, o->form->name);
     }
-    jpt_yaml_free(&schema, data);
-    jpt_buf_fini(&text);
+    size_t own = prefix.n;
+    json_array_foreach(all, i, item) {
+        if (st == JPT_OK)
+            st = add_shots(&s, &prefix, err);
+        if (st == JPT_OK)
+            st = add_item(o, item, path, &prefix, err);
+        prefix.n = own;
+    }
+    jpt_buf_fini(&prefix);
+    json_decref(all);
+    json_decref(s.pool);
     return st;
 }
+
+/* ---- bare JSON lines ---------------------------------------------------------------------------------------------------- */
 
 /* "12", "-3.5", "$1,200", or an answer that ends in GSM8K's "#### 12". */
 static bool is_number(const char *s) {
@@ -197,15 +320,16 @@ static bool is_number(const char *s) {
 }
 
 /* A user's JSON lines: metrics from what the items have. */
-static jpt_status open_jsonl(jpt_task *t, const char *path, jpt_sha256 *sha, jpt_error *err) {
-    const char *base = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
+static jpt_status open_jsonl(opening *o, jpt_error *err) {
+    jpt_task   *t = o->t;
+    const char *base = strrchr(o->path, '/') ? strrchr(o->path, '/') + 1 : o->path;
     const char *dot = strrchr(base, '.');
     t->info.name = jpt_arena_strndup(&t->arena, base, dot ? (size_t)(dot - base) : strlen(base));
     t->info.description = "user's JSON lines";
     t->info.license = "not stated";
     t->info.chat = true;
     t->info.max_new_tokens = 128;
-    JPT_TRY(load_items(t, path, NULL, sha, err));
+    JPT_TRY(load_items(o, err));
     bool refs = true, tests = true, numbers = true;
     for (size_t i = 0; i < t->info.n_items; i++) {
         refs = refs && t->item[i].pub.n_references > 0;
@@ -222,46 +346,114 @@ static jpt_status open_jsonl(jpt_task *t, const char *path, jpt_sha256 *sha, jpt
         t->metric[t->n_metrics++] = with_refs[i];
     for (int i = 0; i < 3; i++)
         t->metric[t->n_metrics++] = open[i];
+    t->info.primary_metric = task_metric_names[t->metric[0]];
+    t->info.higher_is_better = true;
     return JPT_OK;
 }
+
+/* ---- open ------------------------------------------------------------------------------------------------------------------ */
 
 static bool ends_with(const char *s, const char *tail) {
     size_t n = strlen(s), m = strlen(tail);
     return n > m && strcmp(s + n - m, tail) == 0;
 }
 
-jpt_status jpt_task_open(const char *name_or_path, jpt_task **out, jpt_error *err) {
-    char path[2048];
-    bool jsonl = ends_with(name_or_path, ".jsonl") || ends_with(name_or_path, ".json");
-    if (jsonl || ends_with(name_or_path, ".yaml") || ends_with(name_or_path, ".yml"))
+/* Every item has what the metrics need. */
+static jpt_status check_items(const jpt_task *t, jpt_error *err) {
+    for (size_t i = 0; i < t->info.n_items; i++)
+        for (int32_t m = 0; m < t->n_metrics; m++) {
+            const char *name = task_metric_names[t->metric[m]];
+            if (t->metric[m] == METRIC_PASSED && !t->item[i].tests)
+                return JPT_FAIL(err, FORMAT, "%s: item '%s' has no \"tests\", which the metric 'passed' needs", t->info.path, t->item[i].pub.id);
+            if (t->metric[m] <= METRIC_EXACT_MATCH && t->item[i].pub.n_references == 0)
+                return JPT_FAIL(err, FORMAT, "%s: item '%s' has no \"reference\", which the metric '%s' needs", t->info.path, t->item[i].pub.id, name);
+        }
+    return JPT_OK;
+}
+
+static jpt_status open_form(opening *o, const jpt_task_options *opt, jpt_error *err) {
+    jpt_buf    text = {0};
+    task_form *form = NULL;
+    bool       paper = opt && opt->compat;
+    jpt_status st = jpt_text_read(o->path, &text, err);
+    if (st == JPT_OK) {
+        jpt_sha256_update(&o->sha, text.p ? text.p : "", text.n);
+        st = task_form_load(o->path, &text, &form, err);
+    }
+    jpt_buf_fini(&text);
+    o->form = form;
+    if (st == JPT_OK)
+        st = apply_form(o, err);
+    if (st == JPT_OK && paper && !ends_with(form->name, "-paper"))
+        st = paper_form(o->t, err);
+    if (st == JPT_OK && !(opt && opt->header_only))
+        st = load_items(o, err);
+    o->form = NULL;
+    task_form_free(form);
+    return st;
+}
+
+/* The name of the task that is the study's form of the one at `path`, if it has one. */
+static jpt_status paper_name(const char *path, char *out, size_t cap, jpt_error *err) {
+    jpt_buf    text = {0};
+    task_form *form = NULL;
+    jpt_status st = jpt_text_read(path, &text, err);
+    if (st == JPT_OK)
+        st = task_form_load(path, &text, &form, err);
+    out[0] = '\0';
+    if (st == JPT_OK && form->paper)
+        snprintf(out, cap, "%s", form->paper);
+    task_form_free(form);
+    jpt_buf_fini(&text);
+    return st;
+}
+
+static jpt_status find(const char *name, char *path, size_t cap, jpt_error *err) {
+    if (!ends_with(name, ".yaml") && !ends_with(name, ".yml"))
+        return task_find(name, path, cap, err);
+    return snprintf(path, cap, "%s", name) < (int)cap ? JPT_OK : JPT_FAIL(err, ARG, "%.80s...: path too long", name);
+}
+
+jpt_status jpt_task_open_with(const char *name_or_path, const jpt_task_options *opt, jpt_task **out, jpt_error *err) {
+    char        path[2048], name[512], paper[200];
+    const char *eq = strchr(name_or_path, '=');
+    bool        jsonl = !eq && (ends_with(name_or_path, ".jsonl") || ends_with(name_or_path, ".json"));
+    if (opt && opt->compat && strcmp(opt->compat, "paper") != 0)
+        return JPT_FAIL(err, ARG, "--compat %s: only 'paper' is known", opt->compat);
+    snprintf(name, sizeof name, "%.*s", eq ? (int)(eq - name_or_path) : 511, name_or_path);
+    if (jsonl) {
         snprintf(path, sizeof path, "%s", name_or_path);
-    else
-        JPT_TRY(task_find(name_or_path, path, sizeof path, err));
+    } else {
+        JPT_TRY(find(name, path, sizeof path, err));
+        if (opt && opt->compat) {
+            JPT_TRY(paper_name(path, paper, sizeof paper, err));
+            if (paper[0])
+                JPT_TRY(task_find(paper, path, sizeof path, err));
+        }
+    }
     jpt_task *t = calloc(1, sizeof *t);
     if (!t)
         return JPT_FAIL(err, NOMEM, "out of memory for a task");
-    jpt_sha256 sha;
-    jpt_sha256_init(&sha);
-    jpt_status st = jsonl ? open_jsonl(t, path, &sha, err) : open_yaml(t, path, &sha, err);
-    jpt_sha256_final(&sha, t->info.sha256);
+    opening o = {.t = t, .path = path, .items = eq ? eq + 1 : NULL};
+    jpt_sha256_init(&o.sha);
+    jpt_status st = jsonl ? open_jsonl(&o, err) : open_form(&o, opt, err);
+    if (st == JPT_OK && jsonl && opt && opt->compat)
+        st = paper_form(t, err);
+    if (opt && opt->compat)
+        jpt_sha256_update(&o.sha, "paper", 5);
+    jpt_sha256_final(&o.sha, t->info.sha256);
     t->info.path = copy(t, path);
-    for (size_t i = 0; st == JPT_OK && i < t->info.n_items; i++)
-        for (int32_t m = 0; st == JPT_OK && m < t->n_metrics; m++) {
-            if (t->metric[m] == METRIC_PASSED && !t->item[i].tests)
-                st = JPT_FAIL(err, FORMAT, "%s: item '%s' has no \"tests\", which the metric 'passed' needs", path, t->item[i].pub.id);
-            if (t->metric[m] <= METRIC_EXACT_MATCH && t->item[i].pub.n_references == 0)
-                st = JPT_FAIL(err, FORMAT, "%s: item '%s' has no \"reference\", which the metric '%s' needs", path, t->item[i].pub.id,
-                              task_metric_names[t->metric[m]]);
-        }
+    if (st == JPT_OK)
+        st = check_items(t, err);
     if (st != JPT_OK) {
         jpt_task_close(t);
         return st;
     }
-    t->info.primary_metric = task_metric_names[t->metric[0]];
-    t->info.higher_is_better = t->metric[0] < METRIC_REP_2 || t->metric[0] > METRIC_REP_4;
     *out = t;
     return JPT_OK;
 }
+
+jpt_status jpt_task_open(const char *name_or_path, jpt_task **out, jpt_error *err) { return jpt_task_open_with(name_or_path, NULL, out, err); }
 
 void jpt_task_close(jpt_task *t) {
     if (!t)

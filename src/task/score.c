@@ -20,10 +20,11 @@ static jpt_str code_of(jpt_str text) {
     return (jpt_str){start, close ? (size_t)(close - start) : left};
 }
 
-static jpt_status run_tests(const task_item *it, jpt_str text, double *passed, jpt_error *err) {
+static jpt_status run_tests(const task_item *it, task_extract extract, jpt_str text, double *passed, jpt_error *err) {
     jpt_buf            program = {0};
-    jpt_str            code = code_of(text);
+    jpt_str            code = extract == EXTRACT_CODE ? code_of(text) : text;
     jpt_sandbox_result r = {0};
+    jpt_buf_addz(&program, it->before);
     jpt_buf_add(&program, code.p, code.n);
     jpt_buf_printf(&program, "\n\n%s\n", it->tests);
     /* the last line proves that the tests were reached: an answer that exits early, or prints what it likes, cannot
@@ -96,7 +97,7 @@ jpt_status jpt_task_score_item(const jpt_task *t, size_t item, jpt_str text, jpt
             s->value = exact_match(it, text);
             break;
         case METRIC_PASSED:
-            JPT_TRY(run_tests(it, text, &s->value, err));
+            JPT_TRY(run_tests(it, t->extract, text, &s->value, err));
             break;
         case METRIC_DIVERSITY:
             s->value = rep.diversity;

@@ -13,12 +13,12 @@ declare -A allowed=(
     [model]="error base tensor format token select backend model"
     [decode]="error base token select model metric decode"
     [meter]="error base meter"
-    [metric]="error base metric"
+    [metric]="error base metric stats mauve"
     [sandbox]="error base sandbox"
-    [task]="error base yaml metric sandbox dataset task"
+    [task]="error base yaml metric stats mauve sandbox dataset task"
     [store]="error base store"
-    [run]="error base yaml token select model decode meter metric task store run"
-    [report]="error base metric store report"
+    [run]="error base yaml token select model decode meter metric stats mauve task store run"
+    [report]="error base metric stats store report"
 )
 bad=0
 for module in "${!allowed[@]}"; do

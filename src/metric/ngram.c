@@ -1,53 +1,114 @@
 #include "ngram.h"
 #include <stdlib.h>
+#include <string.h>
 
 bool ngram_init(ngram_table *t, size_t expected) {
     *t = (ngram_table){.cap = 16};
     while (t->cap < 2 * expected + 2)
         t->cap *= 2;
-    t->key = calloc(t->cap, sizeof *t->key);
-    t->count = calloc(t->cap, sizeof *t->count);
-    t->other = calloc(t->cap, sizeof *t->other);
-    return t->key && t->count && t->other;
+    t->slot = calloc(t->cap, sizeof *t->slot);
+    return t->slot != NULL;
 }
 
 void ngram_fini(ngram_table *t) {
-    free(t->key);
-    free(t->count);
-    free(t->other);
+    free(t->slot);
     *t = (ngram_table){0};
 }
 
-size_t ngram_slot(ngram_table *t, uint64_t key) {
-    key += key == 0; /* 0 marks a free slot */
-    size_t i = (size_t)(key ^ key >> 32) & (t->cap - 1);
-    while (t->key[i] && t->key[i] != key)
+static inline size_t home(const ngram_table *t, uint64_t key) { return (size_t)(key ^ key >> 32) & (t->cap - 1); }
+
+ngram_slot *ngram_add(ngram_table *t, uint64_t key) {
+    key += key == 0;
+    size_t i = home(t, key);
+    while (t->slot[i].key && t->slot[i].key != key)
         i = (i + 1) & (t->cap - 1);
-    if (!t->key[i]) {
-        t->key[i] = key;
+    if (!t->slot[i].key) {
+        t->slot[i].key = key;
         t->n++;
     }
-    return i;
+    return &t->slot[i];
 }
 
-static uint64_t mix(uint64_t x) { /* splitmix64's finaliser */
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-    return x ^ x >> 31;
+ngram_slot *ngram_find(const ngram_table *t, uint64_t key) {
+    key += key == 0;
+    for (size_t i = home(t, key); t->slot[i].key; i = (i + 1) & (t->cap - 1))
+        if (t->slot[i].key == key)
+            return &t->slot[i];
+    return NULL;
+}
+
+bool ngram_reserve(ngram_table *t, size_t more) {
+    if (2 * (t->n + more) + 2 <= t->cap)
+        return true;
+    ngram_table bigger;
+    if (!ngram_init(&bigger, 2 * (t->n + more)))
+        return false;
+    for (size_t i = 0; i < t->cap; i++)
+        if (t->slot[i].key)
+            *ngram_add(&bigger, t->slot[i].key) = t->slot[i];
+    free(t->slot);
+    *t = bigger;
+    return true;
+}
+
+void ngram_distinct(ngram_table *t, const symbols *s, int orders, int64_t *distinct, int64_t *but_last) {
+    for (size_t i = 0; i < s->n; i++) {
+        uint64_t key = NGRAM_START;
+        for (int n = 0; n < orders && i + (size_t)n < s->n; n++) {
+            size_t before = t->n;
+            key = ngram_extend(key, s->h[i + (size_t)n]);
+            ngram_add(t, key);
+            distinct[n] += t->n > before;
+            if (but_last && i + (size_t)n + 1 < s->n)
+                but_last[n] += t->n > before;
+        }
+    }
+}
+
+void ngram_count(ngram_table *t, const symbols *s, int orders) {
+    for (size_t i = 0; i < s->n; i++) {
+        uint64_t key = NGRAM_START;
+        for (int n = 0; n < orders && i + (size_t)n < s->n; n++) {
+            key = ngram_extend(key, s->h[i + (size_t)n]);
+            ngram_add(t, key)->count++;
+        }
+    }
+}
+
+void ngram_match(ngram_table *t, const symbols *ref, int orders, int32_t stamp, int64_t *match) {
+    for (size_t i = 0; i < ref->n; i++) {
+        uint64_t key = NGRAM_START;
+        for (int n = 0; n < orders && i + (size_t)n < ref->n; n++) {
+            key = ngram_extend(key, ref->h[i + (size_t)n]);
+            ngram_slot *s = ngram_find(t, key);
+            if (!s)
+                break; /* what the text lacks it lacks with every continuation */
+            if (s->stamp != stamp) {
+                s->stamp = stamp;
+                s->now = 0;
+            }
+            if (++s->now > s->best) {
+                s->best = s->now;
+                match[n] += s->best <= s->count;
+            }
+        }
+    }
 }
 
 uint64_t ngram_hash(const char *p, size_t n) {
-    uint64_t h = 0x9e3779b97f4a7c15u ^ n;
+    uint64_t h = NGRAM_START ^ n, w;
+    for (; n >= 8; p += 8, n -= 8) {
+        memcpy(&w, p, 8);
+        h = ngram_mix(h ^ w) + NGRAM_START;
+    }
+    w = 0;
     for (size_t i = 0; i < n; i++)
-        h = mix(h ^ (uint8_t)p[i]) + 0x9e3779b97f4a7c15u;
-    return mix(h);
+        w |= (uint64_t)(uint8_t)p[i] << 8 * i;
+    return ngram_mix(h ^ w);
 }
 
-uint64_t ngram_join(const uint64_t *h, int n) {
-    uint64_t x = (uint64_t)n * 0x9e3779b97f4a7c15u;
-    for (int i = 0; i < n; i++)
-        x = mix(x ^ h[i]) + 0x9e3779b97f4a7c15u;
-    return x;
+uint64_t ngram_hash_char(int32_t cp, char invalid_byte) {
+    return ngram_mix((cp < 0 ? 0x110000u + (uint8_t)invalid_byte : (uint64_t)cp) + NGRAM_START);
 }
 
 bool symbols_push(symbols *s, uint64_t h) {
@@ -68,22 +129,10 @@ void symbols_fini(symbols *s) {
     *s = (symbols){0};
 }
 
-bool is_space(int32_t c) {
-    return (c >= 9 && c <= 13) || (c >= 0x1c && c <= 0x20) || c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 ||
-           c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
-}
-
 bool symbols_words(symbols *s, jpt_str text) {
-    size_t start = 0;
-    for (size_t i = 0; i <= text.n;) {
-        int32_t cp = ' ';
-        size_t  len = i < text.n ? jpt_utf8_decode(text.p + i, text.n - i, &cp) : 1;
-        if (i == text.n || is_space(cp)) {
-            if (i > start && !symbols_push(s, ngram_hash(text.p + start, i - start)))
-                return false;
-            start = i + len;
-        }
-        i += len;
-    }
+    jpt_str word;
+    for (size_t at = 0; text_next_word(text, &at, &word);)
+        if (!symbols_push(s, ngram_hash(word.p, word.n)))
+            return false;
     return true;
 }

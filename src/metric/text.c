@@ -1,142 +1,123 @@
-/* Last number, repetition, bootstrap. */
-#include "ngram.h"
-#include <jpt/metric.h>
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
+#include "text.h"
+#include <utf8proc.h>
 
-bool jpt_last_number(jpt_str text, double *out) {
-    /* the expression of lm-evaluation-harness: (-?[$0-9.,]{2,})|(-?[0-9]+), last match, then strip "$" and ","
-     * and a final "."; a run without a digit is no number */
-    bool found = false;
+bool is_unicode_punct(int32_t cp) {
+    utf8proc_category_t c = cp < 0 ? UTF8PROC_CATEGORY_CN : utf8proc_category(cp);
+    return c >= UTF8PROC_CATEGORY_PC && c <= UTF8PROC_CATEGORY_PO;
+}
+
+bool is_unicode_symbol(int32_t cp) {
+    utf8proc_category_t c = cp < 0 ? UTF8PROC_CATEGORY_CN : utf8proc_category(cp);
+    return c >= UTF8PROC_CATEGORY_SM && c <= UTF8PROC_CATEGORY_SO;
+}
+
+bool is_unicode_number(int32_t cp) {
+    if (cp < 0x80)
+        return cp >= '0' && cp <= '9';
+    utf8proc_category_t c = utf8proc_category(cp);
+    return c >= UTF8PROC_CATEGORY_ND && c <= UTF8PROC_CATEGORY_NO;
+}
+
+bool is_word_char(int32_t cp) {
+    if (cp < 0x80)
+        return (cp >= '0' && cp <= '9') || (cp >= 'a' && cp <= 'z') || (cp >= 'A' && cp <= 'Z') || cp == '_';
+    utf8proc_category_t c = utf8proc_category(cp);
+    return (c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_LO) || (c >= UTF8PROC_CATEGORY_ND && c <= UTF8PROC_CATEGORY_NO);
+}
+
+jpt_str text_rstrip(jpt_str text) {
+    size_t end = text.n, len;
+    while (end > 0) {
+        size_t start = end - 1;
+        while (start > 0 && end - start < 4 && ((uint8_t)text.p[start] & 0xc0) == 0x80)
+            start--;
+        int32_t cp = text_char((jpt_str){text.p, end}, start, &len);
+        if (!is_space(cp) || start + len != end)
+            break;
+        end = start;
+    }
+    return (jpt_str){text.p, end};
+}
+
+jpt_str text_strip(jpt_str text) {
+    size_t at = 0, len;
+    while (at < text.n && is_space(text_char(text, at, &len)))
+        at += len;
+    return text_rstrip((jpt_str){text.p + at, text.n - at});
+}
+
+bool text_next_word(jpt_str text, size_t *at, jpt_str *word) {
+    size_t len, start;
+    while (*at < text.n && is_space(text_char(text, *at, &len)))
+        *at += len;
+    for (start = *at; *at < text.n && !is_space(text_char(text, *at, &len));)
+        *at += len;
+    *word = (jpt_str){text.p + start, *at - start};
+    return *at > start;
+}
+
+/* ---- str.lower() ---------------------------------------------------------------------------------------- */
+
+/* Unicode's Cased and Case_Ignorable, as Final_Sigma (SpecialCasing.txt) asks for them. */
+static bool is_cased(int32_t cp) {
+    utf8proc_category_t c = cp < 0 ? UTF8PROC_CATEGORY_CN : utf8proc_category(cp);
+    return c == UTF8PROC_CATEGORY_LU || c == UTF8PROC_CATEGORY_LL || c == UTF8PROC_CATEGORY_LT ||
+           (cp >= 0x2160 && cp <= 0x217f) || (cp >= 0x24b6 && cp <= 0x24e9) || cp == 0xaa || cp == 0xba;
+}
+
+static bool is_case_ignorable(int32_t cp) {
+    static const int32_t word_break[] = {'\'',   '.',    ':',    0xb7,   0x387,  0x55f,  0x5f4,  0x2018, 0x2019,
+                                         0x2024, 0x2027, 0xfe13, 0xfe52, 0xfe55, 0xff07, 0xff0e, 0xff1a};
+    for (size_t i = 0; i < sizeof word_break / sizeof *word_break; i++)
+        if (cp == word_break[i])
+            return true;
+    utf8proc_category_t c = cp < 0 ? UTF8PROC_CATEGORY_CN : utf8proc_category(cp);
+    return c == UTF8PROC_CATEGORY_MN || c == UTF8PROC_CATEGORY_ME || c == UTF8PROC_CATEGORY_CF || c == UTF8PROC_CATEGORY_LM ||
+           c == UTF8PROC_CATEGORY_SK;
+}
+
+/* A sigma at [at, at+2) ends a word: a cased letter before it, none after it, case-ignorable characters aside. */
+static bool ends_word(jpt_str text, size_t at) {
+    size_t  len, i = at;
+    int32_t cp = -1;
+    do {
+        if (i == 0)
+            return false;
+        i--;
+        while (i > 0 && ((uint8_t)text.p[i] & 0xc0) == 0x80)
+            i--;
+        cp = text_char(text, i, &len);
+    } while (is_case_ignorable(cp));
+    if (!is_cased(cp))
+        return false;
+    for (i = at + 2; i < text.n; i += len)
+        if (!is_case_ignorable(cp = text_char(text, i, &len)))
+            return !is_cased(cp);
+    return true;
+}
+
+void text_lower(jpt_str text, jpt_buf *out) {
+    if (!jpt_buf_reserve(out, text.n))
+        return;
     for (size_t i = 0; i < text.n;) {
-        size_t j = i;
-        if (text.p[j] == '-')
-            j++;
-        size_t start = j;
-        while (j < text.n && (text.p[j] == '$' || text.p[j] == '.' || text.p[j] == ',' || (text.p[j] >= '0' && text.p[j] <= '9')))
-            j++;
-        if (j == start) {
-            i++;
-            continue;
+        size_t  len;
+        int32_t cp = text_char(text, i, &len);
+        char    c = (char)cp;
+        if (cp >= 0 && cp < 0x80) {
+            c = c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
+            jpt_buf_add(out, &c, 1);
+        } else if (cp == 0x130) { /* I with a dot: i and a combining dot */
+            jpt_buf_addz(out, "i\xcc\x87");
+        } else if (cp == 0x3a3) {
+            jpt_buf_addz(out, ends_word(text, i) ? "\xcf\x82" : "\xcf\x83");
+        } else {
+            int32_t          low = cp < 0 ? -1 : utf8proc_tolower(cp);
+            utf8proc_uint8_t bytes[4];
+            if (low == cp || low < 0)
+                jpt_buf_add(out, text.p + i, len);
+            else
+                jpt_buf_add(out, bytes, (size_t)utf8proc_encode_char(low, bytes));
         }
-        char   digits[64];
-        size_t n = 0;
-        bool   any = false, whole = true;
-        if (start > i)
-            digits[n++] = '-';
-        for (size_t k = start; k < j; k++)
-            if (text.p[k] != '$' && text.p[k] != ',') {
-                if (n == sizeof digits - 1) {
-                    whole = false; /* longer than any number worth comparing */
-                    break;
-                }
-                digits[n++] = text.p[k];
-                any = any || (text.p[k] >= '0' && text.p[k] <= '9');
-            }
-        while (n && digits[n - 1] == '.')
-            n--;
-        digits[n] = '\0';
-        char  *end;
-        double v = strtod(digits, &end);
-        if (any && whole && *end == '\0') {
-            *out = v;
-            found = true;
-        }
-        i = j;
+        i += len;
     }
-    return found;
-}
-
-static jpt_status repetition(symbols s, bool ok, jpt_repetition *out, jpt_error *err) {
-    *out = (jpt_repetition){.diversity = 1, .n_words = (int64_t)s.n};
-    for (int n = 1; ok && n <= 4; n++) {
-        ngram_table t;
-        double      ratio = NAN;
-        ok = ngram_init(&t, s.n);
-        if (ok && s.n >= (size_t)n) {
-            for (size_t i = 0; i + (size_t)n <= s.n; i++)
-                ngram_slot(&t, ngram_join(s.h + i, n));
-            ratio = (double)t.n / (double)(s.n - (size_t)n + 1);
-        }
-        ngram_fini(&t);
-        if (n <= 3)
-            out->distinct[n - 1] = ratio;
-        if (n >= 2) {
-            out->rep[n - 2] = 1 - ratio;
-            out->diversity *= ratio;
-        }
-    }
-    symbols_fini(&s);
-    return ok ? JPT_OK : JPT_FAIL(err, NOMEM, "out of memory for n-grams");
-}
-
-jpt_status jpt_repetition_of(jpt_str text, jpt_repetition *out, jpt_error *err) {
-    symbols s = {0};
-    bool    ok = symbols_words(&s, text);
-    return repetition(s, ok, out, err);
-}
-
-jpt_status jpt_repetition_of_ids(const int32_t *id, size_t n, jpt_repetition *out, jpt_error *err) {
-    symbols s = {0};
-    bool    ok = true;
-    for (size_t i = 0; ok && i < n; i++)
-        ok = symbols_push(&s, ngram_hash((const char *)&id[i], sizeof id[i]));
-    return repetition(s, ok, out, err);
-}
-
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-jpt_status jpt_bootstrap(jpt_resample_fn value, void *ud, int32_t n, int32_t n_resamples, uint64_t seed, double *low, double *high, jpt_error *err) {
-    *low = *high = NAN;
-    if (n < 2 || n_resamples < 2)
-        return JPT_OK;
-    int32_t *index = malloc((size_t)n * sizeof *index);
-    double  *v = malloc((size_t)n_resamples * sizeof *v);
-    int32_t  kept = 0;
-    if (index && v) {
-        for (int32_t r = 0; r < n_resamples; r++) {
-            for (int32_t i = 0; i < n; i++) {
-                jpt_rng_key key = {seed, (uint32_t)r, 0, (uint32_t)i};
-                index[i] = (int32_t)(jpt_rng_uniform(key, 0) * n);
-            }
-            double x = value(ud, index, n);
-            if (!isnan(x))
-                v[kept++] = x;
-        }
-        if (kept >= 2) {
-            qsort(v, (size_t)kept, sizeof *v, by_value);
-            *low = v[(int32_t)(0.025 * (kept - 1) + 0.5)];
-            *high = v[(int32_t)(0.975 * (kept - 1) + 0.5)];
-        }
-    }
-    bool ok = index && v;
-    free(index);
-    free(v);
-    return ok ? JPT_OK : JPT_FAIL(err, NOMEM, "out of memory for a bootstrap of %d items", n);
-}
-
-typedef struct ratio {
-    const double *a, *b;
-} ratio;
-
-static double ratio_of(void *ud, const int32_t *index, int32_t n) {
-    const ratio *r = ud;
-    double       a = 0, b = 0;
-    for (int32_t i = 0; i < n; i++) {
-        a += r->a[index[i]];
-        b += r->b ? r->b[index[i]] : 1;
-    }
-    return b != 0 ? a / b : NAN;
-}
-
-jpt_status jpt_bootstrap_mean(const double *a, int32_t n, int32_t n_resamples, uint64_t seed, double *low, double *high, jpt_error *err) {
-    return jpt_bootstrap(ratio_of, &(ratio){a, NULL}, n, n_resamples, seed, low, high, err);
-}
-
-jpt_status jpt_bootstrap_ratio(const double *a, const double *b, int32_t n, int32_t n_resamples, uint64_t seed, double *low, double *high, jpt_error *err) {
-    return jpt_bootstrap(ratio_of, &(ratio){a, b}, n, n_resamples, seed, low, high, err);
 }

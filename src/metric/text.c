@@ -97,7 +97,7 @@ static bool ends_word(jpt_str text, size_t at) {
 }
 
 void text_lower(jpt_str text, jpt_buf *out) {
-    if (!jpt_buf_reserve(out, text.n))
+    if (text.n && !jpt_buf_reserve(out, text.n))
         return;
     for (size_t i = 0; i < text.n;) {
         size_t  len;

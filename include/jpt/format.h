@@ -1,4 +1,4 @@
-/* Model files: GGUF v2/v3 and llama2.c checkpoints, as read-only views of untrusted data.
+/* Model files: GGUF v2/v3, llama2.c checkpoints and safetensors, as read-only views of untrusted data.
  *
  * Every length, offset, type, dimension and string is checked before use, with overflow-safe arithmetic;
  * a message names the file, the byte and what is wrong.  Nothing is copied: names, strings and tensor
@@ -62,6 +62,35 @@ bool jpt_gguf_u64(const jpt_gguf *g, const char *key, uint64_t *out); /* any int
 bool jpt_gguf_f64(const jpt_gguf *g, const char *key, double *out);   /* any number */
 bool jpt_gguf_bool(const jpt_gguf *g, const char *key, bool *out);
 bool jpt_gguf_str(const jpt_gguf *g, const char *key, jpt_str *out);
+
+/* ---- safetensors -------------------------------------------------------------------------------- */
+
+/* u64 n, n bytes of JSON {"name": {"dtype", "shape", "data_offsets": [begin, end]}, "__metadata__": {text: text}}, then the
+ * data, which the tensors cover without gap or overlap.  Source: the format's description and its reference reader
+ * (safetensors 0.4); what that refuses is refused here. */
+enum { JPT_SAFETENSORS_DIMS_MAX = 8 };
+typedef struct jpt_safetensor {
+    const char    *name;
+    const char    *dtype; /* the file's word: "F32", "BF16", "I64", ... */
+    int32_t        n_dims;
+    uint64_t       shape[JPT_SAFETENSORS_DIMS_MAX]; /* the last one fastest */
+    const uint8_t *data;  /* need not be aligned */
+    size_t         bytes;
+} jpt_safetensor;
+
+typedef struct jpt_safetensors {
+    jpt_safetensor *tensor; /* in the order of their data */
+    size_t          n_tensors;
+    jpt_arena       arena;
+} jpt_safetensors;
+
+/* Parse n bytes at p, which must outlive *out; `path` is for messages.  JPT_FORMAT names the tensor and what is wrong. */
+jpt_status jpt_safetensors_parse(const char *path, const uint8_t *p, size_t n, jpt_safetensors *out, jpt_error *err);
+void       jpt_safetensors_fini(jpt_safetensors *s);
+/* NULL when there is none of that name. */
+const jpt_safetensor *jpt_safetensors_find(const jpt_safetensors *s, const char *name);
+/* All values as float32, from F32, F16 or BF16.  out [product of shape].  JPT_UNSUPPORTED for other types. */
+jpt_status jpt_safetensor_f32(const jpt_safetensor *t, float *out, jpt_error *err);
 
 /* ---- models ------------------------------------------------------------------------------------ */
 

@@ -169,4 +169,23 @@ void jpt_chat_default_system(jpt_str chat_template, jpt_buf *out);
 jpt_status jpt_chat_format(jpt_chat_kind kind, const jpt_tokenizer *tok, const jpt_chat_message *messages,
                            size_t n_messages, bool add_generation_prompt, jpt_buf *out, jpt_error *err);
 
+/* ---- WordPiece -------------------------------------------------------------------------------- */
+
+/* BERT's tokenizer: cleaning, lower case without accents, blanks around CJK characters, words and punctuation, then the
+ * longest known pieces of each word from the left (Devlin et al. 2018).  The definition is HF `tokenizers`
+ * (BertNormalizer, BertPreTokenizer, WordPiece): same ids.  Bytes that are no UTF-8 count as U+FFFD, which BERT drops.
+ * Immutable, as a jpt_tokenizer. */
+typedef struct jpt_wordpiece jpt_wordpiece;
+
+/* From a vocab.txt: a token a line, its id the line's number.  `name` is for messages.  lower: also strips accents, as HF does.
+ * Errors: JPT_FORMAT (no [UNK], [CLS] or [SEP], a token twice, none at all: named with the line), JPT_NOMEM. */
+jpt_status jpt_wordpiece_new(const char *name, const char *vocab, size_t n, bool lower, jpt_wordpiece **out, jpt_error *err);
+void       jpt_wordpiece_free(jpt_wordpiece *w); /* NULL accepted */
+int32_t    jpt_wordpiece_n_vocab(const jpt_wordpiece *w);
+
+/* Append [CLS], the text's ids and [SEP] to *out, at most `limit` in all, the text cut where it is longer; 0: no limit.
+ * "[CLS]", "[SEP]", "[UNK]", "[PAD]" and "[MASK]" in the text become those tokens, as HF has it.
+ * Errors: JPT_ARG (limit 1), JPT_NOMEM; *out keeps its old content then. */
+jpt_status jpt_wordpiece_encode(const jpt_wordpiece *w, const char *text, size_t n, int32_t limit, jpt_ids *out, jpt_error *err);
+
 #endif

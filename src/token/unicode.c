@@ -1,21 +1,20 @@
 /* Code point classes by binary search in the generated table, and UTF-8 by maximal subparts. */
 #include "unicode.h"
 
-unsigned jpt_uc_class(int32_t cp) {
-    if (cp < 0)
-        return 0;
-    size_t lo = 0, hi = jpt_uc_n_ranges;
-    while (lo < hi) {
+unsigned jpt_uc_find(const struct jpt_uc_range *range, size_t n, int32_t cp) {
+    size_t lo = 0, hi = n;
+    while (cp >= 0 && lo < hi) {
         size_t mid = lo + (hi - lo) / 2;
-        if (cp > jpt_uc_ranges[mid].last)
+        if (cp > range[mid].last)
             lo = mid + 1;
-        else if (cp < jpt_uc_ranges[mid].first)
+        else if (cp < range[mid].first)
             hi = mid;
         else
-            return jpt_uc_ranges[mid].mask;
+            return range[mid].mask;
     }
     return 0;
 }
+unsigned jpt_uc_class(int32_t cp) { return jpt_uc_find(jpt_uc_ranges, jpt_uc_n_ranges, cp); }
 
 enum jpt_utf8_what jpt_utf8_look(const char *p, size_t n, size_t *len) {
     const unsigned char *s = (const unsigned char *)p;

@@ -18,6 +18,20 @@ struct jpt_uc_range {
 extern const struct jpt_uc_range jpt_uc_ranges[]; /* sorted, disjoint */
 extern const size_t              jpt_uc_n_ranges;
 
+/* What BERT's normaliser and pre-tokenizer do with a code point; table in wordpiece_table.c. */
+enum {
+    JPT_WP_DROP = 1,   /* control, format and private-use characters, U+0000, U+FFFD */
+    JPT_WP_SPACE = 2,  /* becomes a blank */
+    JPT_WP_CJK = 4,    /* stands between blanks */
+    JPT_WP_MARK = 8,   /* non-spacing mark: dropped after decomposition */
+    JPT_WP_PUNCT = 16, /* a word of its own */
+    JPT_WP_WHOLE = 32, /* not decomposed */
+};
+extern const struct jpt_uc_range jpt_wp_ranges[];
+extern const size_t              jpt_wp_n_ranges;
+
+/* Mask of a code point in a sorted table; 0 outside of it. */
+unsigned jpt_uc_find(const struct jpt_uc_range *range, size_t n, int32_t cp);
 /* Mask of JPT_UC_* for a code point; 0 for -1 (an invalid byte) and for everything else. */
 unsigned jpt_uc_class(int32_t cp);
 

@@ -23,7 +23,7 @@ typedef struct jpt_param_def {
     const char    *help;
 } jpt_param_def;
 
-enum { JPT_SPEC_PARAMS_MAX = 40 };
+enum { JPT_SPEC_PARAMS_MAX = 64 };
 typedef struct jpt_param_value {
     const jpt_param_def *def;
     double               number; /* FLOAT, INT, BOOL */
@@ -38,7 +38,7 @@ typedef struct jpt_spec {
     const jpt_strategy *strategy;
     jpt_param_value     value[JPT_SPEC_PARAMS_MAX];
     int32_t             n_values;
-    char                text[256]; /* canonical: name, then the given parameters in table order; a cell's identity */
+    char                text[1024]; /* canonical: name, then the given parameters in table order; a cell's identity */
     jpt_arena           arena;
 } jpt_spec;
 

@@ -129,9 +129,11 @@ jpt_status jpt_session_exit_logits(jpt_session *s, int32_t i_exit, int32_t row, 
 /* Replace a row of the last forward's logits, for strategies that combine distributions before they choose. */
 jpt_status jpt_session_set_logits(jpt_session *s, int32_t row, const float *z_V, jpt_error *err);
 
-/* A second model that strategies may ask (draft, amateur): its own session, same vocabulary, borrowed; NULL: none. */
+/* A second model that strategies may ask (draft, amateur): its own session, borrowed; NULL: none. */
 jpt_status   jpt_session_set_assistant(jpt_session *s, jpt_session *assistant, jpt_error *err);
 jpt_session *jpt_session_assistant(const jpt_session *s);
+/* Whether an id means the same token to both; the larger vocabulary may go on with others (padding).  false without one. */
+bool         jpt_session_assistant_shares_tokens(const jpt_session *s);
 
 /* ---- work ------------------------------------------------------------------------------------- */
 

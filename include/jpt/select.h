@@ -15,15 +15,25 @@
 typedef enum jpt_link_kind {
     /* processors: change scores */
     JPT_LINK_BIAS,               /* [SequenceBias, llama.cpp logit_bias] values[i] is added to ids[i] */
-    JPT_LINK_REPETITION_PENALTY, /* [RepetitionPenaltyLogitsProcessor]   value = penalty > 0; prompt included */
+    JPT_LINK_SEQUENCE_BIAS,      /* [SequenceBiasLogitsProcessor]        values[i] is added to the last id of the i-th sequence where the
+                                  * others end the text; ids = length, ids, length, ids, ... */
+    JPT_LINK_ENCODER_REPETITION_PENALTY, /* [EncoderRepetitionPenalty]   value > 0: above 1 favours the prompt's ids */
+    JPT_LINK_REPETITION_PENALTY, /* [RepetitionPenaltyLogitsProcessor]   value = penalty > 0; prompt included.  Of the next three, count2
+                                  * [llama.cpp penalty_last_n]: looks at so many last tokens, prompt included; -1: all; 0: as said */
     JPT_LINK_FREQUENCY_PENALTY,  /* [OpenAI, vLLM]                       minus value * count among generated tokens */
     JPT_LINK_PRESENCE_PENALTY,   /* [OpenAI, vLLM]                       minus value if generated before */
     JPT_LINK_DRY,                /* [llama.cpp dry]                      value = multiplier, value2 = base, count = allowed
-                                  * length, count2 = window (-1: all), ids = breakers */
+                                  * length, count2 = window (-1: all), ids = breakers of one token, ascending; tails = breakers of
+                                  * several: ids after the first, first, these ids, the next, ... */
     JPT_LINK_NO_REPEAT_NGRAM,    /* [NoRepeatNGramLogitsProcessor]       count = ngram_size >= 1; prompt included */
+    JPT_LINK_ENCODER_NO_REPEAT_NGRAM, /* [EncoderNoRepeatNGram]          count = n >= 1: bans what followed the text's last n - 1 ids in the prompt */
     JPT_LINK_BAD_WORDS,          /* [NoBadWordsLogitsProcessor]          ids = length, ids, length, ids, ... */
     JPT_LINK_ALLOWED,            /* [PrefixConstrainedLogitsProcessor]   only ids stay */
     JPT_LINK_MIN_NEW_TOKENS,     /* [MinNewTokensLengthLogitsProcessor]  count = min_new_tokens */
+    JPT_LINK_FORCED,             /* [ForcedBOS, ForcedEOSLogitsProcessor] only ids[0], at score 0, after `count` generated tokens */
+    JPT_LINK_EXPONENTIAL_DECAY,  /* [ExponentialDecayLengthPenalty]      after more than `count` generated tokens, t more: an end id's score
+                                  * grows by |score| (value^t - 1) */
+    JPT_LINK_SUPPRESS,           /* [SuppressTokens(AtBegin)LogitsProcessor] ids go; count >= 0: only after so many generated tokens */
     /* warpers: shape or cut the distribution */
     JPT_LINK_TEMPERATURE,         /* [TemperatureLogitsWarper]           value = temperature > 0 */
     JPT_LINK_DYNAMIC_TEMPERATURE, /* [llama.cpp temp_ext]                value = temperature, value2 = range, value3 = exponent */
@@ -39,6 +49,7 @@ typedef enum jpt_link_kind {
     JPT_LINK_EPSILON,             /* [EpsilonLogitsWarper]               value in (0, 1) */
     JPT_LINK_ETA,                 /* [EtaLogitsWarper]                   value in (0, 1) */
     JPT_LINK_XTC,                 /* [llama.cpp xtc]                     value = probability, value2 = threshold */
+    JPT_LINK_NORMALIZE,           /* [LogitNormalization]                log-softmax */
 } jpt_link_kind;
 
 typedef struct jpt_link {
@@ -48,17 +59,19 @@ typedef struct jpt_link {
     double         value2, value3;
     int32_t        count2;
     const int32_t *ids;    /* [n_ids], borrowed */
-    const float   *values; /* [n_ids] for JPT_LINK_BIAS, borrowed */
+    const float   *values; /* [n_ids] for JPT_LINK_BIAS, one a sequence for JPT_LINK_SEQUENCE_BIAS, borrowed */
     int32_t        n_ids;
+    const int32_t *tails; /* [n_tails] for JPT_LINK_DRY, borrowed */
+    int32_t        n_tails;
 } jpt_link;
 
-enum { JPT_CHAIN_MAX = 32, JPT_EOS_MAX = 8 };
+enum { JPT_CHAIN_MAX = 40, JPT_EOS_MAX = 8 };
 
 typedef struct jpt_chain {
     jpt_link link[JPT_CHAIN_MAX];
     int32_t  n_links;
     int32_t  min_tokens_to_keep; /* >= 1; beams use 1 + number of EOS ids */
-    int32_t  eos[JPT_EOS_MAX];   /* what JPT_LINK_MIN_NEW_TOKENS masks */
+    int32_t  eos[JPT_EOS_MAX];   /* what JPT_LINK_MIN_NEW_TOKENS masks and JPT_LINK_EXPONENTIAL_DECAY raises */
     int32_t  n_eos;
 } jpt_chain;
 

@@ -50,6 +50,22 @@ static void list_strategies(void) {
     puts("\njpt list strategies NAME shows one with its parameters");
 }
 
+/* A cell of a table: a bar would end it. */
+static void print_cell(const char *text) {
+    for (; *text; text++)
+        printf(*text == '|' ? "\\%c" : "%c", *text);
+}
+
+static void print_row(const jpt_param_def *p) {
+    printf("| `%s` | ", p->name);
+    print_cell(p->fallback && *p->fallback ? p->fallback : "none");
+    fputs(" | ", stdout);
+    print_range(p, "");
+    fputs(" | ", stdout);
+    print_cell(p->help ? p->help : "");
+    puts(" |");
+}
+
 /* docs/strategies.md, made by `jpt list strategies --md`. */
 static void document_strategies(void) {
     puts("# Strategies\n\nMade by `jpt list strategies --md`; the same table feeds the parser and `jpt list strategies NAME`. Every parameter has Hugging Face's name where\n"
@@ -74,19 +90,13 @@ static void document_strategies(void) {
                 if (!any)
                     puts("\n| parameter | default | range | |\n| --- | --- | --- | --- |");
                 any = true;
-                printf("| `%s` | %s | ", p->name, p->fallback && *p->fallback ? p->fallback : "none");
-                print_range(p, "");
-                printf(" | %s |\n", p->help ? p->help : "");
+                print_row(p);
             }
         }
     }
     puts("\n## Processors, on any strategy\n\n| parameter | default | range | |\n| --- | --- | --- | --- |");
-    for (int32_t k = 0; k < greedy->n_params; k++) {
-        const jpt_param_def *p = &greedy->params[k];
-        printf("| `%s` | %s | ", p->name, p->fallback && *p->fallback ? p->fallback : "none");
-        print_range(p, "");
-        printf(" | %s |\n", p->help ? p->help : "");
-    }
+    for (int32_t k = 0; k < greedy->n_params; k++)
+        print_row(&greedy->params[k]);
 }
 
 static int list_one(const char *name) {

@@ -1,5 +1,6 @@
 /* From a spec's parameters to a chain of links, in a named order. */
 #include "decode_priv.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,6 +36,11 @@ jpt_status token_list_init(token_list *l, const jpt_strategy_ctx *ctx, jpt_error
     return JPT_OK;
 }
 
+int32_t jpt_text_limit(const jpt_strategy_ctx *ctx) {
+    int32_t room = jpt_session_n_ctx(ctx->session) - ctx->request->n_prompt;
+    return ctx->request->max_new_tokens < room ? ctx->request->max_new_tokens : room;
+}
+
 void token_list_add(token_list *l, int32_t token) {
     if (l->n < l->cap)
         l->p[l->n++] = token;
@@ -56,13 +62,21 @@ typedef struct link_def {
  * by probability, XTC last. */
 static const link_def links[] = {
     {"logit_bias", JPT_LINK_BIAS, "logit_bias", 0, false, NULL, NULL},
+    {"sequence_bias", JPT_LINK_SEQUENCE_BIAS, "sequence_bias", 0, false, NULL, NULL},
+    {"encoder_repetition_penalty", JPT_LINK_ENCODER_REPETITION_PENALTY, "encoder_repetition_penalty", 1, false, NULL, NULL},
     {"repetition_penalty", JPT_LINK_REPETITION_PENALTY, "repetition_penalty", 1, false, NULL, NULL},
     {"frequency_penalty", JPT_LINK_FREQUENCY_PENALTY, "frequency_penalty", 0, false, NULL, NULL},
     {"presence_penalty", JPT_LINK_PRESENCE_PENALTY, "presence_penalty", 0, false, NULL, NULL},
     {"dry", JPT_LINK_DRY, "dry_multiplier", 0, false, "dry_base", NULL},
     {"no_repeat_ngram", JPT_LINK_NO_REPEAT_NGRAM, "no_repeat_ngram_size", 0, false, NULL, NULL},
+    {"encoder_no_repeat_ngram", JPT_LINK_ENCODER_NO_REPEAT_NGRAM, "encoder_no_repeat_ngram_size", 0, false, NULL, NULL},
     {"bad_words", JPT_LINK_BAD_WORDS, "bad_words", 0, false, NULL, NULL},
-    {"min_new_tokens", JPT_LINK_MIN_NEW_TOKENS, NULL, 0, false, NULL, NULL},
+    {"min_new_tokens", JPT_LINK_MIN_NEW_TOKENS, NULL, 0, false, NULL, NULL}, /* and min_length */
+    {"forced_bos", JPT_LINK_FORCED, "forced_bos_token_id", -1, false, NULL, NULL},
+    {"forced_eos", JPT_LINK_FORCED, "forced_eos_token_id", -1, false, NULL, NULL},
+    {"exponential_decay", JPT_LINK_EXPONENTIAL_DECAY, "exponential_decay_length_penalty", 0, false, NULL, NULL},
+    {"suppress_tokens", JPT_LINK_SUPPRESS, "suppress_tokens", 0, false, NULL, NULL},
+    {"begin_suppress_tokens", JPT_LINK_SUPPRESS, "begin_suppress_tokens", 0, false, NULL, NULL},
     {"temperature", JPT_LINK_TEMPERATURE, "temperature", 1, true, NULL, NULL},
     {"smoothing", JPT_LINK_SMOOTHING, "smoothing_factor", 0, true, "smoothing_curve", NULL},
     {"top_n_sigma", JPT_LINK_TOP_N_SIGMA, "top_n_sigma", 0, true, NULL, NULL},
@@ -76,6 +90,7 @@ static const link_def links[] = {
     {"epsilon", JPT_LINK_EPSILON, "epsilon_cutoff", 0, true, NULL, NULL},
     {"eta", JPT_LINK_ETA, "eta_cutoff", 0, true, NULL, NULL},
     {"xtc", JPT_LINK_XTC, "xtc_probability", 0, true, "xtc_threshold", NULL},
+    {"renormalize", JPT_LINK_NORMALIZE, "renormalize_logits", 0, false, NULL, NULL},
 };
 enum { N_LINKS = sizeof links / sizeof links[0] };
 
@@ -95,7 +110,7 @@ static const link_def *link_named(const char *p, size_t n) {
     return NULL;
 }
 
-/* Links in the order of a chain= text, then those it does not name, in HF's order.  JPT_ARG: unknown name. */
+/* Links in the order of a chain= text, and those it does not name.  JPT_ARG: unknown name. */
 static jpt_status order_of(const char *text, const link_def *out[N_LINKS], jpt_error *err) {
     int n = 0;
     for (size_t i = 0; i < sizeof presets / sizeof *presets; i++)
@@ -123,51 +138,112 @@ static jpt_status order_of(const char *text, const link_def *out[N_LINKS], jpt_e
         p += len;
         p += *p == '+';
     }
-    for (int i = 0, named = n; i < N_LINKS; i++) {
-        bool there = false;
-        for (int k = 0; k < named; k++)
-            there = there || out[k] == &links[i];
-        if (!there)
-            out[n++] = &links[i];
+    /* what the text does not name: processors before, warpers after, in HF's order; renormalisation last of all */
+    const link_def *named[N_LINKS];
+    int             n_named = n;
+    memcpy(named, out, (size_t)n * sizeof *named);
+    n = 0;
+    for (int part = 0; part < 3; part++) {
+        for (int i = 0; i < N_LINKS; i++) {
+            bool there = false;
+            int  goes = links[i].kind == JPT_LINK_NORMALIZE ? 2 : links[i].warper;
+            for (int k = 0; k < n_named; k++)
+                there = there || named[k] == &links[i];
+            if (!there && goes == part)
+                out[n++] = &links[i];
+        }
+        for (int k = 0; part == 0 && k < n_named; k++)
+            out[n++] = named[k];
     }
     return JPT_OK;
 }
 
-/* "id:bias/id:bias"; counts only when ids is NULL. */
-static jpt_status read_bias(const char *text, int32_t *ids, float *values, int32_t *n, jpt_error *err) {
+/* Ids of a text: "id/id", or with_bias "id:bias/id:bias", or with sequences "id+id:bias/id:bias" (written as length, ids, length,
+ * ids, ...).  Room: ids has place for one more than the text has characters, values for as many.  JPT_ARG: not of that form, or an id that
+ * the vocabulary of n_vocab does not hold. */
+typedef enum ids_form { IDS, IDS_BIAS, SEQUENCES_BIAS } ids_form;
+static jpt_status read_ids(const char *name, const char *text, ids_form form, int32_t n_vocab, int32_t *ids, float *values, int32_t *n, jpt_error *err) {
+    static const char *const forms[] = {"id/id, ids from 0", "id:bias/id:bias, ids from 0, biases in [-1e6, 1e6]", "id+id:bias/id:bias, ids from 0, biases in [-1e6, 1e6]"};
+    int32_t n_values = 0;
     *n = 0;
     for (const char *p = text; *p;) {
-        char  *end;
-        long   id = strtol(p, &end, 10);
-        double v = *end == ':' && end != p ? strtod(end + 1, &end) : 0;
-        if (end == p || (*end && *end != '/') || id < 0 || id > INT32_MAX || !(v >= -1e6 && v <= 1e6) || !memchr(p, ':', (size_t)(end - p)))
-            return JPT_FAIL(err, ARG, "logit_bias=%.64s: expected id:bias/id:bias, ids from 0, biases in [-1e6, 1e6]", text);
-        if (ids) {
-            ids[*n] = (int32_t)id;
-            values[*n] = (float)v;
+        int32_t at = *n, len = 0;
+        bool    ok = true;
+        char   *end;
+        *n += form == SEQUENCES_BIAS;
+        do {
+            p += len > 0; /* past the '+' */
+            long id = *p >= '0' && *p <= '9' ? strtol(p, &end, 10) : -1;
+            ok = id >= 0 && id < INT32_MAX;
+            if (ok && id >= n_vocab)
+                return JPT_FAIL(err, ARG, "%s=%.64s: the model has %d tokens, there is no id %ld", name, text, n_vocab, id);
+            if (ok) {
+                ids[(*n)++] = (int32_t)id;
+                p = end;
+                len++;
+            }
+        } while (ok && form == SEQUENCES_BIAS && *p == '+');
+        if (ok && form != IDS) {
+            double v = *p == ':' && p[1] && p[1] != '/' ? strtod(p + 1, &end) : NAN;
+            ok = v >= -1e6 && v <= 1e6;
+            values[n_values++] = (float)v;
+            p = ok ? end : p;
         }
-        ++*n;
-        p = end + (*end == '/');
+        if (!ok || (*p && (*p != '/' || !p[1])))
+            return JPT_FAIL(err, ARG, "%s=%.64s: expected %s", name, text, forms[form]);
+        if (form == SEQUENCES_BIAS)
+            ids[at] = len;
+        p += *p == '/';
     }
+    return JPT_OK;
+}
+
+static const struct {
+    const char *name;
+    ids_form    form;
+} id_params[] = {{"logit_bias", IDS_BIAS}, {"sequence_bias", SEQUENCES_BIAS}, {"suppress_tokens", IDS}, {"begin_suppress_tokens", IDS}, {"stop_words_ids", IDS}};
+
+/* "start/factor" */
+static jpt_status read_decay(const char *text, int32_t *start, double *factor, jpt_error *err) {
+    char *end = NULL;
+    long  from = strtol(text, &end, 10);
+    *factor = end != text && *end == '/' && end[1] ? strtod(end + 1, &end) : NAN;
+    if (*end || from < 0 || from > 1 << 24 || !(*factor > 0 && *factor <= 100))
+        return JPT_FAIL(err, ARG, "exponential_decay_length_penalty=%.64s: expected start/factor, start from 0, factor in (0, 100]", text);
+    *start = (int32_t)from;
     return JPT_OK;
 }
 
 jpt_status jpt_chain_check(const jpt_spec *spec, jpt_error *err) {
     const link_def *order[N_LINKS];
-    int32_t         n;
+    int32_t         ids[sizeof spec->text], n;
+    float           values[sizeof spec->text];
+    double          factor;
     JPT_TRY(order_of(spec_string(spec, "chain"), order, err));
-    return read_bias(spec_string(spec, "logit_bias"), NULL, NULL, &n, err);
+    for (size_t i = 0; i < sizeof id_params / sizeof *id_params; i++)
+        JPT_TRY(read_ids(id_params[i].name, spec_string(spec, id_params[i].name), id_params[i].form, INT32_MAX, ids, values, &n, err));
+    const char *decay = spec_string(spec, "exponential_decay_length_penalty");
+    return *decay ? read_decay(decay, &n, &factor, err) : JPT_OK;
 }
 
-static jpt_status bias_link(const char *text, built_chain *c, jpt_link *l, jpt_error *err) {
-    int32_t n;
-    JPT_TRY(read_bias(text, NULL, NULL, &n, err));
-    int32_t *ids = jpt_arena_alloc(&c->arena, (size_t)n * sizeof *ids);
-    float   *values = jpt_arena_alloc(&c->arena, (size_t)n * sizeof *values);
+jpt_status jpt_ids_param(const jpt_spec *spec, const char *name, int32_t n_vocab, jpt_arena *arena, const int32_t **ids, int32_t *n, jpt_error *err) {
+    const char *text = spec_string(spec, name);
+    int32_t    *room = jpt_arena_alloc(arena, (strlen(text) + 1) * sizeof *room);
+    *ids = room;
+    return room ? read_ids(name, text, IDS, n_vocab, room, NULL, n, err) : JPT_FAIL(err, NOMEM, "out of memory for %s", name);
+}
+
+static jpt_status ids_link(const char *name, const char *text, int32_t n_vocab, built_chain *c, jpt_link *l, jpt_error *err) {
+    size_t   cap = strlen(text) + 1;
+    int32_t *ids = jpt_arena_alloc(&c->arena, cap * sizeof *ids);
+    float   *values = jpt_arena_alloc(&c->arena, cap * sizeof *values);
     if (!ids || !values)
-        return JPT_FAIL(err, NOMEM, "out of memory for logit_bias");
+        return JPT_FAIL(err, NOMEM, "out of memory for %s", name);
     l->ids = ids, l->values = values;
-    return read_bias(text, ids, values, &l->n_ids, err);
+    for (size_t i = 0; i < sizeof id_params / sizeof *id_params; i++)
+        if (strcmp(id_params[i].name, name) == 0)
+            JPT_TRY(read_ids(name, text, id_params[i].form, n_vocab, ids, values, &l->n_ids, err));
+    return JPT_OK;
 }
 
 /* Each word twice: as it is, and with a space before it, as it stands inside a text. */
@@ -199,21 +275,93 @@ static jpt_status bad_words_link(const char *text, const jpt_tokenizer *tok, bui
     return JPT_OK;
 }
 
-/* llama.cpp's breakers: newline, colon, double quote, asterisk, where they are one token. */
-static jpt_status dry_breakers(const jpt_tokenizer *tok, built_chain *c, jpt_link *l, jpt_error *err) {
-    static const char *const texts[] = {"\n", ":", "\"", "*"};
-    int32_t                 *ids = jpt_arena_alloc(&c->arena, 4 * sizeof *ids);
-    if (!ids)
-        return JPT_FAIL(err, NOMEM, "out of memory for DRY");
-    for (int i = 0; i < 4; i++) {
-        jpt_ids    one = {0};
-        jpt_status st = jpt_tokenizer_encode(tok, texts[i], 1, 0, &one, err);
-        if (st == JPT_OK && one.n == 1)
-            ids[l->n_ids++] = one.p[0];
-        jpt_ids_fini(&one);
-        JPT_TRY(st);
+/* How often DRY's breakers may continue, and how long they may be, as llama.cpp has it. */
+enum { BREAKER_CHARS = 40, BREAKER_TAIL = 20 };
+
+/* One breaker: every token whose bytes hold it breaks alone; one that ends like its beginning does before the tokens of the rest. */
+static jpt_status add_breaker(const jpt_tokenizer *tok, const char *text, size_t len, jpt_ids *heads, jpt_ids *tails, jpt_error *err) {
+    for (int32_t id = 0, V = jpt_tokenizer_n_vocab(tok); id < V; id++) {
+        jpt_str piece = jpt_token_piece(tok, id);
+        if (!piece.n || jpt_tokenizer_is_control(tok, id))
+            continue;
+        if (memmem(piece.p, piece.n, text, len)) {
+            if (!jpt_ids_push(heads, id))
+                return JPT_FAIL(err, NOMEM, "out of memory for DRY");
+            continue;
+        }
+        for (size_t k = len - 1; k > 0; k--) { /* its last k bytes are the breaker's first */
+            if (k > piece.n || memcmp(piece.p + piece.n - k, text, k) != 0)
+                continue;
+            size_t  at = tails->n;
+            jpt_ids rest = {0};
+            bool    ok = jpt_ids_push(tails, 0) && jpt_ids_push(tails, id);
+            jpt_status st = ok ? jpt_tokenizer_encode(tok, text + k, len - k, 0, &rest, err) : JPT_FAIL(err, NOMEM, "out of memory for DRY");
+            for (size_t i = 0; st == JPT_OK && ok && i < rest.n && i < BREAKER_TAIL; i++)
+                ok = jpt_ids_push(tails, rest.p[i]);
+            jpt_ids_fini(&rest);
+            if (st != JPT_OK || !ok)
+                return st != JPT_OK ? st : JPT_FAIL(err, NOMEM, "out of memory for DRY");
+            tails->p[at] = (int32_t)(tails->n - at - 2);
+        }
     }
-    l->ids = ids;
+    return JPT_OK;
+}
+
+static int by_id(const void *a, const void *b) {
+    int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* "text/text", with \n, \t, \s (slash) and \\ for what cannot be written; "none": no breaker. */
+static jpt_status dry_breakers(const char *list, const jpt_tokenizer *tok, built_chain *c, jpt_link *l, jpt_error *err) {
+    jpt_ids    heads = {0}, tails = {0};
+    jpt_status st = JPT_OK;
+    for (const char *p = strcmp(list, "none") == 0 ? "" : list; st == JPT_OK && *p;) {
+        char   text[BREAKER_CHARS];
+        size_t n = 0;
+        for (; *p && *p != '/'; p++) {
+            char ch = *p;
+            if (ch == '\\' && p[1])
+                ch = *++p == 'n' ? '\n' : *p == 't' ? '\t' : *p == 's' ? '/' : *p;
+            if (n < sizeof text)
+                text[n++] = ch;
+        }
+        p += *p == '/';
+        if (n)
+            st = add_breaker(tok, text, n, &heads, &tails, err);
+    }
+    if (st == JPT_OK && heads.n)
+        qsort(heads.p, heads.n, sizeof *heads.p, by_id);
+    int32_t *ids = jpt_arena_alloc(&c->arena, (heads.n + tails.n + 1) * sizeof *ids);
+    if (st == JPT_OK && !ids)
+        st = JPT_FAIL(err, NOMEM, "out of memory for DRY");
+    if (st == JPT_OK) {
+        if (heads.n)
+            memcpy(ids, heads.p, heads.n * sizeof *ids);
+        if (tails.n)
+            memcpy(ids + heads.n, tails.p, tails.n * sizeof *ids);
+        l->ids = ids, l->n_ids = (int32_t)heads.n;
+        l->tails = ids + heads.n, l->n_tails = (int32_t)tails.n;
+    }
+    jpt_ids_fini(&heads);
+    jpt_ids_fini(&tails);
+    return st;
+}
+
+/* A forced id, told apart by its parameter: the first after a prompt of one token, the last of a full text.  false: never met. */
+static jpt_status forced_link(const jpt_spec *spec, const char *param, const jpt_strategy_ctx *ctx, built_chain *c, jpt_link *l, bool *met, jpt_error *err) {
+    int32_t id = (int32_t)spec_value(spec, param, -1), V = jpt_model_get_info(jpt_session_model(ctx->session))->n_vocab, *ids;
+    bool    first = strcmp(param, "forced_bos_token_id") == 0;
+    *met = id >= 0 && (!first || ctx->request->n_prompt == 1);
+    if (id >= V)
+        return JPT_FAIL(err, ARG, "%s=%d: the model has %d tokens", param, id, V);
+    if (!*met)
+        return JPT_OK;
+    if (!(ids = jpt_arena_alloc(&c->arena, sizeof *ids)))
+        return JPT_FAIL(err, NOMEM, "out of memory for a forced token");
+    *ids = id;
+    l->ids = ids, l->n_ids = 1;
+    l->count = first ? 0 : jpt_text_limit(ctx) - 1;
     return JPT_OK;
 }
 
@@ -221,6 +369,7 @@ jpt_status jpt_chain_build(const jpt_spec *spec, const jpt_strategy_ctx *ctx, bo
     const jpt_tokenizer *tok = jpt_model_tokenizer(jpt_session_model(ctx->session));
     const link_def      *order[N_LINKS];
     jpt_chain           *c = &out->chain;
+    int32_t              V = jpt_model_get_info(jpt_session_model(ctx->session))->n_vocab;
     *out = (built_chain){.chain = {.min_tokens_to_keep = (int32_t)spec_value(spec, "min_tokens_to_keep", 1), .n_eos = ctx->n_eos}};
     memcpy(c->eos, ctx->eos, sizeof c->eos);
     JPT_TRY(order_of(spec_string(spec, "chain"), order, err));
@@ -229,16 +378,43 @@ jpt_status jpt_chain_build(const jpt_spec *spec, const jpt_strategy_ctx *ctx, bo
         jpt_link        l = {.kind = d->kind};
         if (d->warper && !warpers)
             continue;
-        if (d->kind == JPT_LINK_BIAS || d->kind == JPT_LINK_BAD_WORDS) {
-            const char *text = spec_string(spec, d->param);
+        const char *text = d->param ? spec_string(spec, d->param) : "";
+        switch (d->kind) {
+        case JPT_LINK_BIAS:
+        case JPT_LINK_SEQUENCE_BIAS:
+        case JPT_LINK_SUPPRESS:
             if (!*text)
                 continue;
-            JPT_TRY(d->kind == JPT_LINK_BIAS ? bias_link(text, out, &l, err) : bad_words_link(text, tok, out, &l, err));
-        } else if (d->kind == JPT_LINK_MIN_NEW_TOKENS) {
-            if (ctx->request->min_new_tokens < 1 || ctx->n_eos < 1)
+            JPT_TRY(ids_link(d->param, text, V, out, &l, err));
+            l.count = -1;
+            if (strcmp(d->param, "begin_suppress_tokens") == 0) /* behind a forced first token the second is the first */
+                l.count = ctx->request->n_prompt == 1 && spec_value(spec, "forced_bos_token_id", -1) >= 0;
+            break;
+        case JPT_LINK_BAD_WORDS:
+            if (!*text)
                 continue;
-            l.count = ctx->request->min_new_tokens;
-        } else {
+            JPT_TRY(bad_words_link(text, tok, out, &l, err));
+            break;
+        case JPT_LINK_MIN_NEW_TOKENS: {
+            int32_t total = (int32_t)spec_value(spec, "min_length", 0) - ctx->request->n_prompt;
+            l.count = ctx->request->min_new_tokens > total ? ctx->request->min_new_tokens : total;
+            if (l.count < 1 || ctx->n_eos < 1)
+                continue;
+            break;
+        }
+        case JPT_LINK_FORCED: {
+            bool met;
+            JPT_TRY(forced_link(spec, d->param, ctx, out, &l, &met, err));
+            if (!met)
+                continue;
+            break;
+        }
+        case JPT_LINK_EXPONENTIAL_DECAY:
+            if (!*text || ctx->n_eos < 1)
+                continue;
+            JPT_TRY(read_decay(text, &l.count, &l.value, err));
+            break;
+        default:
             l.value = spec_value(spec, d->param, d->neutral);
             l.value2 = d->value2 ? spec_value(spec, d->value2, 0) : 0;
             l.count = (int32_t)l.value;
@@ -250,8 +426,10 @@ jpt_status jpt_chain_build(const jpt_spec *spec, const jpt_strategy_ctx *ctx, bo
             if (d->kind == JPT_LINK_DRY) {
                 l.count = (int32_t)spec_value(spec, "dry_allowed_length", 2);
                 l.count2 = (int32_t)spec_value(spec, "dry_penalty_last_n", -1);
-                JPT_TRY(dry_breakers(tok, out, &l, err));
+                JPT_TRY(dry_breakers(spec_string(spec, "dry_sequence_breakers"), tok, out, &l, err));
             }
+            if (d->kind == JPT_LINK_REPETITION_PENALTY || d->kind == JPT_LINK_FREQUENCY_PENALTY || d->kind == JPT_LINK_PRESENCE_PENALTY)
+                l.count2 = (int32_t)spec_value(spec, "penalty_last_n", 0);
         }
         c->link[c->n_links++] = l;
     }

@@ -12,6 +12,9 @@ typedef struct look_state {
     method      method;
     int32_t     k, n_gram;
     float       alpha, beta, q;
+    const int32_t *stop_words; /* FSD: ids whose penalty is multiplied by sw_coeff */
+    int32_t     n_stop_words;
+    float       sw_coeff;
     bool        prefilled;
     token_list  history;
     int32_t     D, V, n_hidden;
@@ -46,6 +49,9 @@ static jpt_status look_open_as(method m, void *state, const jpt_strategy_ctx *ct
     JPT_TRY(jpt_chain_build(spec, ctx, false, &s->chain, err));
     JPT_TRY(token_list_init(&s->history, ctx, err));
     jpt_arena *a = &s->chain.arena;
+    s->sw_coeff = (float)spec_value(spec, "sw_coeff", 1);
+    if (m == FSD || m == FSD_D)
+        JPT_TRY(jpt_ids_param(spec, "stop_words_ids", s->V, a, &s->stop_words, &s->n_stop_words, err));
     s->cand = jpt_arena_alloc(a, (size_t)s->k * sizeof *s->cand);
     s->index = jpt_arena_alloc(a, (size_t)s->k * sizeof *s->index);
     s->logp = jpt_arena_alloc(a, (size_t)s->k * sizeof *s->logp);
@@ -269,6 +275,8 @@ static jpt_status fsd_consume(void *state, const jpt_strategy_ctx *ctx, const jp
     int32_t best = 0;
     for (int32_t i = 0; i < s->n_cand; i++) {
         float penalty = s->method == FSD ? dense_penalty(s, s->cand[i]) : (float)jpt_ngram_penalty(s->history.p, s->history.n, s->n_gram, (double)s->beta, s->cand[i]);
+        for (int32_t k = 0; k < s->n_stop_words; k++)
+            penalty *= s->stop_words[k] == s->cand[i] ? s->sw_coeff : 1;
         float score = (1 - s->alpha) * expf(s->logp[i]) - s->alpha * penalty;
         if (score > top) {
             top = score;
@@ -304,10 +312,13 @@ static void fsd_needs(const jpt_spec *spec, jpt_needs *needs) {
 #define ALPHA(a, text) {"penalty_alpha", JPT_PARAM_FLOAT, 0, 1, false, false, a, text}
 static const jpt_param_def contrastive_params[] = {TOP_K("5"), ALPHA("0.6", "weight of the degeneration penalty; 0: greedy"), JPT_PARAMS_PROCESSORS};
 static const jpt_param_def adaptive_params[] = {{"q", JPT_PARAM_FLOAT, 0, 100, true, false, "1", "how strongly entropy moves k and alpha"}, JPT_PARAMS_PROCESSORS};
+#define STOP_WORDS                                                                                                                   \
+    {"stop_words_ids", JPT_PARAM_STRING, 0, 0, false, false, "", "id/id whose penalty is scaled: words that may repeat"},            \
+        {"sw_coeff", JPT_PARAM_FLOAT, 0, 1, false, false, "0", "what the penalty of stop_words_ids is multiplied by"}
 static const jpt_param_def fsd_params[] = {ALPHA("0.4", "weight of the anti-model; 0: greedy"), {"ngram", JPT_PARAM_INT, 2, 16, false, false, "2", "length of the repeats looked for"},
-                                           TOP_K("5"), JPT_PARAMS_PROCESSORS};
+                                           TOP_K("5"), STOP_WORDS, JPT_PARAMS_PROCESSORS};
 static const jpt_param_def fsd_d_params[] = {ALPHA("0.6", "weight of the anti-model; 0: greedy"), {"ngram", JPT_PARAM_INT, 1, 16, false, false, "3", "longest n-gram of the anti-model"},
-                                             {"beta", JPT_PARAM_FLOAT, 0, 1, false, false, "0.9", "share of the longer n-grams"}, TOP_K("5"), JPT_PARAMS_PROCESSORS};
+                                             {"beta", JPT_PARAM_FLOAT, 0, 1, false, false, "0.9", "share of the longer n-grams"}, TOP_K("5"), STOP_WORDS, JPT_PARAMS_PROCESSORS};
 
 #define LOOK(id, cli_name, table, text, origin, price, eat, want)                                                                    \
     const jpt_strategy jpt_strategy_##id = {.name = (cli_name), .family = "representation", .summary = (text), .source = (origin), .cost = (price),    \

@@ -15,7 +15,7 @@ typedef struct ranked {
 typedef struct feedback_state {
     built_chain chain;
     way         way;
-    bool        prefilled, paper, sampling;
+    bool        prefilled, paper, shi, sampling; /* shi: paper too */
     int32_t     V, token, n_emitted;
     token_list  history;
     float      *z, *logp; /* [V]: scores after the chain; the model's own log-probabilities */
@@ -26,6 +26,7 @@ typedef struct feedback_state {
     int32_t     n_entropies, window;
     float       scale; /* guidance */
     jpt_seq     without;
+    jpt_ids     negative; /* the other context's beginning */
     float      *other; /* [V] */
 } feedback_state;
 
@@ -34,7 +35,8 @@ static jpt_status feedback_open_as(way w, void *state, const jpt_strategy_ctx *c
     s->way = w;
     s->without = -1;
     s->V = jpt_model_get_info(jpt_session_model(ctx->session))->n_vocab;
-    s->paper = strcmp(spec_string(spec, "form"), "paper") == 0;
+    s->shi = strcmp(spec_string(spec, "form"), "shi") == 0;
+    s->paper = s->shi || strcmp(spec_string(spec, "form"), "paper") == 0;
     s->tau = spec_value(spec, "tau", 5);
     s->eta = spec_value(spec, "eta", 0.1);
     s->mu = 2 * s->tau;
@@ -59,7 +61,16 @@ static jpt_status feedback_open_as(way w, void *state, const jpt_strategy_ctx *c
         ok = (s->other = malloc(V * sizeof *s->other)) && ok;
     if (!ok)
         return JPT_FAIL(err, NOMEM, "out of memory for a request");
-    return w == GUIDANCE ? jpt_seq_new(ctx->session, &s->without, err) : JPT_OK;
+    if (w != GUIDANCE)
+        return JPT_OK;
+    const char *negative = spec_string(spec, "negative_prompt");
+    if (*negative)
+        JPT_TRY(jpt_tokenizer_encode(jpt_model_tokenizer(jpt_session_model(ctx->session)), negative, strlen(negative), JPT_ENCODE_ADD_SPECIAL, &s->negative, err));
+    else if (!jpt_ids_push(&s->negative, ctx->request->prompt[ctx->request->n_prompt - 1])) /* as UnbatchedClassifierFreeGuidance does */
+        return JPT_FAIL(err, NOMEM, "out of memory for a request");
+    if (s->negative.n + (size_t)jpt_text_limit(ctx) > (size_t)jpt_session_n_ctx(ctx->session) + 1)
+        return JPT_FAIL(err, CTX_FULL, "negative_prompt: its %zu tokens and a text of %d do not fit the context of %d", s->negative.n, jpt_text_limit(ctx), jpt_session_n_ctx(ctx->session));
+    return jpt_seq_new(ctx->session, &s->without, err);
 }
 #define OPEN(id, w)                                                                                                                  \
     static jpt_status id##_open(void *state, const jpt_strategy_ctx *ctx, const jpt_spec *spec, jpt_error *err) {                    \
@@ -79,9 +90,9 @@ static jpt_status feedback_propose(void *state, const jpt_strategy_ctx *ctx, jpt
                          : jpt_propose(p, ctx->seq, r->prompt, r->n_prompt, JPT_ROWS_LAST, JPT_ROWS_NONE, err));
     if (s->way != GUIDANCE)
         return JPT_OK;
-    /* the other context begins with the prompt's last token, as transformers' UnbatchedClassifierFreeGuidance does */
-    ctx->work->positions_discarded++;
-    return jpt_propose(p, s->without, s->prefilled ? &s->token : r->prompt + r->n_prompt - 1, 1, JPT_ROWS_LAST, JPT_ROWS_NONE, err);
+    int32_t n = s->prefilled ? 1 : (int32_t)s->negative.n;
+    ctx->work->positions_discarded += (uint64_t)n;
+    return jpt_propose(p, s->without, s->prefilled ? &s->token : s->negative.p, n, JPT_ROWS_LAST, JPT_ROWS_NONE, err);
 }
 
 /* ---- distributions -------------------------------------------------------------------------------------------- */
@@ -99,10 +110,10 @@ static void sort_all(feedback_state *s) {
 
 /* ---- what stays, and what is learnt from the draw ------------------------------------------------------------- */
 
-double jpt_mirostat_k(const float *p, int32_t n, int32_t terms, double vocabulary, double mu) {
+double jpt_mirostat_k(const float *p, int32_t n, int32_t terms, bool guarded, double vocabulary, double mu) {
     double tb = 0, tt = 0;
-    for (int32_t i = 0; i < terms && i + 1 < n && p[i + 1] > 0; i++) {
-        double t = log((i + 2.0) / (i + 1.0)), b = log((double)p[i] / (double)p[i + 1]);
+    for (int32_t i = 0; i < terms && i + 1 < n && (guarded || p[i + 1] > 0); i++) {
+        double t = log((i + 2.0) / (i + 1.0)), ratio = (double)p[i] / ((double)p[i + 1] + (guarded ? 1e-9 : 0)), b = log(guarded && ratio < 1 ? 1 : ratio);
         tb += t * b;
         tt += t * t;
     }
@@ -114,13 +125,14 @@ double jpt_mirostat_k(const float *p, int32_t n, int32_t terms, double vocabular
     return pow(e * pow(2, mu) / (1 - pow(vocabulary, -e)), 1 / zipf);
 }
 
-/* paper: the authors' code (100 terms, N = 50,000, k rounded + 1); llama.cpp: 99 terms, N = V, k truncated. */
+/* paper: the authors' code (100 terms, N = 50,000, k rounded + 1); shi: that with guarded ratios and N = V; llama.cpp: 99 terms, N = V,
+ * k truncated.  All keep everything where the arithmetic fails. */
 static int32_t mirostat_keeps(const feedback_state *s) {
     float   p[101];
     int32_t n = s->V < 101 ? s->V : 101;
     for (int32_t i = 0; i < n; i++)
         p[i] = s->sorted[i].p;
-    double k = jpt_mirostat_k(p, n, s->paper ? 100 : 99, s->paper ? 50000 : s->V, s->mu);
+    double k = jpt_mirostat_k(p, n, s->paper ? 100 : 99, s->shi, s->paper && !s->shi ? 50000 : s->V, s->mu);
     if (!(k <= s->V))
         return s->V;
     int32_t whole = s->paper ? (int32_t)round(k) + 1 : (int32_t)k;
@@ -286,6 +298,7 @@ static void feedback_close(void *state, const jpt_strategy_ctx *ctx) {
     feedback_state *s = state;
     if (s->way == GUIDANCE && s->without >= 0)
         jpt_seq_free(ctx->session, s->without);
+    jpt_ids_fini(&s->negative);
     free(s->z);
     free(s->logp);
     free(s->sorted);
@@ -296,8 +309,8 @@ static void feedback_close(void *state, const jpt_strategy_ctx *ctx) {
 
 static jpt_status mirostat_check(const jpt_spec *spec, jpt_error *err) {
     const char *form = spec_string(spec, "form");
-    if (strcmp(form, "llama.cpp") != 0 && strcmp(form, "paper") != 0)
-        return JPT_FAIL(err, ARG, "form=%.32s: expected llama.cpp or paper", form);
+    if (strcmp(form, "llama.cpp") != 0 && strcmp(form, "paper") != 0 && strcmp(form, "shi") != 0)
+        return JPT_FAIL(err, ARG, "form=%.32s: expected llama.cpp, paper or shi", form);
     return jpt_chain_check(spec, err);
 }
 
@@ -308,13 +321,16 @@ static void guidance_needs(const jpt_spec *spec, jpt_needs *needs) {
 
 #define TAU(def) {"tau", JPT_PARAM_FLOAT, 0, 100, true, false, def, "surprise aimed at, bits"}
 #define ETA(def) {"eta", JPT_PARAM_FLOAT, 0, 10, true, false, def, "learning rate"}
-static const jpt_param_def mirostat_params[] = {TAU("5"), ETA("0.1"), {"form", JPT_PARAM_STRING, 0, 0, false, false, "llama.cpp", "llama.cpp, or paper (k + 1, N = 50,000, surprise of the whole distribution; use eta=1,tau=3)"},
+static const jpt_param_def mirostat_params[] = {TAU("5"), ETA("0.1"), {"form", JPT_PARAM_STRING, 0, 0, false, false, "llama.cpp", "llama.cpp; paper (k + 1, N = 50,000, surprise of the whole distribution; use eta=1,tau=3); shi (paper, N = vocabulary, guarded ratios)"},
                                                 JPT_PARAM_TEMPERATURE, JPT_PARAMS_PROCESSORS};
 static const jpt_param_def mirostat_2_params[] = {TAU("5"), ETA("0.1"), JPT_PARAM_TEMPERATURE, JPT_PARAMS_PROCESSORS};
 static const jpt_param_def adaptive_p_params[] = {{"target", JPT_PARAM_FLOAT, 0, 1, false, false, "0.5", "mean probability aimed at"},
-                                                  {"decay", JPT_PARAM_FLOAT, 0, 0.99, false, false, "0.9", "memory of earlier draws"}, JPT_PARAM_TEMPERATURE, JPT_PARAMS_PROCESSORS};
+                                                  {"decay", JPT_PARAM_FLOAT, 0, 0.99, false, false, "0.9", "memory of earlier draws"}, JPT_PARAM_TEMPERATURE,
+                                                  {"top_k", JPT_PARAM_INT, 0, 1 << 24, false, false, "0", "keeps the k best before; 0: all"},
+                                                  {"min_p", JPT_PARAM_FLOAT, 0, 1, false, false, "0", "keeps p >= min_p * max p before"}, JPT_PARAMS_PROCESSORS};
 static const jpt_param_def guard_params[] = {{"window", JPT_PARAM_INT, 2, 64, false, false, "4", "steps of the local median"}, JPT_PARAM_TEMPERATURE, JPT_PARAMS_PROCESSORS};
 static const jpt_param_def guidance_params[] = {{"guidance_scale", JPT_PARAM_FLOAT, 0, 100, false, false, "1.5", "1: no guidance"},
+                                                {"negative_prompt", JPT_PARAM_STRING, 0, 0, false, false, "", "what the other context begins with; none: the prompt's last token"},
                                                 {"do_sample", JPT_PARAM_BOOL, 0, 1, false, false, "false", "draw instead of the most likely token"}, JPT_PARAM_TEMPERATURE,
                                                 {"top_k", JPT_PARAM_INT, 0, 1 << 24, false, false, "0", "keeps the k best; 0: all"},
                                                 {"top_p", JPT_PARAM_FLOAT, 0, 1, false, false, "1", "keeps the smallest set of at least this mass"}, JPT_PARAMS_PROCESSORS};

@@ -20,7 +20,7 @@ typedef struct live_request {
     jpt_text         text;
     jpt_work         work;
     double           t_start_s, t_asked_s, joules_at_start;
-    bool             opened, done;
+    bool             opened, done, waits, runs; /* waits for the round's forward; is in the forward at hand */
 } live_request;
 
 const char *jpt_stop_reason_name(jpt_stop_reason r) {
@@ -242,14 +242,37 @@ typedef struct driver {
     int32_t         cap;
 } driver;
 
-static jpt_status gather(driver *d, jpt_batch *b, jpt_phase *phase, jpt_error *err) {
-    *b = (jpt_batch){0};
-    *phase = JPT_PHASE_PREFILL;
+/* All requests propose. */
+static jpt_status propose_all(driver *d, jpt_error *err) {
     for (int32_t i = 0; i < d->n_live; i++) {
         live_request *q = &d->live[i];
         look_at_budget(q);
         q->proposal.n_items = q->proposal.n_exit_layers = 0;
+        q->proposal.exit_without_norm = false;
         JPT_TRY(q->request.spec->strategy->propose(q->state, &q->ctx, &q->proposal, err));
+        if (q->proposal.n_items == 0)
+            return JPT_FAIL(err, ARG, "strategy '%s' proposed nothing (a defect of the strategy)", q->request.spec->strategy->name);
+        q->waits = true;
+    }
+    return JPT_OK;
+}
+
+static bool same_exits(const jpt_proposal *a, const jpt_proposal *b) {
+    return a->n_exit_layers == b->n_exit_layers && a->exit_without_norm == b->exit_without_norm &&
+           memcmp(a->exit_layers, b->exit_layers, (size_t)a->n_exit_layers * sizeof *a->exit_layers) == 0;
+}
+
+/* One batch of the first waiting request and all others that ask for the same exit layers, as a forward has one list of them. */
+static jpt_status gather(driver *d, jpt_batch *b, jpt_phase *phase, jpt_error *err) {
+    const jpt_proposal *first = NULL;
+    *b = (jpt_batch){0};
+    *phase = JPT_PHASE_PREFILL;
+    for (int32_t i = 0; i < d->n_live; i++) {
+        live_request *q = &d->live[i];
+        q->runs = q->waits && (!first || same_exits(first, &q->proposal));
+        if (!q->runs)
+            continue;
+        first = first ? first : &q->proposal;
         if (q->proposal.phase != JPT_PHASE_PREFILL)
             *phase = q->proposal.phase;
         if (b->n_items + q->proposal.n_items > d->cap) {
@@ -260,29 +283,20 @@ static jpt_status gather(driver *d, jpt_batch *b, jpt_phase *phase, jpt_error *e
             d->items = grown;
             d->cap = cap;
         }
-        if (q->proposal.n_items == 0)
-            return JPT_FAIL(err, ARG, "strategy '%s' proposed nothing (a defect of the strategy)", q->request.spec->strategy->name);
         memcpy(d->items + b->n_items, q->proposal.items, (size_t)q->proposal.n_items * sizeof *d->items);
         b->n_items += q->proposal.n_items;
-        /* one list of exit layers a round: requests that share rounds must agree on it */
-        if (i == 0) {
-            b->n_exit_layers = q->proposal.n_exit_layers;
-            memcpy(b->exit_layers, q->proposal.exit_layers, sizeof b->exit_layers);
-            b->exit_without_norm = q->proposal.exit_without_norm;
-        } else if (b->n_exit_layers != q->proposal.n_exit_layers || b->exit_without_norm != q->proposal.exit_without_norm ||
-                   memcmp(b->exit_layers, q->proposal.exit_layers, (size_t)b->n_exit_layers * sizeof *b->exit_layers) != 0) {
-            return JPT_FAIL(err, ARG, "requests that run together must ask for the same exit layers");
-        }
     }
+    b->n_exit_layers = first->n_exit_layers;
+    memcpy(b->exit_layers, first->exit_layers, sizeof b->exit_layers);
+    b->exit_without_norm = first->exit_without_norm;
     b->items = d->items;
     return JPT_OK;
 }
 
-static jpt_status round_of(driver *d, jpt_error *err) {
+/* One forward, and what its requests make of it. */
+static jpt_status forward_of(driver *d, jpt_error *err) {
     jpt_batch b;
     jpt_phase phase;
-    if (jpt_stop_requested())
-        return JPT_FAIL(err, INTERRUPTED, "interrupted");
     JPT_TRY(gather(d, &b, &phase, err));
     double   t0 = jpt_now_s();
     jpt_work before = jpt_session_work(d->s);
@@ -294,14 +308,17 @@ static jpt_status round_of(driver *d, jpt_error *err) {
     uint64_t prompt_rows = 0;
     for (int32_t i = 0; i < d->n_live; i++) {
         const jpt_proposal *p = &d->live[i].proposal;
-        n_decoding += p->phase != JPT_PHASE_PREFILL;
-        for (int32_t k = 0; k < p->n_items && p->phase == JPT_PHASE_PREFILL; k++)
+        n_decoding += d->live[i].runs && p->phase != JPT_PHASE_PREFILL;
+        for (int32_t k = 0; k < p->n_items && d->live[i].runs && p->phase == JPT_PHASE_PREFILL; k++)
             prompt_rows += (uint64_t)p->items[k].n_tokens;
     }
     double row_s = spent.positions_computed ? forward_s / (double)spent.positions_computed : 0;
     for (int32_t i = 0, at = 0; i < d->n_live; i++) {
         live_request *q = &d->live[i];
         uint64_t      rows = 0, logits = 0;
+        if (!q->runs)
+            continue;
+        q->waits = false;
         for (int32_t k = 0; k < q->proposal.n_items; k++) {
             q->proposal.items[k] = b.items[at++];
             rows += (uint64_t)q->proposal.items[k].n_tokens;
@@ -327,6 +344,19 @@ static jpt_status round_of(driver *d, jpt_error *err) {
             q->out->decode_s += forward_s + own_s;
             q->out->decode_share_s += (forward_s - row_s * (double)prompt_rows) / n_decoding + own_s;
         }
+    }
+    return JPT_OK;
+}
+
+static jpt_status round_of(driver *d, jpt_error *err) {
+    if (jpt_stop_requested())
+        return JPT_FAIL(err, INTERRUPTED, "interrupted");
+    JPT_TRY(propose_all(d, err));
+    for (bool more = true; more;) {
+        JPT_TRY(forward_of(d, err));
+        more = false;
+        for (int32_t i = 0; i < d->n_live; i++)
+            more = more || d->live[i].waits;
     }
     return JPT_OK;
 }

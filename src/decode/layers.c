@@ -16,8 +16,8 @@ typedef struct contrast_state {
     float      *final, *base, *best, *logp; /* [V] */
     token_list  history;
     jpt_session *amateur; /* NULL: the model's own exit */
+    int32_t      amateur_from; /* first token of the prompt that it sees */
     jpt_seq      amateur_seq;
-    int32_t      amateur_row;
 } contrast_state;
 
 /* ---- layers ------------------------------------------------------------------------------------------------- */
@@ -28,7 +28,7 @@ static jpt_status dola_buckets(const char *text, int32_t L, bool tied, contrast_
     if (strcmp(text, "low") == 0) {
         from = first;
         to = L <= 40 ? L / 2 : 20;
-        if (first == L / 2)
+        if (first >= L / 2) /* the one layer there is; with three tied layers transformers finds none and fails */
             to = first + 1;
     } else if (strcmp(text, "high") == 0) {
         from = L <= 40 ? L / 2 : L - 20;
@@ -57,10 +57,12 @@ static jpt_status open_common(contrast_state *s, const jpt_strategy_ctx *ctx, co
     s->sampling = spec->strategy->samples;
     JPT_TRY(jpt_chain_build(spec, ctx, s->sampling, &s->chain, err));
     JPT_TRY(token_list_init(&s->history, ctx, err));
-    size_t V = (size_t)s->V;
+    jpt_session *other = jpt_session_assistant(ctx->session);
+    size_t       V = (size_t)s->V, wide = other ? (size_t)jpt_model_get_info(jpt_session_model(other))->n_vocab : 0;
+    wide = wide > V ? wide : V; /* the amateur's rows may be longer by padding */
     s->final = malloc(V * sizeof *s->final);
-    s->base = malloc(V * sizeof *s->base);
-    s->best = malloc(V * sizeof *s->best);
+    s->base = malloc(wide * sizeof *s->base);
+    s->best = malloc(wide * sizeof *s->best);
     s->logp = malloc(V * sizeof *s->logp);
     return s->final && s->base && s->best && s->logp ? JPT_OK : JPT_FAIL(err, NOMEM, "out of memory for the logits of two distributions");
 }
@@ -77,13 +79,20 @@ static jpt_status dola_open(void *state, const jpt_strategy_ctx *ctx, const jpt_
 jpt_status jpt_amateur(const jpt_spec *spec, const jpt_strategy_ctx *ctx, jpt_session **session, int32_t *layer, jpt_error *err) {
     int32_t L = jpt_model_get_info(jpt_session_model(ctx->session))->n_layers;
     *layer = (int32_t)spec_value(spec, "amateur_layer", 0);
+    if (*layer > 0 && spec_value(spec, "ignore_prefix", 0) != 0)
+        return JPT_FAIL(err, ARG, "ignore_prefix=true needs a draft model: the model's own layer %d has seen the prompt", *layer);
     *session = *layer > 0 ? NULL : jpt_session_assistant(ctx->session);
     if (!*session && *layer == 0)
         return JPT_FAIL(err, ARG, "contrastive decoding needs an amateur: --draft-model MODEL, or amateur_layer=N for the model's own layer N");
+    if (*session && !jpt_session_assistant_shares_tokens(ctx->session))
+        return JPT_FAIL(err, ARG, "contrastive decoding needs an amateur with the model's own tokenizer; %s has another",
+                        jpt_model_get_info(jpt_session_model(*session))->path);
     if (*layer >= L)
         return JPT_FAIL(err, ARG, "amateur_layer=%d: expected a layer below the last, %d", *layer, L);
     return JPT_OK;
 }
+
+int32_t jpt_amateur_from(const jpt_spec *spec, const jpt_strategy_ctx *ctx) { return spec_value(spec, "ignore_prefix", 0) != 0 ? ctx->request->n_prompt - 1 : 0; }
 
 static jpt_status cd_open(void *state, const jpt_strategy_ctx *ctx, const jpt_spec *spec, jpt_error *err) {
     contrast_state *s = state;
@@ -95,6 +104,7 @@ static jpt_status cd_open(void *state, const jpt_strategy_ctx *ctx, const jpt_sp
     s->temperature = (float)spec_value(spec, "amateur_temperature", 1);
     s->norm = true;
     JPT_TRY(jpt_amateur(spec, ctx, &s->amateur, &layer, err));
+    s->amateur_from = jpt_amateur_from(spec, ctx);
     if (s->amateur)
         return jpt_seq_new(s->amateur, &s->amateur_seq, err);
     s->exit[s->n_exit++] = layer;
@@ -154,13 +164,21 @@ static jpt_status premature_layer(contrast_state *s, const jpt_strategy_ctx *ctx
 static jpt_status ask_amateur(contrast_state *s, const jpt_strategy_ctx *ctx, int32_t row, jpt_error *err) {
     if (!s->amateur)
         return jpt_session_exit_logits(ctx->session, 0, row, s->base, err);
-    jpt_batch_item item = {.seq = s->amateur_seq, .tokens = s->prefilled ? &s->token : ctx->request->prompt, .n_tokens = s->prefilled ? 1 : ctx->request->n_prompt,
+    jpt_batch_item item = {.seq = s->amateur_seq, .tokens = s->prefilled ? &s->token : ctx->request->prompt + s->amateur_from,
+                           .n_tokens = s->prefilled ? 1 : ctx->request->n_prompt - s->amateur_from,
                            .logits = JPT_ROWS_LAST};
     jpt_batch      batch = {.items = &item, .n_items = 1};
     JPT_TRY(jpt_session_forward(s->amateur, &batch, err));
     ctx->work->draft_forwards++;
     ctx->work->draft_positions += (uint64_t)item.n_tokens;
-    return jpt_session_logits(s->amateur, item.logits_row, s->base, err);
+    JPT_TRY(jpt_session_logits(s->amateur, item.logits_row, s->base, err));
+    jpt_trim_to_common(s->final, s->base, s->V, jpt_model_get_info(jpt_session_model(s->amateur))->n_vocab);
+    return JPT_OK;
+}
+
+void jpt_trim_to_common(float *expert, float *amateur, int32_t V, int32_t V_amateur) {
+    for (int32_t v = V_amateur; v < V; v++)
+        expert[v] = amateur[v] = -INFINITY;
 }
 
 jpt_status jpt_contrast_li(float *expert, float *amateur, int32_t V, float beta, float temperature, float relative_top, float *logp, jpt_error *err) {

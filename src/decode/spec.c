@@ -173,14 +173,19 @@ static jpt_status make_spec(const parsed *p, const int32_t *pick, jpt_spec *spec
     for (int32_t i = 0; i < spec->n_values && st == JPT_OK; i++) {
         jpt_param_value *v = &spec->value[i];
         v->def = &p->strategy->params[i];
-        char word[256];
+        char word[sizeof spec->text];
         snprintf(word, sizeof word, "%s", v->def->fallback ? v->def->fallback : "");
-        for (int32_t k = 0; k < p->n_set; k++)
+        for (int32_t k = 0; k < p->n_set && st == JPT_OK; k++)
             if (p->set[k].def == v->def) {
+                jpt_str c = p->set[k].choice[pick[k]];
                 v->given = true;
-                snprintf(word, sizeof word, "%.*s", (int)(p->set[k].choice[pick[k]].n < 255 ? p->set[k].choice[pick[k]].n : 255),
-                         p->set[k].choice[pick[k]].p);
+                if (c.n >= sizeof word)
+                    st = JPT_FAIL(err, ARG, "%s: its text has %zu characters, expected at most %zu", v->def->name, c.n, sizeof word - 1);
+                else
+                    snprintf(word, sizeof word, "%.*s", (int)c.n, c.p);
             }
+        if (st != JPT_OK)
+            break;
         if (!v->given && !v->def->fallback)
             st = JPT_FAIL(err, ARG, "strategy '%s' needs %s=...", p->strategy->name, v->def->name);
         else
@@ -281,7 +286,7 @@ void jpt_spec_json(const jpt_spec *spec, jpt_buf *out) {
         jpt_buf_printf(out, ",\"%s\":%s", v->def->name, quoted ? "\"" : "");
         if (quoted)
             for (const char *c = v->text; *c; c++)
-                jpt_buf_printf(out, *c == '"' || *c == '\\' ? "\\%c" : "%c", *c);
+                jpt_buf_printf(out, *c == '"' || *c == '\\' ? "\\%c" : (unsigned char)*c < 0x20 ? "\\u%04x" : "%c", *c);
         else
             print_value(out, v);
         if (quoted)

@@ -3,35 +3,26 @@
  * Every row is chosen from as plain decoding would: same chain, same history, same random key (seed, prompt, step).  A guess
  * is accepted when it equals that choice.  So the text is the text of greedy search or of plain sampling with that seed,
  * token for token, and no rule of acceptance is needed to keep the distribution.  A drafting model draws with the same keys:
- * where it agrees with the model, its draw is the model's draw (common random numbers). */
-#include "decode_priv.h"
+ * where it agrees with the model, its draw is the model's draw (common random numbers).  acceptance=ratio is the rule of the
+ * literature instead. */
+#include "speculate.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum drafter { PROMPT_LOOKUP, DRAFT_MODEL, FIRST_LAYERS } drafter;
-typedef enum schedule { CONSTANT, HEURISTIC, ENERGY } schedule;
-
-enum { GUESS_MAX = 64 };
-
-typedef struct spec_state {
-    built_chain chain;
-    drafter     drafter;
-    schedule    schedule;
-    bool        sampling, prefilled, last_match;
-    int32_t     limit, n_emitted, token;
-    token_list  history;
-    int32_t     most, width; /* guesses: most, and now */
-    int32_t     max_ngram, exit_layer;
-    float       threshold;
-    int32_t     guess[GUESS_MAX + 1], n_guess; /* [0] is the last token of the text */
-    /* draft model: its session and sequence, and how much of the text that holds */
-    jpt_session *draft;
-    jpt_seq      draft_seq;
-    int32_t      draft_len;
-    /* energy: seconds of a draft step and of a verify step by width, and acceptance, as running means */
-    double t_draft_s, t_verify_s[GUESS_MAX + 1], t_sent_s, accepted, offered;
-} spec_state;
+static jpt_status make_room(spec_state *s, jpt_error *err) {
+    size_t n = (size_t)(s->schedule == HEURISTIC ? GUESS_MAX : s->most), V = (size_t)s->V, wide = V;
+    if (s->draft && (wide = (size_t)jpt_model_get_info(jpt_session_model(s->draft))->n_vocab) < V) {
+        s->V_draft = (int32_t)wide;
+        wide = V;
+    }
+    s->row = wide;
+    s->q = malloc(n * wide * sizeof *s->q);
+    s->p = malloc(V * sizeof *s->p);
+    s->logp = malloc(V * sizeof *s->logp);
+    s->scratch = malloc(jpt_select_scratch_bytes(s->V));
+    return s->q && s->p && s->logp && s->scratch ? JPT_OK : JPT_FAIL(err, NOMEM, "out of memory for the distributions of %zu guesses", n);
+}
 
 static jpt_status spec_open_as(drafter d, void *state, const jpt_strategy_ctx *ctx, const jpt_spec *spec, jpt_error *err) {
     spec_state        *s = state;
@@ -48,13 +39,20 @@ static jpt_status spec_open_as(drafter d, void *state, const jpt_strategy_ctx *c
     s->max_ngram = (int32_t)spec_value(spec, "max_matching_ngram_size", 2);
     s->last_match = strcmp(spec_string(spec, "match"), "last") == 0;
     s->threshold = (float)spec_value(spec, "assistant_confidence_threshold", 0);
+    s->ratio = s->sampling && strcmp(spec_string(spec, "acceptance"), "ratio") == 0;
+    s->V = s->V_draft = jpt_model_get_info(jpt_session_model(ctx->session))->n_vocab;
     JPT_TRY(jpt_chain_build(spec, ctx, s->sampling, &s->chain, err));
     JPT_TRY(token_list_init(&s->history, ctx, err));
     if (d == DRAFT_MODEL) {
         if (!(s->draft = jpt_session_assistant(ctx->session)))
             return JPT_FAIL(err, ARG, "assisted decoding needs a second model: --draft-model MODEL");
-        return jpt_seq_new(s->draft, &s->draft_seq, err);
+        s->foreign = !jpt_session_assistant_shares_tokens(ctx->session);
+        if (s->foreign && s->ratio)
+            return JPT_FAIL(err, ARG, "acceptance=ratio needs a draft model with the model's own tokenizer");
+        JPT_TRY(jpt_seq_new(s->draft, &s->draft_seq, err));
     }
+    if (s->ratio)
+        JPT_TRY(make_room(s, err));
     if (d == FIRST_LAYERS) {
         s->exit_layer = (int32_t)spec_value(spec, "exit_layer", 0);
         if (s->exit_layer == 0)
@@ -75,68 +73,6 @@ static jpt_status self_open(void *state, const jpt_strategy_ctx *ctx, const jpt_
     return spec_open_as(FIRST_LAYERS, state, ctx, spec, err);
 }
 
-/* The choice of a row: history of the text with n_more tokens after it, `ahead` steps on. */
-static jpt_status choose(spec_state *s, const jpt_strategy_ctx *ctx, jpt_session *from, int32_t row, int32_t ahead, jpt_selected *out, jpt_error *err) {
-    jpt_select_item item = jpt_pick(&s->chain, ctx, &s->history, row, s->sampling, s->n_emitted + ahead);
-    return jpt_session_select(from, &item, 1, out, err);
-}
-
-/* ---- drafts --------------------------------------------------------------------------------------------------- */
-
-/* transformers' PromptLookupCandidateGenerator: the followers of the first (or last) place where the text's last n tokens
- * stood before, longest n first, up to the end of the text, cut before an end-of-sequence id. */
-static void look_up(spec_state *s, const jpt_strategy_ctx *ctx, int32_t room) {
-    const int32_t *h = s->history.p;
-    int32_t        t = s->history.n, longest = s->max_ngram < t - 1 ? s->max_ngram : t - 1;
-    s->n_guess = 0;
-    for (int32_t n = longest; n > 0 && s->n_guess == 0; n--)
-        for (int32_t k = 0; k + n < t; k++) {
-            int32_t i = s->last_match ? t - n - 1 - k : k;
-            if (memcmp(h + i, h + t - n, (size_t)n * sizeof *h) != 0)
-                continue;
-            int32_t from = i + n, to = from + s->width < t ? from + s->width : t;
-            to = to - from > room ? from + room : to;
-            for (int32_t j = from; j < to && !is_eos(ctx, h[j]); j++)
-                s->guess[++s->n_guess] = h[j];
-            break;
-        }
-}
-
-/* One token after the other by the draft model, or by this model's first layers; stops where it is unsure. */
-static jpt_status draft(spec_state *s, const jpt_strategy_ctx *ctx, int32_t room, jpt_error *err) {
-    bool         own = s->drafter == FIRST_LAYERS;
-    jpt_session *from = own ? ctx->session : s->draft;
-    jpt_seq      seq = own ? ctx->seq : s->draft_seq;
-    int32_t      most = s->width < room ? s->width : room, base = s->history.n, length = jpt_seq_length(from, seq);
-    double       begun = jpt_now_s();
-    s->n_guess = 0;
-    jpt_session_set_phase(from, JPT_PHASE_DRAFT);
-    for (int32_t i = 0; i < most; i++) {
-        int32_t        at = own ? base - 1 + i : (i == 0 ? s->draft_len : base - 1 + i);
-        jpt_batch_item item = {.seq = seq, .tokens = s->history.p + at, .n_tokens = base + i - at, .logits = JPT_ROWS_LAST};
-        jpt_batch      batch = {.items = &item, .n_items = 1, .n_layers = own ? s->exit_layer : 0};
-        jpt_selected   chosen;
-        JPT_TRY(jpt_session_forward(from, &batch, err));
-        ctx->work->draft_forwards++;
-        ctx->work->draft_positions += (uint64_t)item.n_tokens;
-        JPT_TRY(choose(s, ctx, from, item.logits_row, i, &chosen, err));
-        s->history.p[s->history.n++] = chosen.token; /* the chain of the next guess sees it */
-        s->guess[++s->n_guess] = chosen.token;
-        if (is_eos(ctx, chosen.token) || chosen.kept_prob < s->threshold)
-            break;
-    }
-    s->history.n = base;
-    if (own)
-        JPT_TRY(jpt_seq_truncate(from, seq, length, err));
-    else
-        s->draft_len = jpt_seq_length(from, seq);
-    if (s->n_guess > 0) {
-        double one = (jpt_now_s() - begun) / s->n_guess;
-        s->t_draft_s = s->t_draft_s > 0 ? 0.9 * s->t_draft_s + 0.1 * one : one;
-    }
-    return JPT_OK;
-}
-
 static jpt_status spec_propose(void *state, const jpt_strategy_ctx *ctx, jpt_proposal *p, jpt_error *err) {
     spec_state *s = state;
     p->phase = s->prefilled ? JPT_PHASE_VERIFY : JPT_PHASE_PREFILL;
@@ -154,9 +90,9 @@ static jpt_status spec_propose(void *state, const jpt_strategy_ctx *ctx, jpt_pro
         room = 0;
     }
     if (s->drafter == PROMPT_LOOKUP)
-        look_up(s, ctx, room);
+        jpt_draft_lookup(s, ctx, room);
     else
-        JPT_TRY(draft(s, ctx, room, err));
+        JPT_TRY(jpt_draft_run(s, ctx, room, err));
     s->guess[0] = s->token;
     s->t_sent_s = jpt_now_s();
     if (s->n_guess == 0)
@@ -172,11 +108,44 @@ static jpt_status verify(spec_state *s, const jpt_strategy_ctx *ctx, const int32
     int32_t base = s->history.n;
     *n = 0;
     for (int32_t i = 0;; i++) {
-        JPT_TRY(choose(s, ctx, ctx->session, row + i, i, &chosen[i], err));
+        JPT_TRY(jpt_spec_choose(s, ctx, ctx->session, row + i, i, &chosen[i], err));
         *n = i + 1;
         if (i == n_guess || chosen[i].token != guess[1 + i] || is_eos(ctx, chosen[i].token))
             break;
         s->history.p[s->history.n++] = chosen[i].token;
+    }
+    s->history.n = base;
+    return JPT_OK;
+}
+
+/* Leviathan et al. 2023, Chen et al. 2023: a guess x stays with probability p(x)/q(x); what takes the place of the first that goes
+ * is drawn from what p has more than q.  Random numbers of its own, so the text is another than without, its distribution the same. */
+static jpt_status verify_by_ratio(spec_state *s, const jpt_strategy_ctx *ctx, int32_t row, jpt_selected *chosen, int32_t *n, jpt_error *err) {
+    const jpt_request *r = ctx->request;
+    int32_t            base = s->history.n;
+    bool               more = true;
+    *n = 0;
+    for (int32_t i = 0; more; i++) {
+        jpt_rng_key own = {r->seed, r->prompt_index, 0, (uint32_t)(s->n_emitted + i)}, key = own;
+        key.sequence = KEY_ACCEPT;
+        JPT_TRY(jpt_spec_distribution(s, ctx, ctx->session, row + i, i, s->p, s->logp, err));
+        ctx->work->selects++;
+        int32_t token = i < s->n_guess ? s->guess[1 + i] : -1;
+        if (token < 0) {
+            token = jpt_spec_draw(s->p, s->V, jpt_rng_uniform(own, 0));
+            more = false;
+        } else if (jpt_rng_uniform(key, 0) * (double)s->q[(size_t)i * s->row + (size_t)token] >= (double)s->p[token]) {
+            const float *q = s->q + (size_t)i * s->row;
+            for (int32_t v = 0; v < s->V; v++)
+                s->p[v] = s->p[v] > q[v] ? s->p[v] - q[v] : 0;
+            token = jpt_spec_draw(s->p, s->V, jpt_rng_uniform(key, 1));
+            more = false;
+        }
+        chosen[i] = (jpt_selected){.token = token, .logprob = s->logp[token]};
+        *n = i + 1;
+        more = more && !is_eos(ctx, token);
+        if (more)
+            s->history.p[s->history.n++] = token;
     }
     s->history.n = base;
     return JPT_OK;
@@ -221,7 +190,8 @@ static jpt_status spec_consume(void *state, const jpt_strategy_ctx *ctx, const j
         s->prefilled = true;
         JPT_TRY(verify(s, ctx, s->guess, 0, p->items[0].logits_row, chosen, &n, err));
     } else {
-        JPT_TRY(verify(s, ctx, s->guess, s->n_guess, p->items[0].logits_row, chosen, &n, err));
+        JPT_TRY(s->ratio ? verify_by_ratio(s, ctx, p->items[0].logits_row, chosen, &n, err)
+                         : verify(s, ctx, s->guess, s->n_guess, p->items[0].logits_row, chosen, &n, err));
         ctx->work->positions_discarded += (uint64_t)(s->n_guess - (n - 1));
         JPT_TRY(jpt_seq_truncate(ctx->session, ctx->seq, length + n - 1, err));
         learn(s, n - 1);
@@ -244,6 +214,10 @@ static void spec_close(void *state, const jpt_strategy_ctx *ctx) {
     spec_state *s = state;
     if (s->draft && s->draft_seq >= 0)
         jpt_seq_free(s->draft, s->draft_seq);
+    free(s->q);
+    free(s->p);
+    free(s->logp);
+    free(s->scratch);
     free(s->history.p);
     jpt_chain_fini(&s->chain);
 }
@@ -254,6 +228,11 @@ static jpt_status spec_check(const jpt_spec *spec, jpt_error *err) {
         return JPT_FAIL(err, ARG, "num_assistant_tokens_schedule=%.32s: expected constant, heuristic or energy", when);
     if (*match && strcmp(match, "first") != 0 && strcmp(match, "last") != 0)
         return JPT_FAIL(err, ARG, "match=%.32s: expected first or last", match);
+    const char *rule = spec_string(spec, "acceptance");
+    if (*rule && strcmp(rule, "draw") != 0 && strcmp(rule, "ratio") != 0)
+        return JPT_FAIL(err, ARG, "acceptance=%.32s: expected draw or ratio", rule);
+    if (strcmp(rule, "ratio") == 0 && spec_value(spec, "do_sample", 0) == 0)
+        return JPT_FAIL(err, ARG, "acceptance=ratio is a rule of sampling: add do_sample=true");
     return jpt_chain_check(spec, err);
 }
 
@@ -266,15 +245,17 @@ static void assisted_needs(const jpt_spec *spec, jpt_needs *needs) {
     needs->assistant = true;
 }
 
+#define ACCEPTANCE {"acceptance", JPT_PARAM_STRING, 0, 0, false, false, "draw", "with do_sample: draw, a guess stays if the model draws it too (the text of plain sampling); ratio, with p/q (more stay, another text of the same distribution)"}
+#define THRESHOLD {"assistant_confidence_threshold", JPT_PARAM_FLOAT, 0, 1, false, false, "0", "the draft stops after a token less probable than this"}
 #define SCHEDULE(def) {"num_assistant_tokens_schedule", JPT_PARAM_STRING, 0, 0, false, false, def, "constant; heuristic: +2 when all were right, else -1; energy: what costs least a token"}
 static const jpt_param_def lookup_params[] = {{"prompt_lookup_num_tokens", JPT_PARAM_INT, 1, GUESS_MAX, false, false, "10", "most guesses a step"},
                                               {"max_matching_ngram_size", JPT_PARAM_INT, 1, 64, false, false, "2", "longest run of tokens looked for"},
                                               {"match", JPT_PARAM_STRING, 0, 0, false, false, "first", "first or last earlier place"}, SCHEDULE("constant"), JPT_PARAMS_DO_SAMPLE};
 static const jpt_param_def assisted_params[] = {{"num_assistant_tokens", JPT_PARAM_INT, 1, GUESS_MAX, false, false, "5", "guesses a step"}, SCHEDULE("constant"),
-                                                {"assistant_confidence_threshold", JPT_PARAM_FLOAT, 0, 1, false, false, "0", "the draft stops after a token less probable than this"}, JPT_PARAMS_DO_SAMPLE};
+                                                THRESHOLD, ACCEPTANCE, JPT_PARAMS_DO_SAMPLE};
 static const jpt_param_def self_params[] = {{"exit_layer", JPT_PARAM_INT, 0, 4096, false, false, "0", "layers of the draft; 0: half of them"},
                                             {"num_assistant_tokens", JPT_PARAM_INT, 1, GUESS_MAX, false, false, "4", "guesses a step"}, SCHEDULE("constant"),
-                                            {"assistant_confidence_threshold", JPT_PARAM_FLOAT, 0, 1, false, false, "0", "the draft stops after a token less probable than this"}, JPT_PARAMS_DO_SAMPLE};
+                                            THRESHOLD, ACCEPTANCE, JPT_PARAMS_DO_SAMPLE};
 
 #define SPECULATE(id, cli_name, text, origin, price, want)                                                                           \
     const jpt_strategy jpt_strategy_##id = {.name = (cli_name), .family = "speculative", .summary = (text), .source = (origin), .cost = (price),       \

@@ -56,6 +56,7 @@ struct jpt_session {
     int32_t     *tree_table; /* [n_tree, n_ctx] page tables of the rows of trees in a pass */
 
     jpt_session *assistant; /* borrowed */
+    bool         assistant_shares; /* its ids mean the same tokens */
     jpt_work     work;
     jpt_phase    phase;
     jpt_phase_fn observe;

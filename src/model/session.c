@@ -478,13 +478,25 @@ jpt_status jpt_session_set_logits(jpt_session *s, int32_t row, const float *z, j
     return JPT_OK;
 }
 
+/* Ids of both vocabularies that stand for the same bytes, up to the end of the smaller one. */
+static bool same_tokens(const jpt_tokenizer *a, const jpt_tokenizer *b) {
+    int32_t n = jpt_tokenizer_n_vocab(a), m = jpt_tokenizer_n_vocab(b);
+    if (jpt_tokenizer_kind(a) != jpt_tokenizer_kind(b))
+        return false;
+    for (int32_t id = 0; id < (n < m ? n : m); id++)
+        if (!jpt_str_eq(jpt_token_text(a, id), jpt_token_text(b, id)))
+            return false;
+    return true;
+}
+
 jpt_status jpt_session_set_assistant(jpt_session *s, jpt_session *assistant, jpt_error *err) {
-    if (assistant && assistant->model->file.hp.n_vocab != s->model->file.hp.n_vocab)
-        return JPT_FAIL(err, ARG, "%s and %s have different vocabularies (%d and %d tokens); an assistant must share the tokenizer", assistant->model->file.path,
-                        s->model->file.path, assistant->model->file.hp.n_vocab, s->model->file.hp.n_vocab);
+    (void)err;
     s->assistant = assistant;
+    s->assistant_shares = assistant && same_tokens(s->model->tok, assistant->model->tok);
     return JPT_OK;
 }
+
+bool jpt_session_assistant_shares_tokens(const jpt_session *s) { return s->assistant_shares; }
 
 jpt_session *jpt_session_assistant(const jpt_session *s) { return s->assistant; }
 

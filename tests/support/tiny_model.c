@@ -116,7 +116,7 @@ static uint64_t write_model(const tiny_model *t, bool weights, jpt_buf *out) {
         str(out, c);
     }
     for (int i = 0; i < 5; i++)
-        str(out, merged[i]);
+        str(out, merged[t->other_tokens ? 4 - i : i]);
     for (int i = 0; i < 3; i++)
         str(out, special[i]);
     str(out, "tokenizer.ggml.token_type");

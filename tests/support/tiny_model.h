@@ -10,6 +10,7 @@ typedef struct tiny_model {
     jpt_dtype   dtype;        /* of matrices; default F32 */
     int32_t     n_embd, n_ff, n_layers, n_heads, n_kv_heads, n_ctx; /* 0: 64, 96, 2, 4, 2, 256 */
     bool        untied;
+    bool        other_tokens; /* the tokens of more than a byte have other ids: another tokenizer */
     uint64_t    seed;
 } tiny_model;
 

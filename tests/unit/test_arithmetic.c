@@ -20,12 +20,12 @@ static void mirostat(void **state) {
         p[i] = (float)(exp(z[i]) / sum);
     const double want[3][3] = {{3, 2.811440, 2.811345}, {5, 6.020004, 6.019800}, {10, 40.389321, 40.387956}};
     for (int i = 0; i < 3; i++) {
-        assert_float_equal(jpt_mirostat_k(p, 12, 100, 32000, want[i][0]), want[i][1], 2e-5 * want[i][1]);
-        assert_float_equal(jpt_mirostat_k(p, 12, 100, 50000, want[i][0]), want[i][2], 2e-5 * want[i][2]);
+        assert_float_equal(jpt_mirostat_k(p, 12, 100, false, 32000, want[i][0]), want[i][1], 2e-5 * want[i][1]);
+        assert_float_equal(jpt_mirostat_k(p, 12, 100, false, 50000, want[i][0]), want[i][2], 2e-5 * want[i][2]);
     }
     /* Zipf's exponent 1: the quotient's limit */
     float zipf[5] = {1, 1.f / 2, 1.f / 3, 1.f / 4, 1.f / 5};
-    assert_float_equal(jpt_mirostat_k(zipf, 5, 100, 1000, 6), 64 / log(1000), 1e-3);
+    assert_float_equal(jpt_mirostat_k(zipf, 5, 100, false, 1000, 6), 64 / log(1000), 1e-3);
 }
 
 /* YecanLee/GUARD with V = 32000 and a window of 4. */

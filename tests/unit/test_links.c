@@ -122,6 +122,63 @@ static void penalties(void **state) {
     assert_float_equal(b[4], 0, 0); /* the word has not begun */
 }
 
+/* Scores after one link on `in` (V = 6), a prompt of n_prompt; eos 5. */
+static void scores(const char *what, jpt_link l, const int32_t *h, int32_t n, int32_t n_prompt, const float *in, const float *want) {
+    float           z[6];
+    static char     scratch[1 << 17];
+    jpt_chain       c = {.link = {l}, .n_links = 1, .min_tokens_to_keep = 1, .eos = {5}, .n_eos = 1};
+    jpt_select_item it = {.history = h, .n_history = n, .n_prompt = n_prompt};
+    memcpy(z, in, sizeof z);
+    assert_int_equal(jpt_chain_apply(&c, &it, z, 6, scratch, NULL), JPT_OK);
+    for (int v = 0; v < 6; v++)
+        if (!(z[v] == want[v] || fabsf(z[v] - want[v]) < 1e-6f))
+            fail_msg("%s: z[%d] is %g, expected %g", what, v, (double)z[v], (double)want[v]);
+}
+#define Z(...) (const float[6]){__VA_ARGS__}
+#define GONE -INFINITY
+
+/* transformers' processors, worked out by hand; whole texts with them are in tests/golden/decode_tiny_more.json. */
+static void transformers_processors(void **state) {
+    (void)state;
+    const int32_t h[] = {1, 2, 3, 4, 1, 2}, pairs[] = {2, 2, 3, 2, 4, 0, 1, 4, 3, 4, 1, 2}, bad[] = {3, 0};
+    const float   by[] = {1.5f, 9, -2, 7}, one[6] = {1, 1, 1, 1, 1, 1}, mixed[6] = {.5f, 1, -2, 3, -4, -1};
+    scores("sequence bias", (jpt_link){.kind = JPT_LINK_SEQUENCE_BIAS, .ids = pairs, .n_ids = 12, .values = by}, h, 6, 4, one, Z(1, 1, 1, 2.5f, -1, 1));
+    scores("encoder repetition", (jpt_link){.kind = JPT_LINK_ENCODER_REPETITION_PENALTY, .value = 2}, h, 6, 2, mixed, Z(.5f, 2, -1, 3, -4, -1));
+    scores("encoder n-gram", (jpt_link){.kind = JPT_LINK_ENCODER_NO_REPEAT_NGRAM, .count = 3}, h, 6, 4, one, Z(1, 1, 1, GONE, 1, 1));
+    scores("encoder n-gram, short prompt", (jpt_link){.kind = JPT_LINK_ENCODER_NO_REPEAT_NGRAM, .count = 3}, h, 6, 2, one, Z(1, 1, 1, 1, 1, 1));
+    scores("forced", (jpt_link){.kind = JPT_LINK_FORCED, .ids = bad, .n_ids = 1, .count = 2}, h, 6, 4, mixed, Z(GONE, GONE, GONE, 0, GONE, GONE));
+    scores("forced, not now", (jpt_link){.kind = JPT_LINK_FORCED, .ids = bad, .n_ids = 1, .count = 3}, h, 6, 4, mixed, mixed);
+    scores("decay", (jpt_link){.kind = JPT_LINK_EXPONENTIAL_DECAY, .value = 3, .count = 1}, h, 6, 3, mixed, Z(.5f, 1, -2, 3, -4, -1 + 8));
+    scores("decay, not yet", (jpt_link){.kind = JPT_LINK_EXPONENTIAL_DECAY, .value = 3, .count = 3}, h, 6, 3, mixed, mixed);
+    scores("suppress", (jpt_link){.kind = JPT_LINK_SUPPRESS, .ids = bad, .n_ids = 2, .count = -1}, h, 6, 3, one, Z(GONE, 1, 1, GONE, 1, 1));
+    scores("suppress first", (jpt_link){.kind = JPT_LINK_SUPPRESS, .ids = bad, .n_ids = 2, .count = 0}, h, 6, 6, one, Z(GONE, 1, 1, GONE, 1, 1));
+    scores("suppress first, later", (jpt_link){.kind = JPT_LINK_SUPPRESS, .ids = bad, .n_ids = 2, .count = 0}, h, 6, 5, one, one);
+    scores("renormalise", (jpt_link){.kind = JPT_LINK_NORMALIZE}, h, 6, 5, one, Z(-1.7917595f, -1.7917595f, -1.7917595f, -1.7917595f, -1.7917595f, -1.7917595f));
+}
+
+/* llama.cpp's penalty_last_n: a window that the prompt is part of; its test-sampling vectors. */
+static void penalty_windows(void **state) {
+    (void)state;
+    expect("repeat 50", (jpt_link){.kind = JPT_LINK_REPETITION_PENALTY, .value = 50, .count2 = -1}, P(.2, .2, .2, .2, .2), 5, IDS(0), P(0, .25, .25, .25, .25));
+    const int32_t h[] = {0, 1, 1, 2, 3};
+    const float   one[6] = {1, 1, 1, 1, 1, 1};
+    scores("repetition of two", (jpt_link){.kind = JPT_LINK_REPETITION_PENALTY, .value = 2, .count2 = 2}, h, 5, 5, one, Z(1, 1, .5f, .5f, 1, 1));
+    scores("frequency of four", (jpt_link){.kind = JPT_LINK_FREQUENCY_PENALTY, .value = 1, .count2 = 4}, h, 5, 5, one, Z(1, -1, 0, 0, 1, 1));
+    scores("frequency of the text", (jpt_link){.kind = JPT_LINK_FREQUENCY_PENALTY, .value = 1}, h, 5, 2, one, Z(1, 0, 0, 0, 1, 1));
+    scores("presence of all", (jpt_link){.kind = JPT_LINK_PRESENCE_PENALTY, .value = 1, .count2 = -1}, h, 5, 5, one, Z(0, 0, 0, 0, 1, 1));
+}
+
+/* Breakers of several tokens: 4 then 0 breaks where both stand, not where 4 stands alone. */
+static void dry_breakers(void **state) {
+    (void)state;
+    const int32_t tails[] = {1, 4, 0};
+    const float   zero[6] = {0};
+    jpt_link      l = {.kind = JPT_LINK_DRY, .value = 1, .value2 = 2, .count = 1, .count2 = -1, .tails = tails, .n_tails = 3};
+    const int32_t free_text[] = {1, 4, 2, 3, 1, 4, 2}, broken[] = {1, 4, 0, 2, 3, 1, 4, 0, 2};
+    scores("dry, no breaker", l, free_text, 7, 0, zero, Z(0, 0, 0, -4, 0, 0)); /* a run of three */
+    scores("dry, broken", l, broken, 9, 0, zero, Z(0, 0, 0, -1, 0, 0));        /* of one: 2 after the breaker */
+}
+
 /* Which ids stay, as a bit mask. */
 static unsigned kept(jpt_link l, const float *logits, int n) {
     float           z[MAX];
@@ -192,6 +249,6 @@ static void shapes(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(allowed), cmocka_unit_test(xtc), cmocka_unit_test(dry), cmocka_unit_test(penalties), cmocka_unit_test(kept_sets), cmocka_unit_test(shapes)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(allowed), cmocka_unit_test(xtc), cmocka_unit_test(dry), cmocka_unit_test(dry_breakers), cmocka_unit_test(transformers_processors), cmocka_unit_test(penalty_windows), cmocka_unit_test(penalties), cmocka_unit_test(kept_sets), cmocka_unit_test(shapes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -66,6 +66,28 @@ def specs(layers):
     return rows
 
 
+def more_specs():
+    """The processors that are not in specs(), alone, with group beams (4.46's own scorer) and with beams; and speculation."""
+    # ids joined by / in a SPEC, sequences by +
+    a, b, c, d = 3, 40, 65, 100
+    ways = [("encoder_repetition_penalty=1.5", {"encoder_repetition_penalty": 1.5}), ("encoder_no_repeat_ngram_size=2", {"encoder_no_repeat_ngram_size": 2}),
+            ("sequence_bias=3:4/65+100:6/100+40:6/40:-3", {"sequence_bias": {(a,): 4.0, (c, d): 6.0, (d, b): 6.0, (b,): -3.0}}),
+            ("suppress_tokens=3/40/65/100/101/102", {"suppress_tokens": [3, 40, 65, 100, 101, 102]}),
+            ("begin_suppress_tokens=" + "/".join(map(str, range(0, 260, 2))), {"begin_suppress_tokens": list(range(0, 260, 2))}),
+            ("min_length=20", {"min_length": 20}), ("exponential_decay_length_penalty=4/1.6", {"exponential_decay_length_penalty": (4, 1.6)}),
+            ("forced_eos_token_id=37", {"forced_eos_token_id": 37}), ("forced_bos_token_id=65", {"forced_bos_token_id": 65}),
+            ("repetition_penalty=1.3,encoder_repetition_penalty=1.2,no_repeat_ngram_size=3,suppress_tokens=3/40,exponential_decay_length_penalty=2/1.2",
+             {"repetition_penalty": 1.3, "encoder_repetition_penalty": 1.2, "no_repeat_ngram_size": 3, "suppress_tokens": [3, 40], "exponential_decay_length_penalty": (2, 1.2)})]
+    rows = []
+    for text, kw in ways:
+        rows.append((f"greedy:{text}", kw))
+        rows.append((f"diverse-beam:num_beams=4,num_beam_groups=2,diversity_penalty=1,{text}", {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 1.0, **kw}))
+        rows.append((f"beam:num_beams=4,early_stopping=false,{text}", {"num_beams": 4, **kw}))
+    for n, m in ((2, 2), (10, 2), (5, 3)):
+        rows.append((f"prompt-lookup:prompt_lookup_num_tokens={n},max_matching_ngram_size={m}", {"prompt_lookup_num_tokens": n, "max_matching_ngram_size": m}))
+    return rows
+
+
 def run(model, prompts, rows, max_new, eos, pad, only=None):
     cases = []
     for spec, kw in rows:
@@ -87,6 +109,7 @@ def run(model, prompts, rows, max_new, eos, pad, only=None):
 def main():
     args = argparse.ArgumentParser()
     args.add_argument("--smollm")
+    args.add_argument("--more", action="store_true", help="tests/golden/decode_tiny_more.json and, with --smollm, decode_smollm2_more.json")
     args.add_argument("--beam", action="store_true", help="beam search alone, by the vectorised code of transformers 4.50 and later")
     a = args.parse_args()
     if not a.beam:
@@ -101,8 +124,13 @@ def main():
         keep = ["greedy", "beam:num_beams=4,length_penalty=1,early_stopping=false", "diverse-beam:num_beams=4,num_beam_groups=2,diversity_penalty=1,early_stopping=false",
                 "contrastive:top_k=5,penalty_alpha=0.6", "dola:dola_layers=low,repetition_penalty=1.2", "dola:dola_layers=high"]
         rows = [r for r in specs(model.config.num_hidden_layers) if any(r[0].startswith(k) for k in keep)]
+        if a.more:
+            rows = [r for r in specs(model.config.num_hidden_layers) if r[0].startswith("guidance:guidance_scale=1.5") or r[0].startswith("contrastive:top_k=4")]
+            rows += [("prompt-lookup:prompt_lookup_num_tokens=10", {"prompt_lookup_num_tokens": 10}),
+                     ("greedy:encoder_repetition_penalty=1.3,no_repeat_ngram_size=3", {"encoder_repetition_penalty": 1.3, "no_repeat_ngram_size": 3}),
+                     ("beam:num_beams=5,length_penalty=0,repetition_penalty=1.2", {"num_beams": 5, "length_penalty": 0.0, "repetition_penalty": 1.2})]
         cases = run(model, prompts, rows, 64, [0, 2], 1)
-        json.dump({**versions, "prompts": prompts, "max_new_tokens": 64, "cases": cases}, open(os.path.join(folder, "decode_smollm2.json"), "w"), separators=(",", ":"))
+        json.dump({**versions, "prompts": prompts, "max_new_tokens": 64, "cases": cases}, open(os.path.join(folder, f"decode_smollm2{'_more' if a.more else ''}.json"), "w"), separators=(",", ":"))
         return
     out = {**versions, "max_new_tokens": 24, "models": []}
     for name, arch, tied, seed in (("llama", "llama", False, 71), ("qwen2", "qwen2", True, 72)):
@@ -110,9 +138,11 @@ def main():
         logits_tiny.write(os.path.join(folder, f"decode_tiny_{name}.gguf"), name, arch, 6, tied, 10000.0, None, False, model, eos=EOS)
         g = torch.Generator().manual_seed(seed)
         prompts = [torch.randint(0, 261, (3 + i,), generator=g).tolist() for i in range(20)]
-        rows = [r for r in specs(6) if r[0].startswith("beam") == a.beam]
+        if a.more:
+            prompts += [[p[0]] for p in prompts[:3]] + [p[:6] * 3 for p in prompts[5:9]]  # of one token: forced_bos_token_id; repeats: lookup
+        rows = more_specs() if a.more else [r for r in specs(6) if r[0].startswith("beam") == a.beam]
         out["models"].append({"name": name, "prompts": prompts, "cases": run(model, prompts, rows, 24, [EOS, 261, 263], PAD)})
-    json.dump(out, open(os.path.join(folder, "decode_tiny_beam.json" if a.beam else "decode_tiny.json"), "w"), separators=(",", ":"))
+    json.dump(out, open(os.path.join(folder, "decode_tiny_beam.json" if a.beam else "decode_tiny_more.json" if a.more else "decode_tiny.json"), "w"), separators=(",", ":"))
 
 
 if __name__ == "__main__":

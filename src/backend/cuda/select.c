@@ -112,6 +112,9 @@ static void count_ids(edits *l, const int32_t *ids, int32_t n, int32_t V, int op
 static bool edits_of(const jpt_link *l, const jpt_chain *chain, const jpt_select_item *it, int32_t V, edits *out) {
     const int32_t *h = it->history, n = it->n_history, own = it->n_history - it->n_prompt;
     size_t         from = out->n;
+    bool           counts = l->kind == JPT_LINK_REPETITION_PENALTY || l->kind == JPT_LINK_FREQUENCY_PENALTY || l->kind == JPT_LINK_PRESENCE_PENALTY;
+    if (counts && l->count2 != 0) /* a window of its own */
+        return false;
     switch (l->kind) {
     case JPT_LINK_BIAS:
         for (int32_t i = 0; i < l->n_ids; i++) {

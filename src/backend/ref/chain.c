@@ -87,6 +87,23 @@ static void repetition_penalty(float *z, int32_t n_vocab, const int32_t *history
     }
 }
 
+/* Followers of the text's last size - 1 ids in the prompt. */
+static void encoder_no_repeat_ngram(float *z, int32_t n_vocab, const jpt_select_item *it, int32_t size) {
+    const int32_t *h = it->history, *tail = h + it->n_history - (size - 1);
+    for (int32_t i = 0; it->n_history + 1 >= size && i + size <= it->n_prompt; i++)
+        if (memcmp(h + i, tail, (size_t)(size - 1) * sizeof *tail) == 0 && h[i + size - 1] >= 0 && h[i + size - 1] < n_vocab)
+            z[h[i + size - 1]] = -INFINITY;
+}
+
+static void sequence_bias(float *z, int32_t n_vocab, const int32_t *history, int32_t n, const jpt_link *l) {
+    for (int32_t at = 0, k = 0; at < l->n_ids; at += 1 + l->ids[at], k++) {
+        int32_t        len = l->ids[at];
+        const int32_t *s = l->ids + at + 1;
+        if (len >= 1 && len - 1 <= n && s[len - 1] >= 0 && s[len - 1] < n_vocab && memcmp(history + n - (len - 1), s, (size_t)(len - 1) * sizeof *s) == 0)
+            z[s[len - 1]] += l->values[k];
+    }
+}
+
 static void no_repeat_ngram(float *z, int32_t n_vocab, const int32_t *history, int32_t n, int32_t size) {
     if (n + 1 < size)
         return;
@@ -99,15 +116,21 @@ static void no_repeat_ngram(float *z, int32_t n_vocab, const int32_t *history, i
         }
 }
 
-/* Ids that the model generated, each once with its count: f(id, count).  The scratch holds the counts. */
-static void generated_penalty(float *z, int32_t n_vocab, const jpt_select_item *it, float frequency, float presence, entry *e) {
-    for (int32_t i = it->n_prompt; i < it->n_history; i++)
+/* Where the window of a penalty begins: its own rule with count2 = 0, else so many last tokens. */
+static int32_t window_from(const jpt_link *l, const jpt_select_item *it, int32_t own_rule) {
+    return l->count2 == 0 ? own_rule : l->count2 < 0 || l->count2 > it->n_history ? 0 : it->n_history - l->count2;
+}
+
+/* Each id of the window once, with its count.  The scratch holds the counts. */
+static void count_penalty(float *z, int32_t n_vocab, const jpt_select_item *it, const jpt_link *l, float frequency, float presence, entry *e) {
+    int32_t from = window_from(l, it, it->n_prompt);
+    for (int32_t i = from; i < it->n_history; i++)
         if (it->history[i] >= 0 && it->history[i] < n_vocab)
             e[it->history[i]].id = 0;
-    for (int32_t i = it->n_prompt; i < it->n_history; i++)
+    for (int32_t i = from; i < it->n_history; i++)
         if (it->history[i] >= 0 && it->history[i] < n_vocab)
             e[it->history[i]].id++;
-    for (int32_t i = it->n_prompt; i < it->n_history; i++) {
+    for (int32_t i = from; i < it->n_history; i++) {
         int32_t v = it->history[i];
         if (v >= 0 && v < n_vocab && e[v].id > 0) {
             z[v] -= frequency * (float)e[v].id + presence;
@@ -116,16 +139,27 @@ static void generated_penalty(float *z, int32_t n_vocab, const jpt_select_item *
     }
 }
 
-static bool holds(const int32_t *ids, int32_t n, int32_t id) {
-    for (int32_t i = 0; i < n; i++)
-        if (ids[i] == id)
-            return true;
-    return false;
+static int ascending(const void *a, const void *b) {
+    int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+    return (x > y) - (x < y);
+}
+
+static bool breaks(const jpt_link *l, int32_t id) { return l->n_ids && bsearch(&id, l->ids, (size_t)l->n_ids, sizeof id, ascending); }
+
+/* Ids of the longest breaker that begins at the i-th newest token (newest: end[-1]), its first not counted; -1: none does. */
+static int32_t breaker_at(const jpt_link *l, const int32_t *end, int32_t i) {
+    int32_t longest = breaks(l, end[-1 - i]) ? 0 : -1;
+    for (int32_t at = 0; at < l->n_tails; at += 2 + l->tails[at]) {
+        int32_t n = l->tails[at];
+        if (l->tails[at + 1] == end[-1 - i] && n <= i && n > longest && memcmp(end - i, l->tails + at + 2, (size_t)n * sizeof *end) == 0)
+            longest = n;
+    }
+    return longest;
 }
 
 /* "Don't repeat yourself": a token that would lengthen a run which stood in the text before, by allowed length or more,
  * loses multiplier * base^(run - allowed).  r[i] is the i-th newest token; runs are found with the Z-function of r, in
- * O(window).  Breakers end a run; each is one token here. */
+ * O(window).  Breakers end a run. */
 static void dry(float *z, int32_t n_vocab, const jpt_select_item *it, const jpt_link *l, entry *e) {
     int32_t n = it->n_history, allowed = l->count;
     if (l->count2 >= 0 && n > l->count2)
@@ -136,11 +170,9 @@ static void dry(float *z, int32_t n_vocab, const jpt_select_item *it, const jpt_
         return;
 #define R(i) it->history[it->n_history - 1 - (i)]
     int32_t limit = n;
-    for (int32_t i = 0; i < n; i++)
-        if (holds(l->ids, l->n_ids, R(i))) {
-            limit = i;
-            break;
-        }
+    for (int32_t i = 0, tail = -1; i < n && tail < 0; i++)
+        if ((tail = breaker_at(l, it->history + it->n_history, i)) >= 0)
+            limit = i - tail;
     if (limit < allowed)
         return;
     /* Z-function in e[k].id: length of the common run of r[0..] and r[k..] */
@@ -168,7 +200,7 @@ static void dry(float *z, int32_t n_vocab, const jpt_select_item *it, const jpt_
             continue;
         double over = (double)e[v].weight - allowed;
         e[v].weight = -1;
-        if (!holds(l->ids, l->n_ids, v))
+        if (!breaks(l, v))
             z[v] -= (float)(l->value * pow(l->value2, over < most ? over : most));
     }
 #undef R
@@ -381,11 +413,18 @@ static void apply(const jpt_link *l, const jpt_chain *chain, const jpt_select_it
             if (l->ids[i] >= 0 && l->ids[i] < n)
                 z[l->ids[i]] += l->values[i];
         break;
-    case JPT_LINK_REPETITION_PENALTY: repetition_penalty(z, n, it->history, it->n_history, (float)l->value, e); break;
-    case JPT_LINK_FREQUENCY_PENALTY: generated_penalty(z, n, it, (float)l->value, 0, e); break;
-    case JPT_LINK_PRESENCE_PENALTY: generated_penalty(z, n, it, 0, (float)l->value, e); break;
+    case JPT_LINK_SEQUENCE_BIAS: sequence_bias(z, n, it->history, it->n_history, l); break;
+    case JPT_LINK_ENCODER_REPETITION_PENALTY: repetition_penalty(z, n, it->history, it->n_prompt, (float)(1 / l->value), e); break;
+    case JPT_LINK_REPETITION_PENALTY: {
+        int32_t from = window_from(l, it, 0);
+        repetition_penalty(z, n, it->history + from, it->n_history - from, (float)l->value, e);
+        break;
+    }
+    case JPT_LINK_FREQUENCY_PENALTY: count_penalty(z, n, it, l, (float)l->value, 0, e); break;
+    case JPT_LINK_PRESENCE_PENALTY: count_penalty(z, n, it, l, 0, (float)l->value, e); break;
     case JPT_LINK_DRY: dry(z, n, it, l, e); break;
     case JPT_LINK_NO_REPEAT_NGRAM: no_repeat_ngram(z, n, it->history, it->n_history, l->count); break;
+    case JPT_LINK_ENCODER_NO_REPEAT_NGRAM: encoder_no_repeat_ngram(z, n, it, l->count); break;
     case JPT_LINK_BAD_WORDS: bad_words(z, n, it->history, it->n_history, l->ids, l->n_ids); break;
     case JPT_LINK_ALLOWED: only(z, n, l->ids, l->n_ids, e); break;
     case JPT_LINK_MIN_NEW_TOKENS:
@@ -394,6 +433,27 @@ static void apply(const jpt_link *l, const jpt_chain *chain, const jpt_select_it
                 if (chain->eos[i] >= 0 && chain->eos[i] < n)
                     z[chain->eos[i]] = -INFINITY;
         break;
+    case JPT_LINK_FORCED:
+        if (it->n_history - it->n_prompt == l->count) {
+            only(z, n, l->ids, l->n_ids, e);
+            for (int32_t i = 0; i < l->n_ids; i++)
+                if (l->ids[i] >= 0 && l->ids[i] < n)
+                    z[l->ids[i]] = 0;
+        }
+        break;
+    case JPT_LINK_EXPONENTIAL_DECAY: {
+        int32_t over = it->n_history - it->n_prompt - l->count;
+        for (int32_t i = 0; i < chain->n_eos && over > 0; i++)
+            if (chain->eos[i] >= 0 && chain->eos[i] < n && isfinite(z[chain->eos[i]]))
+                z[chain->eos[i]] = fminf(1e30f, z[chain->eos[i]] + fabsf(z[chain->eos[i]]) * (float)fmin(1e30, pow(l->value, over) - 1));
+        break;
+    }
+    case JPT_LINK_SUPPRESS:
+        for (int32_t i = 0; i < l->n_ids && (l->count < 0 || it->n_history - it->n_prompt == l->count); i++)
+            if (l->ids[i] >= 0 && l->ids[i] < n)
+                z[l->ids[i]] = -INFINITY;
+        break;
+    case JPT_LINK_NORMALIZE: (void)jpt_log_softmax(z, n, z); break;
     case JPT_LINK_TEMPERATURE: rows()->divide(z, n, (float)l->value); break;
     case JPT_LINK_DYNAMIC_TEMPERATURE: rows()->divide(z, n, (float)dynamic_temperature(z, n, l)); break;
     case JPT_LINK_SMOOTHING: smoothing(z, n, l->value, l->value2); break;

@@ -1,26 +1,31 @@
-/* bubblewrap + seccomp + rlimits around one Python program.  The program arrives as an anonymous memory file on the
- * interpreter's standard input, so no file of the host is shared.  Inside, the program is an ordinary user; where root
- * runs jpt, bwrap itself runs as nobody if the kernel lets nobody make user namespaces.  (A mapped root is still root to
- * /proc/sys, whose files ask for the user and not for a capability: /proc is read-only for that reason.)  It is PID 1 of its namespace and may start threads but no process: nothing survives it, a fork bomb
- * does not start, and the limits of one process (memory, CPU) are the limits of all.  Not limited: how long it keeps
- * one processor busy within cpu_s, and what a hole in the kernel would give. */
+/* Confined runs of Python programs: bubblewrap + seccomp + rlimits, or, where user namespaces are off, Landlock + seccomp +
+ * rlimits.  The program arrives as an anonymous memory file on the interpreter's standard input, so no file of the host is shared.
+ *
+ * With bubblewrap the program is an ordinary user inside; where root runs jpt, bwrap itself runs as nobody if the kernel lets nobody make
+ * user namespaces.  (A mapped root is still root to /proc/sys, whose files ask for the user and not for a capability: /proc is
+ * read-only for that reason.)  It is PID 1 of its namespace and may start threads but no process: nothing survives it, a fork bomb does not
+ * start, and the limits of one process (memory, CPU) are the limits of all.
+ *
+ * With Landlock the program is the user (nobody for root) with nothing but /usr to read and nothing to write; what Landlock does not
+ * rule over is closed by the filter.  It can see which files exist (stat), not what is in them.
+ *
+ * Not limited: how long it keeps one processor busy within cpu_s, and what a hole in the kernel would give.  A program that knows this
+ * file can take the proof from the runner, as code and tests share an interpreter: the verdict holds against accidents and ordinary
+ * tricks (early exits, printed successes, replaced builtins), not against a model trained to attack jpt. */
+#include "sandbox_priv.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
-#include <jpt/sandbox.h>
 #include <math.h>
 #include <poll.h>
-#include <seccomp.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-enum { NOBODY = 65534 };
 
 static jpt_sandbox_limits resolve(const jpt_sandbox_limits *l) {
     jpt_sandbox_limits r = l ? *l : (jpt_sandbox_limits){0};
@@ -39,112 +44,31 @@ void jpt_sandbox_result_fini(jpt_sandbox_result *r) {
     jpt_buf_fini(&r->err);
 }
 
-/* ---- seccomp ------------------------------------------------------------------------------------------------ */
+/* ---- input ---------------------------------------------------------------------------------------------------------- */
 
-/* A memory file with the filter in BPF: everything a plain program needs stays allowed, what reaches out of it fails
- * with EPERM. */
-static jpt_status make_filter(int *fd, jpt_error *err) {
-    static const char *const denied[] = {
-        "socket", "socketpair", "connect", "bind", "listen", "accept", "accept4", "ptrace", "process_vm_readv", "process_vm_writev", "mount",
-        "umount2", "pivot_root", "chroot", "unshare", "setns", "bpf", "perf_event_open", "keyctl", "add_key", "request_key", "kexec_load",
-        "kexec_file_load", "init_module", "finit_module", "delete_module", "reboot", "swapon", "swapoff", "userfaultfd", "io_uring_setup",
-        "io_uring_enter", "io_uring_register", "open_by_handle_at", "name_to_handle_at", "acct", "quotactl", "settimeofday", "clock_settime",
-        "adjtimex", "fsopen", "fsmount", "move_mount", "open_tree", "mount_setattr", "sethostname", "setdomainname", "iopl", "ioperm",
-        "fork", "vfork", "shmget", "msgget", "semget", "mq_open", "memfd_secret", "fanotify_init", "pidfd_getfd", "pidfd_open",
-    };
-    scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ALLOW);
-    int             rc = ctx ? 0 : -ENOMEM;
-    for (size_t i = 0; rc == 0 && i < sizeof denied / sizeof *denied; i++) {
-        int nr = seccomp_syscall_resolve_name(denied[i]);
-        if (nr != __NR_SCMP_ERROR)
-            rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), nr, 0);
+static bool put(int fd, const char *p, size_t n) {
+    while (n) {
+        ssize_t done = write(fd, p, n);
+        if (done < 0 && errno != EINTR)
+            return false;
+        p += done > 0 ? done : 0;
+        n -= done > 0 ? (size_t)done : 0;
     }
-    if (rc == 0) /* clone makes threads (CLONE_THREAD), nothing else: no processes, no namespaces */
-        rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(clone), 1, SCMP_A0(SCMP_CMP_MASKED_EQ, 0x00010000, 0));
-    if (rc == 0) /* clone3 hides its flags in memory; ENOSYS makes libc fall back to clone */
-        rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
-    const struct scmp_arg_cmp pdeathsig = {.arg = 0, .op = SCMP_CMP_EQ, .datum_a = PR_SET_PDEATHSIG, .datum_b = 0};
-    if (rc == 0) /* the death signal ties the program to its guard: it may not be taken off */
-        rc = seccomp_rule_add_array(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(prctl), 1, &pdeathsig);
-    *fd = rc == 0 ? memfd_create("jpt-seccomp", MFD_CLOEXEC) : -1;
-    if (rc == 0 && *fd >= 0)
-        rc = seccomp_export_bpf(ctx, *fd);
-    if (ctx)
-        seccomp_release(ctx);
-    if (rc != 0 || *fd < 0 || lseek(*fd, 0, SEEK_SET) != 0) {
-        int why = rc < 0 ? -rc : errno;
-        if (*fd >= 0)
-            close(*fd);
-        return JPT_FAIL(err, SANDBOX, "code cannot be confined: the seccomp filter could not be made (%s)", strerror(why));
-    }
-    return JPT_OK;
+    return true;
 }
 
-/* The program as a memory file, read from its start. */
-static jpt_status make_input(jpt_str source, int *fd, jpt_error *err) {
+/* What the runner (child.c) reads, from its start. */
+static jpt_status make_input(jpt_str source, jpt_str tests, const char *proof, int *fd, jpt_error *err) {
+    char header[40];
     *fd = memfd_create("jpt-program", MFD_CLOEXEC);
-    bool ok = *fd >= 0;
-    for (size_t at = 0; ok && at < source.n;) {
-        ssize_t n = write(*fd, source.p + at, source.n - at);
-        ok = n > 0 || (n < 0 && errno == EINTR);
-        at += n > 0 ? (size_t)n : 0;
-    }
+    snprintf(header, sizeof header, "%15zu %15zu\n", source.n, tests.n);
+    bool ok = *fd >= 0 && put(*fd, header, 32) && put(*fd, source.p, source.n) && put(*fd, tests.p, tests.n) && put(*fd, proof, strlen(proof));
     if (ok && lseek(*fd, 0, SEEK_SET) == 0)
         return JPT_OK;
     int why = errno;
     if (*fd >= 0)
         close(*fd);
     return JPT_FAIL(err, SANDBOX, "cannot hand the program to the sandbox: %s", strerror(why));
-}
-
-/* ---- the child ----------------------------------------------------------------------------------------------- */
-
-static void limit(int what, uint64_t soft, uint64_t hard) {
-    struct rlimit r = {soft, hard};
-    setrlimit(what, &r);
-}
-
-/* Set by the probe: root gives itself up before bwrap. */
-static bool as_nobody = true;
-
-static _Noreturn void run_child(const jpt_sandbox_limits *l, int in, int out, int errfd, int filter) {
-    char size[32], fd[16];
-    setpgid(0, 0);
-    dup2(in, 0);
-    dup2(out, 1);
-    dup2(errfd, 2);
-    /* of the host's open files only `filter` goes on to bwrap, which closes it after reading */
-    if (close_range(3, ~0u, CLOSE_RANGE_CLOEXEC) != 0)
-        for (int i = 3; i < 65536; i++)
-            fcntl(i, F_SETFD, FD_CLOEXEC);
-    fcntl(filter, F_SETFD, 0);
-    if (as_nobody && geteuid() == 0 && (setgroups(0, NULL) != 0 || setresgid(NOBODY, NOBODY, NOBODY) != 0 || setresuid(NOBODY, NOBODY, NOBODY) != 0)) {
-        dprintf(2, "cannot become nobody: %s", strerror(errno));
-        _exit(127);
-    }
-    limit(RLIMIT_CORE, 0, 0);
-    limit(RLIMIT_CPU, (uint64_t)ceil(l->cpu_s), (uint64_t)ceil(l->cpu_s)); /* the hard limit kills; PID 1 would ignore SIGXCPU */
-    limit(RLIMIT_FSIZE, l->file_bytes, l->file_bytes);
-    limit(RLIMIT_NOFILE, 64, 64);
-    limit(RLIMIT_AS, l->memory_bytes, l->memory_bytes);
-    signal(SIGPIPE, SIG_DFL);
-    signal(SIGINT, SIG_DFL);
-    signal(SIGTERM, SIG_DFL);
-    snprintf(size, sizeof size, "%llu", (unsigned long long)l->tmpfs_bytes);
-    snprintf(fd, sizeof fd, "%d", filter);
-    char limits[400]; /* process limit counts per user: it is set inside, where the user is the sandbox's own */
-    snprintf(limits, sizeof limits, "import resource,sys;resource.setrlimit(resource.RLIMIT_NPROC,(%d,%d));exec(compile(sys.stdin.buffer.read(),'program','exec'),{'__name__':'__main__'})",
-             l->processes, l->processes);
-    char *argv[] = {"bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--as-pid-1", "--uid", "65534", "--gid", "65534",
-                    "--cap-drop", "ALL", "--ro-bind", "/usr", "/usr", "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64",
-                    "--symlink", "usr/bin", "/bin", "--proc", "/proc", "--dev", "/dev", "--size", size, "--tmpfs", "/tmp", "--remount-ro", "/dev", "--remount-ro", "/proc",
-                    "--remount-ro", "/",
-                    "--chdir", "/tmp", "--clearenv", "--setenv", "PATH", "/usr/bin", "--setenv", "PYTHONDONTWRITEBYTECODE", "1", "--setenv", "HOME", "/tmp",
-                    "--hostname", "sandbox", "--seccomp", fd, "/usr/bin/python3", "-I", "-S", "-c", limits, NULL};
-    /* --as-pid-1 makes the program PID 1 of its namespace: when it ends, all it started ends */
-    execvp("bwrap", argv);
-    dprintf(2, "bwrap: %s", strerror(errno));
-    _exit(127);
 }
 
 /* ---- the parent ------------------------------------------------------------------------------------------------ */
@@ -205,23 +129,25 @@ static bool reap(pid_t pid, double deadline_s, int *status, double *cpu_s) {
     }
 }
 
-static jpt_status run(jpt_str source, const jpt_sandbox_limits *l, jpt_sandbox_result *r, jpt_error *err) {
+static jpt_status run(const sandbox_way *way, jpt_str source, jpt_str tests, const char *proof, const jpt_sandbox_limits *l, jpt_sandbox_result *r, jpt_error *err) {
     int filter = -1, input = -1, out[2] = {-1, -1}, errs[2] = {-1, -1};
     r->cpu_s = NAN;
-    JPT_TRY(make_filter(&filter, err));
-    jpt_status st = make_input(source, &input, err);
+    if (way->kind == SANDBOX_BUBBLEWRAP)
+        JPT_TRY(sandbox_make_filter(&filter, err));
+    jpt_status st = make_input(source, tests, proof, &input, err);
     if (st != JPT_OK) {
-        close(filter);
+        close_fd(&filter);
         return st;
     }
-    bool   ok = pipe2(out, O_CLOEXEC) == 0 && pipe2(errs, O_CLOEXEC) == 0;
-    double t0 = jpt_now_s(), deadline_s = t0 + l->wall_s;
-    pid_t  pid = ok ? fork() : -1;
-    int    why = errno;
+    bool          ok = pipe2(out, O_CLOEXEC) == 0 && pipe2(errs, O_CLOEXEC) == 0;
+    double        t0 = jpt_now_s(), deadline_s = t0 + l->wall_s;
+    sandbox_child child = {.way = *way, .limits = l, .in = input, .out = out[1], .err = errs[1], .filter = filter};
+    pid_t         pid = ok ? fork() : -1;
+    int           why = errno;
     if (pid == 0)
-        run_child(l, input, out[1], errs[1], filter);
-    close(filter);
-    close(input);
+        sandbox_run_child(&child);
+    close_fd(&filter);
+    close_fd(&input);
     close_fd(&out[1]);
     close_fd(&errs[1]);
     int fd[2] = {out[0], errs[0]};
@@ -264,37 +190,114 @@ static jpt_status run(jpt_str source, const jpt_sandbox_limits *l, jpt_sandbox_r
     return JPT_OK;
 }
 
-jpt_status jpt_sandbox_probe(jpt_error *err) {
-    static int  known; /* 0 not yet, 1 yes, -1 no */
-    static char why[256];
-    for (int attempt = 0; known == 0; attempt++) {
-        jpt_sandbox_limits l = resolve(NULL);
-        jpt_sandbox_result r = {0};
-        jpt_error          e = {0};
-        const char        *text = "import os\nassert os.listdir('/tmp') == [] and not os.path.exists('/etc/passwd')\nprint('confined')\n";
-        as_nobody = attempt == 0;
-        jpt_status st = run(jpt_str_z(text), &l, &r, &e);
-        bool       good = st == JPT_OK && r.end == JPT_SANDBOX_EXITED && r.code == 0 && r.out.n && strcmp(r.out.p, "confined\n") == 0;
-        if (good)
-            known = 1;
-        else if (st != JPT_INTERRUPTED && (attempt == 1 || geteuid() != 0)) {
-            char *line = r.err.n ? r.err.p : e.msg;
-            line[strcspn(line, "\n")] = '\0';
-            snprintf(why, sizeof why, "%.200s", *line ? line : "the probe failed");
-            known = -1;
-        }
-        jpt_sandbox_result_fini(&r);
-        if (st == JPT_INTERRUPTED)
-            return JPT_FAIL(err, INTERRUPTED, "interrupted");
+/* ---- which way ------------------------------------------------------------------------------------------------------- */
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static int             known; /* 0 not yet, 1 yes, -1 no */
+static sandbox_way     chosen;
+static char            refusal[256];
+
+static const char *const kind_name[] = {[SANDBOX_BUBBLEWRAP] = "bubblewrap", [SANDBOX_LANDLOCK] = "Landlock"};
+
+static const char *const probe_text[] = {
+    [SANDBOX_BUBBLEWRAP] = "import os\nassert os.listdir('/tmp') == [] and not os.path.exists('/etc/passwd')\nprint('confined')\n",
+    [SANDBOX_LANDLOCK] = "import os, ctypes\n"
+                         "def no(f):\n  try: f()\n  except PermissionError: return True\n"
+                         "assert no(lambda: open('/etc/passwd')) and no(lambda: os.listdir('/')) and no(lambda: open('/tmp/jpt-probe', 'w'))\n"
+                         "assert no(os.fork) and no(lambda: os.kill(os.getppid(), 0)) and ctypes.CDLL(None).socket(1, 1, 0) == -1\nprint('confined')\n",
+};
+
+/* Does a program come through, confined?  why: one line when not. */
+static jpt_status try_way(const sandbox_way *way, char why[120], jpt_error *err) {
+    jpt_sandbox_limits l = resolve(NULL);
+    jpt_sandbox_result r = {0};
+    jpt_error          e = {0};
+    jpt_status         st = run(way, jpt_str_z(probe_text[way->kind]), (jpt_str){"", 0}, "", &l, &r, &e);
+    why[0] = '\0';
+    if (st == JPT_INTERRUPTED)
+        JPT_FAIL(err, INTERRUPTED, "interrupted");
+    else if (!(st == JPT_OK && r.end == JPT_SANDBOX_EXITED && r.code == 0 && r.out.n && strcmp(r.out.p, "confined\n") == 0)) {
+        char *line = r.err.n ? r.err.p : e.msg;
+        while (strchr(line, '\n') && strchr(line, '\n')[1]) /* a traceback's last line says most */
+            line = strchr(line, '\n') + 1;
+        line[strcspn(line, "\n")] = '\0';
+        snprintf(why, 120, "%.60s%s%.100s", strncmp(line, kind_name[way->kind], 5) == 0 || strncmp(line, "bwrap", 5) == 0 ? "" : kind_name[way->kind],
+                 strncmp(line, kind_name[way->kind], 5) == 0 || strncmp(line, "bwrap", 5) == 0 ? "" : ": ", *line ? line : "the probe failed");
     }
-    if (known > 0)
-        return JPT_OK;
-    return JPT_FAIL(err, SANDBOX, "generated code cannot be confined here, so it is not run (%s); install bubblewrap and python3 and allow user namespaces", why);
+    jpt_sandbox_result_fini(&r);
+    return st == JPT_INTERRUPTED ? st : JPT_OK;
 }
+
+static jpt_status find_way(jpt_error *err) {
+    static const sandbox_way ways[] = {{SANDBOX_BUBBLEWRAP, true}, {SANDBOX_BUBBLEWRAP, false}, {SANDBOX_LANDLOCK, true}};
+    const char              *want = getenv("JPT_SANDBOX");
+    bool                     any = !want || !*want || strcmp(want, "auto") == 0, named = any;
+    char                     why[120];
+    refusal[0] = '\0';
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        bool this_one = any || strcasecmp(want, kind_name[ways[i].kind]) == 0;
+        named = named || this_one;
+        if (!this_one || (!ways[i].as_nobody && geteuid() != 0)) /* for a user both ways of bubblewrap are one */
+            continue;
+        JPT_TRY(try_way(&ways[i], why, err));
+        if (!why[0]) {
+            chosen = ways[i];
+            known = 1;
+            return JPT_OK;
+        }
+        if (ways[i].as_nobody || geteuid() != 0) {
+            size_t n = strlen(refusal);
+            snprintf(refusal + n, sizeof refusal - n, "%s%s", n ? "; " : "", why);
+        }
+    }
+    if (!named)
+        snprintf(refusal, sizeof refusal, "JPT_SANDBOX=%.40s: expected auto, bubblewrap or landlock", want);
+    known = -1;
+    return JPT_OK;
+}
+
+jpt_status jpt_sandbox_probe(jpt_error *err) {
+    jpt_status st = JPT_OK;
+    pthread_mutex_lock(&lock);
+    if (known == 0)
+        st = find_way(err);
+    int is = known;
+    pthread_mutex_unlock(&lock);
+    if (st != JPT_OK || is > 0)
+        return st;
+    return JPT_FAIL(err, SANDBOX, "generated code cannot be confined here, so it is not run (%s); install bubblewrap and python3, and allow user namespaces or Landlock",
+                    refusal);
+}
+
+const char *jpt_sandbox_mechanism(void) { return jpt_sandbox_probe(NULL) == JPT_OK ? kind_name[chosen.kind] : NULL; }
+
+/* ---- the public face ----------------------------------------------------------------------------------------------------- */
 
 jpt_status jpt_sandbox_python(jpt_str source, const jpt_sandbox_limits *limits, jpt_sandbox_result *out, jpt_error *err) {
     *out = (jpt_sandbox_result){0};
     JPT_TRY(jpt_sandbox_probe(err));
     jpt_sandbox_limits l = resolve(limits);
-    return run(source, &l, out, err);
+    return run(&chosen, source, (jpt_str){"", 0}, "", &l, out, err);
+}
+
+jpt_status jpt_sandbox_test(jpt_str program, jpt_str tests, const jpt_sandbox_limits *limits, jpt_sandbox_result *out, jpt_error *err) {
+    uint8_t secret[32];
+    char    proof[67];
+    *out = (jpt_sandbox_result){0};
+    JPT_TRY(jpt_sandbox_probe(err));
+    if (getrandom(secret, sizeof secret, 0) != (ssize_t)sizeof secret)
+        return JPT_FAIL(err, SANDBOX, "no random numbers from the system: %s", strerror(errno));
+    proof[0] = '\n';
+    for (int i = 0; i < 32; i++)
+        snprintf(proof + 1 + 2 * i, 3, "%02x", secret[i]);
+    memcpy(proof + 65, "\n", 2);
+    jpt_sandbox_limits l = resolve(limits);
+    jpt_status         st = run(&chosen, program, tests.n ? tests : jpt_str_z("\n"), proof, &l, out, err);
+    size_t             n = 66;
+    out->passed = st == JPT_OK && out->end == JPT_SANDBOX_EXITED && out->code == 0 && out->out.n >= n && memcmp(out->out.p + out->out.n - n, proof, n) == 0;
+    if (out->passed) {
+        out->out.n -= n;
+        out->out.p[out->out.n] = '\0';
+    }
+    return st;
 }

@@ -26,19 +26,10 @@ static jpt_status run_tests(const task_item *it, task_extract extract, jpt_str t
     jpt_sandbox_result r = {0};
     jpt_buf_addz(&program, it->before);
     jpt_buf_add(&program, code.p, code.n);
-    jpt_buf_printf(&program, "\n\n%s\n", it->tests);
-    /* the last line proves that the tests were reached: an answer that exits early, or prints what it likes, cannot
-     * know the hash of the whole program */
-    jpt_sha256 sha;
-    char       proof[66];
-    jpt_sha256_init(&sha);
-    jpt_sha256_update(&sha, program.p ? program.p : "", program.n);
-    jpt_sha256_final(&sha, proof);
-    jpt_buf_printf(&program, "print('\\n%s')\n", proof);
-    memcpy(proof + 64, "\n", 2);
-    jpt_status st = program.oom ? JPT_FAIL(err, NOMEM, "out of memory") : jpt_sandbox_python((jpt_str){program.p, program.n}, NULL, &r, err);
-    size_t n = 65;
-    *passed = st == JPT_OK && r.end == JPT_SANDBOX_EXITED && r.code == 0 && r.out.n >= n && memcmp(r.out.p + r.out.n - n, proof, n) == 0;
+    jpt_buf_addc(&program, '\n');
+    jpt_status st = program.oom ? JPT_FAIL(err, NOMEM, "out of memory")
+                                : jpt_sandbox_test((jpt_str){program.p, program.n}, jpt_str_z(it->tests), NULL, &r, err);
+    *passed = r.passed;
     jpt_sandbox_result_fini(&r);
     jpt_buf_fini(&program);
     return st;

@@ -62,7 +62,8 @@ typedef struct jpt_task_score {
     int32_t     n;
 } jpt_task_score;
 
-/* Metrics of one text.  "passed" runs the item's tests in the sandbox (JPT_SANDBOX where that is refused). */
+/* Metrics of one text.  "passed" runs the item's tests in the sandbox (20 s of CPU time, 60 s of the
+ * clock; JPT_SANDBOX where that is refused); it may be called from several threads at a time. */
 jpt_status jpt_task_score_item(const jpt_task *t, size_t item, jpt_str text, jpt_task_score out[JPT_TASK_SCORES_MAX], int32_t *n,
                                jpt_error *err);
 /* n = 0 gives the names alone.  Metrics of many texts: corpus BLEU and chrF, means of the others.  item_scores [n] in the order of texts, as

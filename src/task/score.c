@@ -20,6 +20,9 @@ static jpt_str code_of(jpt_str text) {
     return (jpt_str){start, close ? (size_t)(close - start) : left};
 }
 
+/* CPU time decides, so that a busy machine changes no verdict; MBPP's own slowest solution (123) takes 4 to 7 s of it. */
+static const jpt_sandbox_limits code_limits = {.cpu_s = 20, .wall_s = 60};
+
 static jpt_status run_tests(const task_item *it, task_extract extract, jpt_str text, double *passed, jpt_error *err) {
     jpt_buf            program = {0};
     jpt_str            code = extract == EXTRACT_CODE ? code_of(text) : text;
@@ -28,7 +31,7 @@ static jpt_status run_tests(const task_item *it, task_extract extract, jpt_str t
     jpt_buf_add(&program, code.p, code.n);
     jpt_buf_addc(&program, '\n');
     jpt_status st = program.oom ? JPT_FAIL(err, NOMEM, "out of memory")
-                                : jpt_sandbox_test((jpt_str){program.p, program.n}, jpt_str_z(it->tests), NULL, &r, err);
+                                : jpt_sandbox_test((jpt_str){program.p, program.n}, jpt_str_z(it->tests), &code_limits, &r, err);
     *passed = r.passed;
     jpt_sandbox_result_fini(&r);
     jpt_buf_fini(&program);

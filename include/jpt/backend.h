@@ -74,6 +74,7 @@ typedef struct jpt_layer_job {
 typedef struct jpt_pass_shape {
     const void *session, *d_k, *d_logits, *d_hidden, *d_exit; /* the session's buffers */
     int32_t     n, n_logits, n_hidden, first_logits, first_hidden, n_layers, n_exit, exit_without_norm, exit_layers[16];
+    int32_t     apart; /* no row attends to another row of the pass */
 } jpt_pass_shape;
 typedef struct jpt_pass_inputs {
     jpt_pass_shape     shape;

@@ -123,6 +123,15 @@ jpt_status jpt_sha256_file(const char *path, char hex[65], jpt_error *err);
 
 int64_t jpt_now_ns(void);        /* CLOCK_MONOTONIC */
 double  jpt_now_s(void);         /* the same in seconds */
+
+/* Between two looks of a loop that waits: leaves the core's other thread its share. */
+static inline void jpt_cpu_relax(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#else
+    __asm__ volatile("" ::: "memory");
+#endif
+}
 void    jpt_sleep_s(double seconds); /* returns early on a signal */
 /* Simulations put another clock in place: now_ns(ud), and sleep_ns(ud, ns) which lets it go on.  NULL: the real one again.  Not
  * while other threads look at the clock. */

@@ -26,14 +26,6 @@ struct jpt_pool {
     pthread_cond_t  wake;
 };
 
-static inline void relax(void) {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#else
-    __asm__ volatile("" ::: "memory");
-#endif
-}
-
 static void work(jpt_pool *p, int32_t thread) {
     int32_t chunk;
     while ((chunk = atomic_fetch_add(&p->next_chunk, 1)) < p->n_chunks)
@@ -48,7 +40,7 @@ static unsigned await_work(jpt_pool *p, unsigned seen) {
             unsigned g = atomic_load(&p->generation);
             if (g != seen)
                 return g;
-            relax();
+            jpt_cpu_relax();
         }
     } while (jpt_now_ns() < until);
     pthread_mutex_lock(&p->mutex);
@@ -151,5 +143,5 @@ void jpt_pool_run(jpt_pool *p, jpt_pool_fn fn, void *ud, int32_t n_chunks) {
         if (spins > 20000)
             sched_yield(); /* a worker has lost its processor */
         else
-            relax();
+            jpt_cpu_relax();
 }

@@ -67,6 +67,7 @@ struct jpt_session {
  * want logits (written at s->d_logits row first_logits ...), likewise hidden. */
 typedef struct pass {
     int32_t        n, n_runs;
+    bool           apart; /* no row attends to another one of the pass */
     const int32_t *logits_rows, *hidden_rows;
     int32_t        n_logits, n_hidden, first_logits, first_hidden;
     const int32_t *exit_layers;

@@ -79,6 +79,7 @@ void jpt_pass_run(jpt_session *s, const pass *p) {
     memset(&in.shape, 0, sizeof in.shape); /* compared as bytes */
     in.shape.session = s, in.shape.d_k = s->kv.d_k, in.shape.d_logits = s->d_logits, in.shape.d_hidden = s->d_hidden, in.shape.d_exit = s->d_exit;
     in.shape.n = p->n, in.shape.n_logits = p->n_logits, in.shape.n_hidden = p->n_hidden, in.shape.first_logits = p->first_logits, in.shape.first_hidden = p->first_hidden;
+    in.shape.apart = p->apart;
     in.shape.n_layers = p->n_layers, in.shape.n_exit = p->n_exit, in.shape.exit_without_norm = p->exit_without_norm;
     bool known = be->ops->pass_begin && p->n_exit <= (int32_t)(sizeof in.shape.exit_layers / sizeof *in.shape.exit_layers);
     if (known)

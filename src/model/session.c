@@ -360,12 +360,13 @@ static bool wanted(const jpt_batch_item *it, jpt_rows rows, int32_t k) {
 static void fill_pass(jpt_session *s, const jpt_batch *b, int32_t *i, int32_t *k, pass *p) {
     int32_t *logits = s->pick, *hidden = s->pick + s->opt.n_batch, *table = s->tree_table;
     *p = (pass){.logits_rows = logits, .hidden_rows = hidden, .first_logits = s->n_logits, .first_hidden = s->n_hidden,
-                .exit_layers = b->exit_layers, .n_exit = b->n_exit_layers, .exit_without_norm = b->exit_without_norm,
+                .apart = true, .exit_layers = b->exit_layers, .n_exit = b->n_exit_layers, .exit_without_norm = b->exit_without_norm,
                 .n_layers = b->n_layers ? b->n_layers : s->model->file.hp.n_layers};
     while (*i < b->n_items && p->n < s->opt.n_batch) {
         const jpt_batch_item *it = &b->items[*i];
         const sequence       *q = &s->seq[it->seq];
         int32_t               room = s->opt.n_batch - p->n, n = it->n_tokens - *k < room ? it->n_tokens - *k : room;
+        p->apart = p->apart && !it->parent && n == 1;
         if (!it->parent)
             s->run[p->n_runs++] = (jpt_row_run){p->n, n, q->n + *k, q->table};
         for (int32_t r = 0; r < n; r++, (*k)++, p->n++) {

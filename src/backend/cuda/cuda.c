@@ -283,25 +283,38 @@ static void cuda_embed(jpt_backend *be, const jpt_weight *weight, const int32_t 
     LAUNCH(c, embed, n, 1, 1, 256, 0, &w, &tok, &y);
 }
 
-/* to: 0 float32, 1 float16, 2 bfloat16. */
 static void norm_to(cuda_backend *c, const float *x, const float *gain, int32_t n, int32_t D, float eps, void *y, int to) {
-    LAUNCH(c, rmsnorm, n, 1, 1, D >= 2048 ? 1024 : 256, 0, &x, &gain, &D, &eps, &y, &to);
+    LAUNCH(c, rmsnorm, n, 1, 1, 256, 0, &x, &gain, &D, &eps, &y, &to);
 }
 static void cuda_rmsnorm(jpt_backend *be, const float *x, const float *gain, int32_t n, int32_t D, float eps, float *y) { norm_to(of(be), x, gain, n, D, eps, y, 0); }
 
-/* Eight-bit activations of the job's x, where the weights want them. */
-static bool quantize(cuda_backend *c, mm_job *j) {
-    int kind = j->part[0].w.kind;
-    if (kind != K_I8 && kind != K_I4)
-        return true;
-    size_t groups = (size_t)j->n * (size_t)j->part[0].w.cols / 32, need = groups * 32 + 2 * groups * sizeof(float) + 512;
+static bool wants_q8(const dev_weight *w) { return w->kind == K_I8 || w->kind == K_I4; }
+
+/* Room for n rows of eight-bit activations, and the job's pointers to it. */
+static bool q8_room(cuda_backend *c, mm_job *j, int n, int cols) {
+    size_t groups = (size_t)n * (size_t)cols / 32, need = groups * 32 + 2 * groups * sizeof(float) + 512;
     if (!cuda_room(c, &c->xq, &c->xq_cap, need))
         return false;
-    int8_t *q = (void *)(uintptr_t)c->xq;
-    float  *s = (void *)(uintptr_t)(c->xq + ((groups * 32 + 255) & ~(size_t)255)), *t = s + groups;
-    int     ng = (int)groups;
-    LAUNCH(c, quantize_rows, blocks(groups, 8), 1, 1, 256, 0, &j->x, &ng, &q, &s, &t);
-    j->xq = q, j->xs = s, j->xt = t;
+    float *s = (void *)(uintptr_t)(c->xq + ((groups * 32 + 255) & ~(size_t)255));
+    j->xq = (void *)(uintptr_t)c->xq, j->xs = s, j->xt = s + groups;
+    return true;
+}
+
+/* Eight-bit activations of the job's x, where the weights want them. */
+static bool quantize(cuda_backend *c, mm_job *j) {
+    if (!wants_q8(&j->part[0].w))
+        return true;
+    if (!q8_room(c, j, j->n, j->part[0].w.cols))
+        return false;
+    int groups = (int)((size_t)j->n * (size_t)j->part[0].w.cols / 32);
+    LAUNCH(c, quantize_rows, blocks((size_t)groups, 8), 1, 1, 256, 0, &j->x, &groups, &j->xq, &j->xs, &j->xt);
+    return true;
+}
+
+static bool norm_quantize(cuda_backend *c, mm_job *j, const float *x, const float *gain, int n, int D, float eps) {
+    if (!q8_room(c, j, n, D))
+        return false;
+    LAUNCH(c, norm_quantize, n, 1, 1, 256, 0, &x, &gain, &D, &eps, &j->xq, &j->xs, &j->xt);
     return true;
 }
 
@@ -310,19 +323,29 @@ static bool on_tensor_cores(const dev_weight *w) { return (w->kind == K_F16 || w
 
 static void *scratch16(cuda_backend *c, cu_pointer *p, size_t *cap, size_t n) { return cuda_room(c, p, cap, n * 2) ? (void *)(uintptr_t)*p : NULL; }
 
-/* x16 is given, or made of x. */
+/* Rows so few that each block of a product may as well apply the norm before it itself. */
+static bool norm_inside(int n, int D) { return n * D <= 4096 && D % 4 == 0; }
+
+/* x16 is given, or made of x: by the norm where a gain is given, else by rounding. */
 static void mma_job(cuda_backend *c, mm_job *j, bool pair) {
-    int n_blocks = 0, tiles = j->n <= 8 ? 0 : j->n <= 16 ? 1 : j->n <= 32 ? 2 : 3, bf16 = j->part[0].w.kind == K_BF16;
+    int n_blocks = 0, tiles = j->n <= 8 ? 0 : j->n <= 16 ? 1 : j->n <= 32 ? 2 : 3, bf16 = j->part[0].w.kind == K_BF16, D = j->part[0].w.cols;
     for (int i = 0; i < (pair ? 1 : j->n_parts); i++) {
         j->part[i].first_block = n_blocks;
         n_blocks += (j->part[i].w.rows + 15) / 16;
     }
+    if (!j->x16 && j->gain && norm_inside(j->n, D)) {
+        cuda_launch(c, c->mma[bf16][4][pair], (unsigned)n_blocks, 1, 1, 256, (size_t)j->n * (size_t)(D + 8) * 2, (void *[]){j});
+        return;
+    }
     if (!j->x16) {
-        size_t n = (size_t)j->n * (size_t)j->part[0].w.cols;
+        size_t n = (size_t)j->n * (size_t)D;
         void  *y = scratch16(c, &c->x16, &c->x16_cap, n);
         if (!y)
             return;
-        LAUNCH(c, narrow, blocks(n, 256), 1, 1, 256, 0, &j->x, &n, &bf16, &y);
+        if (j->gain)
+            norm_to(c, j->x, j->gain, j->n, D, j->eps, y, bf16 ? TO_BF16 : TO_F16);
+        else
+            LAUNCH(c, narrow, blocks(n, 256), 1, 1, 256, 0, &j->x, &n, &bf16, &y);
         j->x16 = y;
     }
     cuda_launch(c, c->mma[bf16][tiles][pair], (unsigned)n_blocks, (unsigned)((j->n + (8 << tiles) - 1) / (8 << tiles)), 1, 256, 0, (void *[]){j});
@@ -405,26 +428,42 @@ static void cuda_kv_write(jpt_backend *be, const jpt_kv_view *kv, int32_t layer,
     LAUNCH(c, kv_write, n, 1, 1, 128, 0, &d, &layer, &pos, &table, &tables, &k, &v);
 }
 
-static void attention_to(cuda_backend *c, const jpt_kv_view *kv, int32_t layer, const jpt_attn_shape *shape, const jpt_row_run *runs, int32_t n_runs, const float *q, void *y,
-                         int to) {
-    int32_t n = bring_runs(c, kv, runs, n_runs), H = shape->n_heads, E = shape->head_dim, G = H / shape->n_kv_heads;
-    size_t  parts = (size_t)n * (size_t)H * (size_t)c->chunks, counters = (size_t)n * (size_t)shape->n_kv_heads * sizeof(unsigned), before = c->done_cap;
+/* k, v, inv_freq: rotate and store the rows' own keys and values too; NULL: it has been done.  to: TO_*, with xs and xt for TO_Q8. */
+typedef struct attn_io {
+    const float *q, *k, *v;
+    int          half, neox, to;
+    void        *y;
+    float       *xs, *xt;
+} attn_io;
+
+/* Whether attention has a kernel for heads of this width, which rotates, stores and writes in any form. */
+static bool attends_wide(const jpt_kv_view *kv, int E) { return kv->kv_dtype == JPT_F16 && (E == 64 || E == 128); }
+
+static void attention_to(cuda_backend *c, const jpt_kv_view *kv, int32_t layer, const jpt_attn_shape *shape, const jpt_row_run *runs, int32_t n_runs, const attn_io *io) {
+    int32_t n = bring_runs(c, kv, runs, n_runs), H = shape->n_heads, E = shape->head_dim, K = shape->n_kv_heads, G = H / K;
+    int     wide = attends_wide(kv, E), n_parts = wide ? (G + 3) / 4 : 1;
+    size_t  parts = (size_t)n * (size_t)H * (size_t)c->chunks, counters = (size_t)n * (size_t)K * (size_t)n_parts * sizeof(unsigned), before = c->done_cap;
     if (!cuda_room(c, &c->attn, &c->attn_cap, parts * (size_t)(E + 2) * sizeof(float)) || !cuda_room(c, &c->done, &c->done_cap, counters))
         return;
     if (c->done_cap != before)
         cuda_ok(c, c->cu.set(c->done, 0, c->done_cap, c->stream));
     float   *out = (void *)(uintptr_t)c->attn;
-    attn_job j = {.kv = view(kv, shape), .q = q, .pos = input(c, c->at_pos), .row_table = input(c, c->at_table), .tables = input(c, c->at_tables), .out = out,
-                  .most = out + parts * (size_t)E, .sum = out + parts * (size_t)(E + 1), .done = (void *)(uintptr_t)c->done, .y = y, .to = to, .scale = shape->scale, .layer = layer,
-                  .heads = H, .group = G, .E = E, .chunks = c->chunks};
-    size_t   shared = ((size_t)G * (size_t)(E + ATTN_CHUNK) + ATTN_CHUNK) * sizeof(float);
-    int      which = kv->kv_dtype != JPT_F16 ? KN_attend_f32 : E == 64 ? KN_attend_f16_64 : E == 128 ? KN_attend_f16_128 : KN_attend_f16;
-    cuda_launch(c, c->kernel[which], (unsigned)n, (unsigned)shape->n_kv_heads, (unsigned)c->chunks, 128, shared, (void *[]){&j});
+    attn_job j = {.kv = view(kv, shape), .q = io->q, .k = io->k, .v = io->v, .inv_freq = c->inv_freq_dev, .half = io->half, .neox = io->neox, .fused = io->k != NULL,
+                  .pos = input(c, c->at_pos), .row_table = input(c, c->at_table), .tables = input(c, c->at_tables), .out = out, .most = out + parts * (size_t)E,
+                  .sum = out + parts * (size_t)(E + 1), .done = (void *)(uintptr_t)c->done, .y = io->y, .xs = io->xs, .xt = io->xt, .to = io->to, .scale = shape->scale,
+                  .layer = layer, .heads = H, .group = G, .E = E, .chunks = c->chunks, .parts = n_parts};
+    if (wide) {
+        int gt = (G + n_parts - 1) / n_parts;
+        cuda_launch(c, c->kernel[(E == 64 ? KN_attend_64_1 : KN_attend_128_1) + gt - 1], (unsigned)n, (unsigned)(K * n_parts), (unsigned)c->chunks, 256, 0, (void *[]){&j});
+        return;
+    }
+    size_t shared = ((size_t)G * (size_t)(E + ATTN_CHUNK) + ATTN_CHUNK) * sizeof(float);
+    cuda_launch(c, c->kernel[kv->kv_dtype == JPT_F16 ? KN_attend_f16 : KN_attend_f32], (unsigned)n, (unsigned)K, (unsigned)c->chunks, 128, shared, (void *[]){&j});
 }
 
 static void cuda_attention(jpt_backend *be, const jpt_kv_view *kv, int32_t layer, const jpt_attn_shape *shape, const jpt_row_run *runs, int32_t n_runs, const float *q,
                            float *y) {
-    attention_to(of(be), kv, layer, shape, runs, n_runs, q, y, 0);
+    attention_to(of(be), kv, layer, shape, runs, n_runs, &(attn_io){.q = q, .y = y});
 }
 
 static void cuda_kv_copy_page(jpt_backend *be, const jpt_kv_view *kv, int32_t n_layers, const jpt_attn_shape *shape, int32_t from, int32_t to) {
@@ -458,19 +497,18 @@ static void cuda_gather(jpt_backend *be, const float *x, const int32_t *rows, in
     LAUNCH(c, gather, n, 1, 1, 256, 0, &x, &r, &D, &y);
 }
 
-/* ---- fused: a layer in seven or eight launches ------------------------------------------------------------------------------------ */
+/* ---- fused: a layer in five to nine launches --------------------------------------------------------------------------------- */
 
 static const dev_weight *dev(const jpt_weight *w) { return &((const cuda_weight *)w)->w; }
+static bool alike(const dev_weight *a, const dev_weight *b) { return a->kind == b->kind && a->group_shift == b->group_shift && !a->m == !b->m; }
 
-/* y[i] = x w[i]^T (+ bias[i]): one launch where the matrices lie alike. */
-static void project(cuda_backend *c, const jpt_weight *const *w, const float *const *bias, float *const *y, int n_w, const float *x, int n) {
-    mm_job j = {.x = x, .n = n};
+/* y[i] = x w[i]^T (+ bias[i]), x as `in` has it: one launch where the matrices lie alike. */
+static void project(cuda_backend *c, const mm_job *in, const jpt_weight *const *w, const float *const *bias, float *const *y, int n_w) {
+    mm_job j = *in;
     for (int i = 0; i < n_w; i++) {
-        if (j.n_parts && (dev(w[i])->kind != j.part[0].w.kind || dev(w[i])->group_shift != j.part[0].w.group_shift || !dev(w[i])->m != !j.part[0].w.m)) {
+        if (j.n_parts && !alike(dev(w[i]), &j.part[0].w)) {
             matmul_job(c, &j, false);
-            j.n_parts = 0;
-            if (dev(w[i])->kind != K_I8 && dev(w[i])->kind != K_I4)
-                j.xq = NULL;
+            j = *in;
         }
         j.part[j.n_parts++] = (mm_part){*dev(w[i]), bias ? bias[i] : NULL, y[i], 0};
     }
@@ -486,54 +524,89 @@ static bool all_16(const jpt_layer_job *l) {
     return true;
 }
 
-static void rotate_and_store(cuda_backend *c, const jpt_layer_job *l) {
-    int    E = l->shape->head_dim, H = l->shape->n_heads, KH = l->shape->n_kv_heads;
-    dev_kv kv = view(l->kv, l->shape);
-    bring_frequencies(&c->base, l->inv_freq, l->rope_dim / 2);
+/* All of them eight or four bits, on activations of eight. */
+static bool all_q8(const jpt_layer_job *l) {
+    const jpt_weight *w[] = {l->q, l->k, l->v, l->o, l->gate, l->up, l->down};
+    for (size_t i = 0; i < sizeof w / sizeof *w; i++)
+        if (!wants_q8(dev(w[i])))
+            return false;
+    return alike(dev(l->gate), dev(l->up));
+}
+
+/* From projections to attention's result, through the cache. */
+static void attend_layer(cuda_backend *c, const jpt_layer_job *l, void *y, int to, float *xs, float *xt) {
+    int     E = l->shape->head_dim, H = l->shape->n_heads, KH = l->shape->n_kv_heads, half = l->rope_dim / 2, neox = l->rope == JPT_ROPE_NEOX;
+    attn_io io = {.q = l->d_q, .y = y, .to = to, .xs = xs, .xt = xt, .half = half, .neox = neox};
+    bring_frequencies(&c->base, l->inv_freq, half);
     bring_runs(c, l->kv, l->runs, l->n_runs);
-    rope_job r = {l->d_q, l->d_k, l->d_v, c->inv_freq_dev, input(c, c->at_pos), input(c, c->at_table), input(c, c->at_tables), l->layer, H, KH, E, l->rope_dim / 2, l->rope == JPT_ROPE_NEOX};
-    LAUNCH(c, rope_and_store, l->n, H + 2 * KH, 1, E <= 64 ? 32 : 64, 0, &kv, &r);
+    if (c->in_pass && c->apart && attends_wide(l->kv, E)) {
+        io.k = l->d_k, io.v = l->d_v;
+    } else {
+        dev_kv   kv = view(l->kv, l->shape);
+        rope_job r = {l->d_q, l->d_k, l->d_v, c->inv_freq_dev, input(c, c->at_pos), input(c, c->at_table), input(c, c->at_tables), l->layer, H, KH, E, half, neox};
+        LAUNCH(c, rope_and_store, l->n, H + 2 * KH, 1, E <= 64 ? 32 : 64, 0, &kv, &r);
+    }
+    attention_to(c, l->kv, l->layer, l->shape, l->runs, l->n_runs, &io);
 }
 
 static void layer_16(cuda_backend *c, const jpt_layer_job *l) {
-    int    to = dev(l->q)->kind == K_F16 ? 1 : 2;
-    size_t wide = (size_t)(l->D > l->shape->n_heads * l->shape->head_dim ? l->D : l->shape->n_heads * l->shape->head_dim);
-    void  *x16 = scratch16(c, &c->x16, &c->x16_cap, (size_t)l->n * wide), *y16 = scratch16(c, &c->y16, &c->y16_cap, (size_t)l->n * (size_t)l->F);
+    int    to = dev(l->q)->kind == K_F16 ? TO_F16 : TO_BF16, heads = l->shape->n_heads * l->shape->head_dim;
+    void  *x16 = scratch16(c, &c->x16, &c->x16_cap, (size_t)l->n * (size_t)(l->D > heads ? l->D : heads)), *y16 = scratch16(c, &c->y16, &c->y16_cap, (size_t)l->n * (size_t)l->F);
     if (!x16 || !y16)
         return;
-    norm_to(c, l->d_x, l->d_attn_norm, l->n, l->D, l->eps, x16, to);
-    mm_job q = {.part = {{*dev(l->q), l->d_q_bias, l->d_q, 0}, {*dev(l->k), l->d_k_bias, l->d_k, 0}, {*dev(l->v), l->d_v_bias, l->d_v, 0}}, .x16 = x16, .n_parts = 3, .n = l->n};
+    mm_job q = {.part = {{*dev(l->q), l->d_q_bias, l->d_q, 0}, {*dev(l->k), l->d_k_bias, l->d_k, 0}, {*dev(l->v), l->d_v_bias, l->d_v, 0}},
+                .x = l->d_x, .gain = l->d_attn_norm, .eps = l->eps, .n_parts = 3, .n = l->n};
     mma_job(c, &q, false);
-    rotate_and_store(c, l);
-    attention_to(c, l->kv, l->layer, l->shape, l->runs, l->n_runs, l->d_q, x16, to);
+    attend_layer(c, l, x16, to, NULL, NULL);
     mm_job o = {.part = {{*dev(l->o), NULL, l->d_x, 0}}, .x16 = x16, .n_parts = 1, .n = l->n, .accumulate = 1};
     mma_job(c, &o, false);
-    norm_to(c, l->d_x, l->d_ffn_norm, l->n, l->D, l->eps, x16, to);
-    mm_job g = {.part = {{*dev(l->gate), NULL, NULL, 0}, {*dev(l->up), NULL, NULL, 0}}, .x16 = x16, .y16 = y16, .n_parts = 2, .n = l->n};
+    mm_job g = {.part = {{*dev(l->gate), NULL, NULL, 0}, {*dev(l->up), NULL, NULL, 0}}, .x = l->d_x, .gain = l->d_ffn_norm, .eps = l->eps, .y16 = y16, .n_parts = 2, .n = l->n};
     mma_job(c, &g, true);
     mm_job d = {.part = {{*dev(l->down), NULL, l->d_x, 0}}, .x16 = y16, .n_parts = 1, .n = l->n, .accumulate = 1};
     mma_job(c, &d, false);
 }
 
+static void layer_q8(cuda_backend *c, const jpt_layer_job *l) {
+    int    heads = l->shape->n_heads * l->shape->head_dim;
+    mm_job j = {.n = l->n};
+    if (!norm_quantize(c, &j, l->d_x, l->d_attn_norm, l->n, l->D, l->eps))
+        return;
+    project(c, &j, (const jpt_weight *const[]){l->q, l->k, l->v}, (const float *const[]){l->d_q_bias, l->d_k_bias, l->d_v_bias}, (float *const[]){l->d_q, l->d_k, l->d_v}, 3);
+    mm_job o = {.part = {{*dev(l->o), NULL, l->d_x, 0}}, .x = l->d_attn, .n_parts = 1, .n = l->n, .accumulate = 1};
+    if (attends_wide(l->kv, l->shape->head_dim)) {
+        if (!q8_room(c, &o, l->n, heads))
+            return;
+        attend_layer(c, l, (void *)(uintptr_t)o.xq, TO_Q8, (float *)(uintptr_t)o.xs, (float *)(uintptr_t)o.xt);
+    } else {
+        attend_layer(c, l, l->d_attn, TO_F32, NULL, NULL);
+    }
+    matmul_job(c, &o, false);
+    mm_job g = {.part = {{*dev(l->gate), NULL, l->d_gate, 0}, {*dev(l->up), NULL, l->d_up, 0}}, .n_parts = 2, .n = l->n};
+    if (!norm_quantize(c, &g, l->d_x, l->d_ffn_norm, l->n, l->D, l->eps))
+        return;
+    matmul_job(c, &g, true);
+    mm_job d = {.part = {{*dev(l->down), NULL, l->d_x, 0}}, .x = l->d_gate, .n_parts = 1, .n = l->n, .accumulate = 1};
+    matmul_job(c, &d, false);
+}
+
 static void cuda_layer(jpt_backend *be, const jpt_layer_job *l) {
     cuda_backend *c = of(be);
-    if (all_16(l)) {
-        layer_16(c, l);
+    if (all_16(l) || all_q8(l)) {
+        (all_16(l) ? layer_16 : layer_q8)(c, l);
         return;
     }
+    mm_job in = {.x = l->d_norm, .n = l->n};
     cuda_rmsnorm(be, l->d_x, l->d_attn_norm, l->n, l->D, l->eps, l->d_norm);
-    project(c, (const jpt_weight *const[]){l->q, l->k, l->v}, (const float *const[]){l->d_q_bias, l->d_k_bias, l->d_v_bias}, (float *const[]){l->d_q, l->d_k, l->d_v}, 3, l->d_norm, l->n);
-    rotate_and_store(c, l);
-    cuda_attention(be, l->kv, l->layer, l->shape, l->runs, l->n_runs, l->d_q, l->d_attn);
+    project(c, &in, (const jpt_weight *const[]){l->q, l->k, l->v}, (const float *const[]){l->d_q_bias, l->d_k_bias, l->d_v_bias}, (float *const[]){l->d_q, l->d_k, l->d_v}, 3);
+    attend_layer(c, l, l->d_attn, TO_F32, NULL, NULL);
     mm_job o = {.part = {{*dev(l->o), NULL, l->d_x, 0}}, .x = l->d_attn, .n_parts = 1, .n = l->n, .accumulate = 1};
     matmul_job(c, &o, false);
     cuda_rmsnorm(be, l->d_x, l->d_ffn_norm, l->n, l->D, l->eps, l->d_norm);
-    bool alike = dev(l->gate)->kind == dev(l->up)->kind && dev(l->gate)->group_shift == dev(l->up)->group_shift && !dev(l->gate)->m == !dev(l->up)->m;
-    if (alike && !on_tensor_cores(dev(l->gate))) {
+    if (alike(dev(l->gate), dev(l->up)) && !on_tensor_cores(dev(l->gate))) {
         mm_job g = {.part = {{*dev(l->gate), NULL, l->d_gate, 0}, {*dev(l->up), NULL, l->d_up, 0}}, .x = l->d_norm, .n_parts = 2, .n = l->n};
         matmul_job(c, &g, true);
     } else {
-        project(c, (const jpt_weight *const[]){l->gate, l->up}, NULL, (float *const[]){l->d_gate, l->d_up}, 2, l->d_norm, l->n);
+        project(c, &in, (const jpt_weight *const[]){l->gate, l->up}, NULL, (float *const[]){l->d_gate, l->d_up}, 2);
         cuda_swiglu(be, l->d_gate, l->d_up, (size_t)l->n * (size_t)l->F, l->d_gate);
     }
     mm_job d = {.part = {{*dev(l->down), NULL, l->d_x, 0}}, .x = l->d_gate, .n_parts = 1, .n = l->n, .accumulate = 1};
@@ -553,6 +626,7 @@ static bool cuda_pass_begin(jpt_backend *be, const jpt_pass_inputs *in) {
     cuda_backend *c = of(be);
     put_inputs(c, in->tokens, in->pos, in->shape.n, in->runs, in->n_runs, in->page_size, in->logits_rows, in->shape.n_logits, in->hidden_rows, in->shape.n_hidden);
     c->in_pass = true;
+    c->apart = in->shape.apart;
     c->recording = false;
     if (in->shape.n > GRAPH_ROWS || c->broken != CU_OK)
         return false;
@@ -609,7 +683,7 @@ static void cuda_close(jpt_backend *be) {
         for (int i = 0; i < c->n_graphs; i++)
             if (c->graph[i].exec)
                 c->cu.graph_exec_destroy(c->graph[i].exec);
-        cu_pointer d[] = {c->in_dev, c->xq, c->x16, c->y16, c->attn, c->done, c->work, c->pick, c->arg, c->arg_done, (cu_pointer)(uintptr_t)c->inv_freq_dev};
+        cu_pointer d[] = {c->in_dev, c->xq, c->x16, c->y16, c->attn, c->done, c->work, c->arg, c->arg_done, (cu_pointer)(uintptr_t)c->inv_freq_dev};
         for (size_t i = 0; i < sizeof d / sizeof *d; i++)
             if (d[i])
                 c->cu.memory_free(d[i]);
@@ -664,10 +738,11 @@ static jpt_status load_kernels(cuda_backend *c, jpt_error *err) {
                     return JPT_FAIL(err, UNSUPPORTED, "%s: kernel %s: %s", c->name, name, cu_text(&c->cu, r));
             }
     for (int k = 0; k < 2; k++)
-        for (int x = 0; x < 4; x++)
+        for (int x = 0; x < 5; x++)
             for (int pair = 0; pair < 2; pair++) {
-                char name[64];
-                snprintf(name, sizeof name, "mma_%s_%d%s", k ? "bf16" : "f16", 1 << x, pair ? "_pair" : "");
+                static const char *const forms[] = {"1", "2", "4", "8", "norm"};
+                char                     name[64];
+                snprintf(name, sizeof name, "mma_%s_%s%s", k ? "bf16" : "f16", forms[x], pair ? "_pair" : "");
                 if ((r = c->cu.module_function(&c->mma[k][x][pair], c->module, name)) != CU_OK)
                     return JPT_FAIL(err, UNSUPPORTED, "%s: kernel %s: %s", c->name, name, cu_text(&c->cu, r));
             }

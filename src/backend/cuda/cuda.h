@@ -9,7 +9,8 @@
 enum { GRAPHS = 64, GRAPH_ROWS = 16, SLOTS = 4 };
 
 #define KERNELS(X)                                                                                                         \
-    X(quantize_rows) X(repack) X(embed) X(rmsnorm) X(rope) X(kv_write) X(attend_f16) X(attend_f16_64) X(attend_f16_128) X(attend_f32) X(narrow)    \
+    X(quantize_rows) X(norm_quantize) X(repack) X(embed) X(rmsnorm) X(rope) X(kv_write) X(attend_f16) X(attend_f32) X(narrow)                     \
+    X(attend_64_1) X(attend_64_2) X(attend_64_3) X(attend_64_4) X(attend_128_1) X(attend_128_2) X(attend_128_3) X(attend_128_4)                   \
     X(swiglu) X(add) X(gather) X(argmax) X(rope_and_store) X(choose) X(best_k)
 #define KERNEL_ID(name) KN_##name,
 enum { KERNELS(KERNEL_ID) KN_COUNT };
@@ -36,7 +37,7 @@ typedef struct cuda_backend {
     cu_context    context;
     cu_module     module;
     cu_stream     stream;
-    cu_function   kernel[KN_COUNT], mma[2][4][2], /* f16 and bf16; 8, 16, 32, 64 rows of x; pairs */ matmul[K_COUNT][4][3]; /* by rows of x (1, 2, 4, 8); one or two weight rows a warp, or a pair of gate and up */
+    cu_function   kernel[KN_COUNT], mma[2][5][2], /* f16 and bf16; 8, 16, 32, 64 rows of x, 8 with the norm before; pairs */ matmul[K_COUNT][4][3]; /* by rows of x (1, 2, 4, 8); one or two weight rows a warp, or a pair of gate and up */
     int           n_sm;
     bool          overlap; /* sm_90: kernels may start before their predecessor ends */
     char          name[96], uuid[48];
@@ -51,13 +52,14 @@ typedef struct cuda_backend {
     const int32_t *rows[2];
     size_t         at_tok, at_pos, at_table, at_tables, at_rows[2];
     int32_t        n, chunks;
-    bool           in_pass;
+    bool           in_pass, apart; /* apart: no row of the pass attends to another of it */
     /* scratch */
-    cu_pointer xq, x16, y16, attn, done, work, pick, arg, arg_done;
-    size_t     xq_cap, x16_cap, y16_cap, attn_cap, done_cap, work_cap, pick_cap, arg_cap, arg_done_cap;
-    /* selection: what goes to the card and what comes back, host side */
-    char  *pick_host;
-    size_t pick_host_cap, host_row_cap;
+    cu_pointer xq, x16, y16, attn, done, work, arg, arg_done;
+    size_t     xq_cap, x16_cap, y16_cap, attn_cap, done_cap, work_cap, arg_cap, arg_done_cap;
+    /* selection: what the card reads and writes there, and the number of the call */
+    char    *pick_host;
+    unsigned call;
+    size_t   pick_host_cap, host_row_cap;
     float *host_row;
     recorded graph[GRAPHS];
     int      n_graphs;

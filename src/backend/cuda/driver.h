@@ -16,7 +16,7 @@ typedef struct CUgraph_st           *cu_graph;
 typedef struct CUgraphExec_st       *cu_graph_exec;
 typedef struct CUevent_st           *cu_event;
 
-enum { CU_OK = 0, CU_OUT_OF_MEMORY = 2 };
+enum { CU_OK = 0, CU_OUT_OF_MEMORY = 2, CU_NOT_READY = 600, CU_UNKNOWN = 999 };
 enum { CU_SM_COUNT = 16, CU_MAJOR = 75, CU_MINOR = 76 }; /* device attributes */
 enum { CU_LAUNCH_OVERLAP = 6 };                          /* programmatic stream serialisation */
 enum { CU_CAPTURE_RELAXED = 2 };
@@ -63,6 +63,7 @@ typedef struct cu_launch_config {
     X(cuStreamCreate, stream_create, (cu_stream *, unsigned))                                                              \
     X(cuStreamDestroy_v2, stream_destroy, (cu_stream))                                                                     \
     X(cuStreamSynchronize, stream_sync, (cu_stream))                                                                       \
+    X(cuStreamQuery, stream_query, (cu_stream))                                                                            \
     X(cuStreamBeginCapture_v2, capture_begin, (cu_stream, int))                                                            \
     X(cuStreamEndCapture, capture_end, (cu_stream, cu_graph *))                                                            \
     X(cuGraphInstantiateWithFlags, graph_instantiate, (cu_graph_exec *, cu_graph, unsigned long long))                     \

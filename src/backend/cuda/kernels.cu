@@ -3,7 +3,8 @@
  * A row's result never depends on how many rows are in a launch: each (weight row, activation row) pair has its own
  * accumulators, fed in the same order whatever the tile.  Weights are read with 16-byte loads that stay out of L1; up to eight
  * activation rows share one reading.  Kernels may start before their predecessor ends (programmatic dependent launch): before
- * `after_predecessor` they touch nothing but weights. */
+ * `after_predecessor` they touch nothing but weights, and what the host sent before the pass.  Each lets its successor start at
+ * once: that one's blocks come when this one's have all begun, and fetch their first weights while the last of these work. */
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <stdint.h>
@@ -99,6 +100,7 @@ template <int NX, int R, bool PAIR> __device__ static void write_out(const mm_jo
 
 template <typename T, int NX, int R, bool PAIR> __device__ static void matmul_float(const mm_job &j) {
     constexpr int PER = 16 / sizeof(T), U = 4 / R > 1 ? 4 / R : 2;
+    let_successor_start();
     int           part = 0, block = blockIdx.x;
     while (!PAIR && part + 1 < j.n_parts && block >= j.part[part + 1].first_block)
         part++;
@@ -166,13 +168,13 @@ template <typename T, int NX, int R, bool PAIR> __device__ static void matmul_fl
                 for (int i = 0; i < NX && i0 + i < j.n; i++)
                     acc[r][i] = fmaf(one(w[r] + k), j.x[(size_t)(i0 + i) * cols + k], acc[r][i]);
     }
-    let_successor_start();
     write_out<NX, R, PAIR>(j, p, acc, row0, i0, lane);
 }
 
 /* Eight-bit weights, eight-bit activations: sums of products are exact, a group's scales are applied to them. */
 template <int NX, int R, bool PAIR> __device__ static void matmul_i8(const mm_job &j) {
     constexpr int U = 4 / R > 1 ? 4 / R : 2;
+    let_successor_start();
     int           part = 0, block = blockIdx.x;
     while (!PAIR && part + 1 < j.n_parts && block >= j.part[part + 1].first_block)
         part++;
@@ -242,13 +244,13 @@ template <int NX, int R, bool PAIR> __device__ static void matmul_i8(const mm_jo
             }
         }
     }
-    let_successor_start();
     write_out<NX, R, PAIR>(j, p, acc, row0, i0, lane);
 }
 
 /* Four-bit weights in groups of 32: low nibbles are weights 0..15 of the group, high ones 16..31; w = s q + m. */
 template <int NX, int R, bool PAIR> __device__ static void matmul_i4(const mm_job &j) {
     constexpr int U = 4 / R > 1 ? 4 / R : 2;
+    let_successor_start();
     int           part = 0, block = blockIdx.x;
     while (!PAIR && part + 1 < j.n_parts && block >= j.part[part + 1].first_block)
         part++;
@@ -319,7 +321,6 @@ template <int NX, int R, bool PAIR> __device__ static void matmul_i4(const mm_jo
             }
         }
     }
-    let_successor_start();
     write_out<NX, R, PAIR>(j, p, acc, row0, i0, lane);
 }
 
@@ -340,11 +341,55 @@ MATMUL(bf16, BODY_BF16)
 MATMUL(i8, BODY_I8)
 MATMUL(i4, BODY_I4)
 
+/* ---- the RMS norm of a row ---------------------------------------------------------------------------------------------- */
+
+__device__ static void store_to(float *y, float v) { *y = v; }
+__device__ static void store_to(__half *y, float v) { *y = __float2half_rn(v); }
+__device__ static void store_to(__nv_bfloat16 *y, float v) { *y = __float2bfloat16_rn(v); }
+
+/* What a row is multiplied by, in a block of 256 threads: the same bits wherever it stands. */
+__device__ static float norm_scale(const float *x, int D, float eps) {
+    __shared__ float part[8];
+    float            sum = 0;
+    int              tid = threadIdx.x;
+    if (D % 4 == 0)
+        for (int k = 4 * tid; k < D; k += 1024) {
+            float4 v = *(const float4 *)(x + k);
+            sum = __fmaf_rn(v.x, v.x, __fmaf_rn(v.y, v.y, __fmaf_rn(v.z, v.z, __fmaf_rn(v.w, v.w, sum))));
+        }
+    else
+        for (int k = tid; k < D; k += 256)
+            sum = __fmaf_rn(x[k], x[k], sum);
+    sum = warp_sum(sum);
+    __syncthreads(); /* part may still be read for the row before */
+    if (tid % WARP == 0)
+        part[tid / WARP] = sum;
+    __syncthreads();
+    sum = ((part[0] + part[1]) + (part[2] + part[3])) + ((part[4] + part[5]) + (part[6] + part[7]));
+    return rsqrtf(sum / D + eps);
+}
+
+/* y may be in shared memory and is not synchronised. */
+template <typename T> __device__ static void norm_row(const float *x, const float *gain, int D, float eps, T *y) {
+    float scale = norm_scale(x, D, eps);
+    int   tid = threadIdx.x;
+    if (D % 4 == 0)
+        for (int k = 4 * tid; k < D; k += 1024) {
+            float4 v = *(const float4 *)(x + k), u = *(const float4 *)(gain + k);
+            store_to(y + k, __fmul_rn(__fmul_rn(v.x, scale), u.x)), store_to(y + k + 1, __fmul_rn(__fmul_rn(v.y, scale), u.y));
+            store_to(y + k + 2, __fmul_rn(__fmul_rn(v.z, scale), u.z)), store_to(y + k + 3, __fmul_rn(__fmul_rn(v.w, scale), u.w));
+        }
+    else
+        for (int k = tid; k < D; k += 256)
+            store_to(y + k, __fmul_rn(__fmul_rn(x[k], scale), gain[k]));
+}
+
 /* ---- matmul on the tensor cores ---------------------------------------------------------------------------------------- */
 
 /* 16-bit weights times 16-bit activations, sums in float32: a block takes 16 weight rows (pairs: 16 of the gate and 16 of the up
- * matrix), its eight warps share the columns in steps of 64, up to 8 x TILES activation rows go along.  A lane's 16 columns are
- * contiguous in memory: which of them meet in one mma does not matter, as long as weights and activations agree. */
+ * matrix), its eight warps share the columns in steps of 64, up to 8 x TILES activation rows go along.  Four lanes read 64 bytes of
+ * a row side by side, twice a step: which columns meet in one mma does not matter, as long as weights and activations agree.
+ * NORM: x is float32, few rows; each block applies the RMS norm before it and keeps the rows in shared memory. */
 __device__ static void mma(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1, const __nv_bfloat16 *) {
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                  : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
@@ -356,9 +401,11 @@ __device__ static void mma(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2,
 __device__ static __nv_bfloat16 narrow_to(float v, const __nv_bfloat16 *) { return __float2bfloat16_rn(v); }
 __device__ static __half narrow_to(float v, const __half *) { return __float2half_rn(v); }
 
-template <typename T, int TILES, bool PAIR> __device__ static void matmul_mma(const mm_job &j) {
-    constexpr int M = PAIR ? 2 : 1, U = PAIR ? 2 : 4, WARPS = 8, STEP = 64, COLS = 8 * TILES;
-    __shared__ float red[WARPS][16][COLS + 1];
+template <typename T, int TILES, bool PAIR, bool NORM> __device__ static void matmul_mma(const mm_job &j) {
+    constexpr int M = PAIR ? 2 : 1, U = PAIR || TILES == 8 ? 2 : 4, WARPS = 8, STEP = 64, COLS = 8 * TILES;
+    __shared__ float        red[WARPS][16][COLS + 1];
+    extern __shared__ uint4 normed[]; /* NORM: [n, cols + 8] of T */
+    let_successor_start();
     int part = 0, block = blockIdx.x;
     while (!PAIR && part + 1 < j.n_parts && block >= j.part[part + 1].first_block)
         part++;
@@ -367,7 +414,7 @@ template <typename T, int TILES, bool PAIR> __device__ static void matmul_mma(co
     const T       *w[M][2]; /* rows g and g + 8 */
     for (int m = 0; m < M; m++)
         for (int h = 0; h < 2; h++)
-            w[m][h] = (const T *)j.part[PAIR ? m : part].w.q + (size_t)min(row0 + g + 8 * h, p.w.rows - 1) * cols + t * 16;
+            w[m][h] = (const T *)j.part[PAIR ? m : part].w.q + (size_t)min(row0 + g + 8 * h, p.w.rows - 1) * cols + t * 8;
     uint4 v[U][M][2][2];
 #pragma unroll
     for (int u = 0; u < U; u++)
@@ -377,48 +424,51 @@ template <typename T, int TILES, bool PAIR> __device__ static void matmul_mma(co
             for (int h = 0; h < 2; h++)
                 if (warp + u * WARPS < steps) {
                     v[u][m][h][0] = load16(w[m][h] + (warp + u * WARPS) * STEP);
-                    v[u][m][h][1] = load16(w[m][h] + (warp + u * WARPS) * STEP + 8);
+                    v[u][m][h][1] = load16(w[m][h] + (warp + u * WARPS) * STEP + STEP / 2);
                 }
     float    acc[M][TILES][4] = {};
     int      i0 = blockIdx.y * COLS;
-    const T *x = (const T *)j.x16 + t * 16;
+    size_t   stride = NORM ? cols + 8 : cols;
+    const T *x = (NORM ? (const T *)normed : (const T *)j.x16) + t * 8;
     after_predecessor();
+    if (NORM) {
+        for (int i = 0; i < j.n; i++)
+            norm_row((const float *)j.x + (size_t)(j.rows ? j.rows[i] : i) * cols, j.gain, cols, j.eps, (T *)normed + i * stride);
+        __syncthreads();
+    }
     for (int s0 = warp; s0 < steps; s0 += U * WARPS) {
 #pragma unroll
         for (int u = 0; u < U; u++) {
             int k = s0 + u * WARPS;
             if (k >= steps)
                 break;
-            uint4 a[M][2][2];
-#pragma unroll
-            for (int m = 0; m < M; m++)
-#pragma unroll
-                for (int h = 0; h < 2; h++) {
-                    a[m][h][0] = v[u][m][h][0], a[m][h][1] = v[u][m][h][1];
-                    if (k + U * WARPS < steps) {
-                        v[u][m][h][0] = load16(w[m][h] + (k + U * WARPS) * STEP);
-                        v[u][m][h][1] = load16(w[m][h] + (k + U * WARPS) * STEP + 8);
-                    }
-                }
 #pragma unroll
             for (int n = 0; n < TILES; n++) {
                 int   row = i0 + n * 8 + g;
                 uint4 b0 = {0, 0, 0, 0}, b1 = b0;
                 if (row < j.n) {
-                    b0 = *(const uint4 *)(x + (size_t)row * cols + k * STEP);
-                    b1 = *(const uint4 *)(x + (size_t)row * cols + k * STEP + 8);
+                    b0 = *(const uint4 *)(x + row * stride + k * STEP);
+                    b1 = *(const uint4 *)(x + row * stride + k * STEP + STEP / 2);
                 }
 #pragma unroll
                 for (int m = 0; m < M; m++) {
-                    mma(acc[m][n], a[m][0][0].x, a[m][1][0].x, a[m][0][0].y, a[m][1][0].y, b0.x, b0.y, (const T *)nullptr);
-                    mma(acc[m][n], a[m][0][0].z, a[m][1][0].z, a[m][0][0].w, a[m][1][0].w, b0.z, b0.w, (const T *)nullptr);
-                    mma(acc[m][n], a[m][0][1].x, a[m][1][1].x, a[m][0][1].y, a[m][1][1].y, b1.x, b1.y, (const T *)nullptr);
-                    mma(acc[m][n], a[m][0][1].z, a[m][1][1].z, a[m][0][1].w, a[m][1][1].w, b1.z, b1.w, (const T *)nullptr);
+                    const uint4(&a)[2][2] = v[u][m];
+                    mma(acc[m][n], a[0][0].x, a[1][0].x, a[0][0].y, a[1][0].y, b0.x, b0.y, (const T *)nullptr);
+                    mma(acc[m][n], a[0][0].z, a[1][0].z, a[0][0].w, a[1][0].w, b0.z, b0.w, (const T *)nullptr);
+                    mma(acc[m][n], a[0][1].x, a[1][1].x, a[0][1].y, a[1][1].y, b1.x, b1.y, (const T *)nullptr);
+                    mma(acc[m][n], a[0][1].z, a[1][1].z, a[0][1].w, a[1][1].w, b1.z, b1.w, (const T *)nullptr);
                 }
             }
+            if (k + U * WARPS < steps)
+#pragma unroll
+                for (int m = 0; m < M; m++)
+#pragma unroll
+                    for (int h = 0; h < 2; h++) {
+                        v[u][m][h][0] = load16(w[m][h] + (k + U * WARPS) * STEP);
+                        v[u][m][h][1] = load16(w[m][h] + (k + U * WARPS) * STEP + STEP / 2);
+                    }
         }
     }
-    let_successor_start();
     constexpr int OUT = (16 * COLS + 255) / 256;
     float         gate[OUT];
 #pragma unroll
@@ -447,21 +497,20 @@ template <typename T, int TILES, bool PAIR> __device__ static void matmul_mma(co
         }
     }
 }
-#define MMA(kind, T)                                                                                                                             \
-    extern "C" __global__ void __launch_bounds__(256, 2) mma_##kind##_1(const __grid_constant__ mm_job j) { matmul_mma<T, 1, false>(j); }         \
-    extern "C" __global__ void __launch_bounds__(256, 2) mma_##kind##_2(const __grid_constant__ mm_job j) { matmul_mma<T, 2, false>(j); }         \
-    extern "C" __global__ void __launch_bounds__(256, 2) mma_##kind##_4(const __grid_constant__ mm_job j) { matmul_mma<T, 4, false>(j); }         \
-    extern "C" __global__ void __launch_bounds__(256, 1) mma_##kind##_8(const __grid_constant__ mm_job j) { matmul_mma<T, 8, false>(j); }         \
-    extern "C" __global__ void __launch_bounds__(256, 2) mma_##kind##_1_pair(const __grid_constant__ mm_job j) { matmul_mma<T, 1, true>(j); }     \
-    extern "C" __global__ void __launch_bounds__(256, 2) mma_##kind##_2_pair(const __grid_constant__ mm_job j) { matmul_mma<T, 2, true>(j); }     \
-    extern "C" __global__ void __launch_bounds__(256, 1) mma_##kind##_4_pair(const __grid_constant__ mm_job j) { matmul_mma<T, 4, true>(j); }     \
-    extern "C" __global__ void __launch_bounds__(256, 1) mma_##kind##_8_pair(const __grid_constant__ mm_job j) { matmul_mma<T, 8, true>(j); }
+#define MMA1(name, T, tiles, pair, norm, blocks) \
+    extern "C" __global__ void __launch_bounds__(256, blocks) name(const __grid_constant__ mm_job j) { matmul_mma<T, tiles, pair, norm>(j); }
+#define MMA(kind, T)                                                                                            \
+    MMA1(mma_##kind##_1, T, 1, false, false, 2) MMA1(mma_##kind##_1_pair, T, 1, true, false, 2)                  \
+    MMA1(mma_##kind##_2, T, 2, false, false, 2) MMA1(mma_##kind##_2_pair, T, 2, true, false, 2)                  \
+    MMA1(mma_##kind##_4, T, 4, false, false, 2) MMA1(mma_##kind##_4_pair, T, 4, true, false, 1)                  \
+    MMA1(mma_##kind##_8, T, 8, false, false, 1) MMA1(mma_##kind##_8_pair, T, 8, true, false, 1)                  \
+    MMA1(mma_##kind##_norm, T, 1, false, true, 2) MMA1(mma_##kind##_norm_pair, T, 1, true, true, 2)
 MMA(f16, __half)
 MMA(bf16, __nv_bfloat16)
 
 extern "C" __global__ void narrow(const float *x, size_t n, int bf16, void *y) {
-    after_predecessor();
     let_successor_start();
+    after_predecessor();
     size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i < n && bf16)
         ((__nv_bfloat16 *)y)[i] = __float2bfloat16_rn(x[i]);
@@ -469,23 +518,36 @@ extern "C" __global__ void narrow(const float *x, size_t n, int bf16, void *y) {
         ((__half *)y)[i] = __float2half_rn(x[i]);
 }
 
-/* Activations to eight bits in groups of 32: x = xs q; xt = xs times the sum of q.  One warp a group. */
-extern "C" __global__ void quantize_rows(const float *x, int n_groups, int8_t *q, float *xs, float *xt) {
-    after_predecessor();
-    let_successor_start();
-    int g = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, lane = threadIdx.x % WARP;
-    if (g >= n_groups)
-        return;
-    float v = x[(size_t)g * 32 + lane], most = warp_max(fabsf(v)), scale = most / 127.0f;
-    int   k = scale > 0 ? __float2int_rn(v / scale) : 0;
-    q[(size_t)g * 32 + lane] = (int8_t)k;
-    int total = k;
+/* Activations to eight bits in groups of 32: x = xs q; xt = xs times the sum of q.  A warp brings a group, its lanes in order. */
+__device__ static void quantize_group(float v, size_t g, int8_t *q, float *xs, float *xt) {
+    int   lane = threadIdx.x % WARP;
+    float most = warp_max(fabsf(v)), scale = most / 127.0f;
+    int   k = scale > 0 ? __float2int_rn(v / scale) : 0, total = k;
+    q[g * 32 + lane] = (int8_t)k;
     for (int o = WARP / 2; o > 0; o /= 2)
         total += __shfl_xor_sync(FULL, total, o);
     if (lane == 0) {
         xs[g] = scale;
         xt[g] = scale * (float)total;
     }
+}
+
+extern "C" __global__ void quantize_rows(const float *x, int n_groups, int8_t *q, float *xs, float *xt) {
+    let_successor_start();
+    after_predecessor();
+    int g = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
+    if (g < n_groups)
+        quantize_group(x[(size_t)g * 32 + threadIdx.x % WARP], g, q, xs, xt);
+}
+
+/* RMS norm and eight bits in one: D is a multiple of 32. */
+extern "C" __global__ void __launch_bounds__(256) norm_quantize(const float *x, const float *gain, int D, float eps, int8_t *q, float *xs, float *xt) {
+    let_successor_start();
+    after_predecessor();
+    const float *row = x + (size_t)blockIdx.x * D;
+    float        scale = norm_scale(row, D, eps);
+    for (int k = threadIdx.x; k < D; k += 256)
+        quantize_group(__fmul_rn(__fmul_rn(row[k], scale), gain[k]), ((size_t)blockIdx.x * D + k) / 32, q, xs, xt);
 }
 
 /* ---- weights at load ------------------------------------------------------------------------------------------------- */
@@ -610,8 +672,8 @@ __device__ static float weight_at(const dev_weight &w, size_t row, int k) {
 /* ---- rows -------------------------------------------------------------------------------------------------------------- */
 
 extern "C" __global__ void embed(const __grid_constant__ dev_weight w, const int *tokens, float *y) {
-    after_predecessor();
     let_successor_start();
+    after_predecessor();
     for (int k = threadIdx.x; k < w.cols; k += blockDim.x)
         y[(size_t)blockIdx.x * w.cols + k] = weight_at(w, tokens[blockIdx.x], k);
 }
@@ -626,37 +688,37 @@ __device__ static void store_as(void *y, size_t i, float v, int to) {
         ((__nv_bfloat16 *)y)[i] = __float2bfloat16_rn(v);
 }
 
-extern "C" __global__ void __launch_bounds__(1024) rmsnorm(const float *x, const float *gain, int D, float eps, void *y, int to) {
-    __shared__ float part[WARP];
-    after_predecessor();
+extern "C" __global__ void __launch_bounds__(256) rmsnorm(const float *x, const float *gain, int D, float eps, void *y, int to) {
     let_successor_start();
+    after_predecessor();
     const float *row = x + (size_t)blockIdx.x * D;
-    float        sum = 0;
-    for (int k = threadIdx.x; k < D; k += blockDim.x)
-        sum = fmaf(row[k], row[k], sum);
-    sum = warp_sum(sum);
-    if (threadIdx.x % WARP == 0)
-        part[threadIdx.x / WARP] = sum;
-    __syncthreads();
-    sum = threadIdx.x % WARP < blockDim.x / WARP ? part[threadIdx.x % WARP] : 0;
-    float scale = rsqrtf(warp_sum(sum) / D + eps);
-    for (int k = threadIdx.x; k < D; k += blockDim.x)
-        store_as(y, (size_t)blockIdx.x * D + k, row[k] * scale * gain[k], to);
+    size_t       at = (size_t)blockIdx.x * D;
+    if (to == 0)
+        norm_row(row, gain, D, eps, (float *)y + at);
+    else if (to == 1)
+        norm_row(row, gain, D, eps, (__half *)y + at);
+    else
+        norm_row(row, gain, D, eps, (__nv_bfloat16 *)y + at);
+}
+
+/* The same bits wherever it stands. */
+__device__ static void rotate(float p, float q, float angle, float *a, float *b) {
+    float s, c;
+    sincosf(angle, &s, &c);
+    *a = __fmaf_rn(p, c, -__fmul_rn(q, s));
+    *b = __fmaf_rn(p, s, __fmul_rn(q, c));
 }
 
 /* Pairs (2i, 2i+1) or (i, i + half) of each head; one thread a pair. */
 extern "C" __global__ void rope(float *x, int n, int heads, int E, int half, int neox, const int *pos, const float *inv_freq) {
-    after_predecessor();
     let_successor_start();
+    after_predecessor();
     int t = blockIdx.x * blockDim.x + threadIdx.x;
     if (t >= n * heads * half)
         return;
     int    i = t % half, h = t / half % heads, row = t / half / heads, a = neox ? i : 2 * i, b = neox ? i + half : 2 * i + 1;
-    float *v = x + ((size_t)row * heads + h) * E, c, s;
-    sincosf((float)pos[row] * inv_freq[i], &s, &c);
-    float p = v[a], q = v[b];
-    v[a] = p * c - q * s;
-    v[b] = p * s + q * c;
+    float *v = x + ((size_t)row * heads + h) * E;
+    rotate(v[a], v[b], __fmul_rn((float)pos[row], inv_freq[i]), &v[a], &v[b]);
 }
 
 __device__ static size_t slot_of(const dev_kv &kv, int layer, const int *table, int pos) {
@@ -665,8 +727,8 @@ __device__ static size_t slot_of(const dev_kv &kv, int layer, const int *table, 
 }
 
 extern "C" __global__ void kv_write(const __grid_constant__ dev_kv kv, int layer, const int *pos, const int *row_table, const int *tables, const float *k, const float *v) {
-    after_predecessor();
     let_successor_start();
+    after_predecessor();
     int    row = blockIdx.x;
     size_t at = slot_of(kv, layer, tables + row_table[row], pos[row]);
     for (int e = threadIdx.x; e < kv.width; e += blockDim.x) {
@@ -682,8 +744,8 @@ extern "C" __global__ void kv_write(const __grid_constant__ dev_kv kv, int layer
 
 /* Queries rotated in place, keys rotated into the cache, values into the cache: block (row, head), heads of q, then of k, then of v. */
 extern "C" __global__ void rope_and_store(const __grid_constant__ dev_kv kv, const __grid_constant__ rope_job j) {
-    after_predecessor();
     let_successor_start();
+    after_predecessor();
     int    row = blockIdx.x, h = blockIdx.y, E = j.E;
     size_t at = slot_of(kv, j.layer, j.tables + j.row_table[row], j.pos[row]);
     if (h >= j.heads + j.kv_heads) { /* a value head */
@@ -703,10 +765,7 @@ extern "C" __global__ void rope_and_store(const __grid_constant__ dev_kv kv, con
         int a, b;
         if (i < j.half) {
             a = j.neox ? i : 2 * i, b = j.neox ? i + j.half : 2 * i + 1;
-            float c, s, p = x[a], q = x[b];
-            sincosf((float)j.pos[row] * j.inv_freq[i], &s, &c);
-            x[a] = p * c - q * s;
-            x[b] = p * s + q * c;
+            rotate(x[a], x[b], __fmul_rn((float)j.pos[row], j.inv_freq[i]), &x[a], &x[b]);
         } else { /* what is not rotated */
             a = 2 * j.half + 2 * (i - j.half), b = a + 1;
         }
@@ -723,41 +782,20 @@ extern "C" __global__ void rope_and_store(const __grid_constant__ dev_kv kv, con
 /* ---- attention ------------------------------------------------------------------------------------------------------------ */
 
 /* Block (row, kv head, chunk of ATTN_CHUNK positions): the G query heads of that kv head, partial softmax.  Chunks begin at
- * multiples of ATTN_CHUNK whatever the batch, and combine_attention adds them in order. */
-template <int WIDTH> __device__ static float kv_dot(const __half *k, const float *q, int E) {
-    float s[4] = {};
-    if (WIDTH > 0) {
-        uint4 v[WIDTH / 8 > 0 ? WIDTH / 8 : 1];
-#pragma unroll
-        for (int e = 0; e < WIDTH / 8; e++)
-            v[e] = *(const uint4 *)(k + 8 * e);
-#pragma unroll
-        for (int e = 0; e < WIDTH / 8; e++) {
-            float f[8];
-            widen(v[e], k, f);
-#pragma unroll
-            for (int i = 0; i < 8; i++)
-                s[i % 4] = fmaf(f[i], q[8 * e + i], s[i % 4]);
-        }
-    } else {
-        for (int e = 0; e < E; e++)
-            s[e % 4] = fmaf(__half2float(k[e]), q[e], s[e % 4]);
-    }
-    return (s[0] + s[1]) + (s[2] + s[3]);
-}
-template <int WIDTH> __device__ static float kv_dot(const float *k, const float *q, int E) {
+ * multiples of ATTN_CHUNK whatever the batch, and the block that ends last adds them in order. */
+template <typename T> __device__ static float kv_dot(const T *k, const float *q, int E) {
     float s[4] = {};
     for (int e = 0; e < E; e++)
-        s[e % 4] = fmaf(k[e], q[e], s[e % 4]);
+        s[e % 4] = fmaf((float)k[e], q[e], s[e % 4]);
     return (s[0] + s[1]) + (s[2] + s[3]);
 }
 
-template <typename T, int WIDTH> __device__ static void attend(const attn_job &j) {
+template <typename T> __device__ static void attend(const attn_job &j) {
     extern __shared__ float room[];
     __shared__ int          last;
-    after_predecessor();
     let_successor_start();
-    int row = blockIdx.x, head = blockIdx.y, chunk = blockIdx.z, n = j.pos[row] + 1, first = chunk * ATTN_CHUNK, G = j.group, E = WIDTH > 0 ? WIDTH : j.E, tid = threadIdx.x;
+    after_predecessor();
+    int row = blockIdx.x, head = blockIdx.y, chunk = blockIdx.z, n = j.pos[row] + 1, first = chunk * ATTN_CHUNK, G = j.group, E = j.E, tid = threadIdx.x;
     if (first >= n)
         return;
     int        count = min(ATTN_CHUNK, n - first), n_chunks = (n + ATTN_CHUNK - 1) / ATTN_CHUNK;
@@ -772,7 +810,7 @@ template <typename T, int WIDTH> __device__ static void attend(const attn_job &j
     const T *K = (const T *)j.kv.k + (size_t)head * E, *V = (const T *)j.kv.v + (size_t)head * E;
     for (int p = tid; p < count; p += blockDim.x)
         for (int g = 0; g < G; g++)
-            score[g * ATTN_CHUNK + p] = kv_dot<WIDTH>(K + (size_t)slot[p] * j.kv.width, q + g * E, E);
+            score[g * ATTN_CHUNK + p] = kv_dot(K + (size_t)slot[p] * j.kv.width, q + g * E, E);
     __syncthreads();
     int    warp = tid / WARP, lane = tid % WARP;
     size_t part0 = ((size_t)row * j.heads + head * G) * j.chunks + chunk;
@@ -837,43 +875,240 @@ template <typename T, int WIDTH> __device__ static void attend(const attn_job &j
         store_as(j.y, ((size_t)row * j.heads + head * G) * E + e, s / total, j.to);
     }
 }
-extern "C" __global__ void __launch_bounds__(128) attend_f16(const __grid_constant__ attn_job j) { attend<__half, 0>(j); }
-extern "C" __global__ void __launch_bounds__(128) attend_f16_64(const __grid_constant__ attn_job j) { attend<__half, 64>(j); }
-extern "C" __global__ void __launch_bounds__(128) attend_f16_128(const __grid_constant__ attn_job j) { attend<__half, 128>(j); }
-extern "C" __global__ void __launch_bounds__(128) attend_f32(const __grid_constant__ attn_job j) { attend<float, 0>(j); }
+extern "C" __global__ void __launch_bounds__(128) attend_f16(const __grid_constant__ attn_job j) { attend<__half>(j); }
+extern "C" __global__ void __launch_bounds__(128) attend_f32(const __grid_constant__ attn_job j) { attend<float>(j); }
+
+/* Element i of the result; whole warps come with 32 elements of one group. */
+__device__ static void store_attended(const attn_job &j, size_t i, float v) {
+    if (j.to == TO_Q8)
+        quantize_group(v, i / 32, (int8_t *)j.y, j.xs, j.xt);
+    else
+        store_as(j.y, i, v, j.to);
+}
+
+/* The same for caches in float16 whose heads are 64 or 128 wide, the usual case: E / 8 lanes read a position's key or value side by
+ * side.  A block takes GT query heads of a kv head; keys and values of the whole chunk are fetched at once.
+ * j.fused: no row attends to another one of this pass.  Then the block rotates its queries itself, the block of the last chunk
+ * rotates and stores the row's own key and value, and all older ones are fetched before the projections are done. */
+template <int E, int GT> __device__ static void attend_wide(const attn_job &j) {
+    constexpr int LANES = E / 8, SIDE = WARP / LANES, WARPS = 8, AT_ONCE = WARPS * SIDE, STEPS = ATTN_CHUNK / AT_ONCE;
+    __shared__ __align__(16) float  q[GT][E], score[GT][ATTN_CHUNK], red[WARPS][GT][E];
+    __shared__ __align__(16) __half own_k[E], own_v[E];
+    __shared__ unsigned             slot[ATTN_CHUNK];
+    __shared__ float                total_of[GT];
+    __shared__ int                  last;
+    let_successor_start();
+    if (!j.fused)
+        after_predecessor();
+    const int row = blockIdx.x, kv_head = blockIdx.y / j.parts, part = blockIdx.y % j.parts, chunk = blockIdx.z, tid = threadIdx.x, warp = tid / WARP, lane = tid % WARP,
+              side = lane / LANES, sub = lane % LANES, n = j.pos[row] + 1, first = chunk * ATTN_CHUNK, G = j.group, head0 = kv_head * G + part * GT, heads = min(GT, G - part * GT);
+    if (first >= n) {
+        if (j.fused)
+            after_predecessor();
+        return;
+    }
+    const int  count = min(ATTN_CHUNK, n - first), n_chunks = (n + ATTN_CHUNK - 1) / ATTN_CHUNK, own = j.fused && first + count == n ? count - 1 : -1;
+    const int *table = j.tables + j.row_table[row];
+    for (int p = tid; p < count; p += blockDim.x)
+        slot[p] = (unsigned)(slot_of(j.kv, j.layer, table, first + p) / j.kv.width);
+    __syncthreads();
+    const __half *K = (const __half *)j.kv.k + (size_t)kv_head * E + sub * 8, *V = (const __half *)j.kv.v + (size_t)kv_head * E + sub * 8;
+    uint4         key[STEPS], value[STEPS];
+#pragma unroll
+    for (int i = 0; i < STEPS; i++) {
+        int p = i * AT_ONCE + warp * SIDE + side;
+        if (p < count && p != own)
+            key[i] = *(const uint4 *)(K + (size_t)slot[p] * j.kv.width);
+    }
+#pragma unroll
+    for (int i = 0; i < STEPS; i++) {
+        int p = i * AT_ONCE + warp * SIDE + side;
+        if (p < count && p != own)
+            value[i] = *(const uint4 *)(V + (size_t)slot[p] * j.kv.width);
+        else
+            value[i] = {0, 0, 0, 0};
+    }
+    if (j.fused) {
+        after_predecessor();
+        const int rest = (E - 2 * j.half) / 2, pairs = j.half + rest;
+        for (int e = tid; e < (heads + (own >= 0)) * pairs; e += blockDim.x) {
+            int          h = e / pairs, i = e % pairs, a = i < j.half ? (j.neox ? i : 2 * i) : 2 * j.half + 2 * (i - j.half), b = i < j.half && j.neox ? i + j.half : a + 1;
+            const float *x = h < heads ? j.q + ((size_t)row * j.heads + head0 + h) * E : j.k + ((size_t)row * (j.heads / G) + kv_head) * E;
+            float        u = x[a], w = x[b];
+            if (i < j.half)
+                rotate(u, w, __fmul_rn((float)j.pos[row], j.inv_freq[i]), &u, &w);
+            if (h < heads)
+                q[h][a] = u * j.scale, q[h][b] = w * j.scale;
+            else
+                own_k[a] = __float2half_rn(u), own_k[b] = __float2half_rn(w);
+        }
+        if (own >= 0)
+            for (int e = tid; e < E; e += blockDim.x)
+                own_v[e] = __float2half_rn(j.v[((size_t)row * (j.heads / G) + kv_head) * E + e]);
+    } else {
+        for (int e = tid; e < heads * E; e += blockDim.x)
+            q[e / E][e % E] = j.q[((size_t)row * j.heads + head0) * E + e] * j.scale;
+    }
+    __syncthreads();
+    if (own >= 0 && part == 0 && tid < 2 * LANES) { /* into the cache */
+        __half *to = (__half *)(tid < LANES ? j.kv.k : j.kv.v) + (size_t)slot[own] * j.kv.width + (size_t)kv_head * E + tid % LANES * 8;
+        *(uint4 *)to = *(const uint4 *)((tid < LANES ? own_k : own_v) + tid % LANES * 8);
+    }
+    float mine[GT][8];
+#pragma unroll
+    for (int g = 0; g < GT; g++)
+#pragma unroll
+        for (int e = 0; e < 8; e++)
+            mine[g][e] = q[g < heads ? g : 0][sub * 8 + e];
+#pragma unroll
+    for (int i = 0; i < STEPS; i++) {
+        int   p = i * AT_ONCE + warp * SIDE + side;
+        float f[8], s[GT];
+        if (p == own)
+            key[i] = *(const uint4 *)(own_k + sub * 8), value[i] = *(const uint4 *)(own_v + sub * 8);
+        if (i * AT_ONCE >= count) /* the whole block */
+            break;
+        widen(key[i], (const __half *)nullptr, f);
+#pragma unroll
+        for (int g = 0; g < GT; g++) {
+            s[g] = 0;
+#pragma unroll
+            for (int e = 0; e < 8; e++)
+                s[g] = fmaf(f[e], mine[g][e], s[g]);
+        }
+#pragma unroll
+        for (int o = LANES / 2; o > 0; o /= 2)
+#pragma unroll
+            for (int g = 0; g < GT; g++)
+                s[g] += __shfl_xor_sync(FULL, s[g], o);
+        if (sub == 0 && p < count)
+#pragma unroll
+            for (int g = 0; g < GT; g++)
+                score[g][p] = s[g];
+    }
+    __syncthreads();
+    const size_t part0 = ((size_t)row * j.heads + head0) * j.chunks + chunk;
+    if (warp < heads) {
+        float most = -INFINITY, sum = 0;
+        for (int p = lane; p < count; p += WARP)
+            most = fmaxf(most, score[warp][p]);
+        most = warp_max(most);
+        for (int p = lane; p < count; p += WARP) {
+            float w = __expf(score[warp][p] - most);
+            score[warp][p] = w;
+            sum += w;
+        }
+        sum = warp_sum(sum);
+        if (lane == 0) {
+            total_of[warp] = sum;
+            j.most[part0 + (size_t)warp * j.chunks] = most;
+            j.sum[part0 + (size_t)warp * j.chunks] = sum;
+        }
+    }
+    __syncthreads();
+    float acc[GT][8] = {};
+#pragma unroll
+    for (int i = 0; i < STEPS; i++) {
+        int   p = i * AT_ONCE + warp * SIDE + side;
+        float f[8];
+        if (i * AT_ONCE >= count)
+            break;
+        widen(value[i], (const __half *)nullptr, f);
+#pragma unroll
+        for (int g = 0; g < GT; g++) {
+            float w = p < count ? score[g < heads ? g : 0][p] : 0;
+#pragma unroll
+            for (int e = 0; e < 8; e++)
+                acc[g][e] = fmaf(w, f[e], acc[g][e]);
+        }
+    }
+#pragma unroll
+    for (int g = 0; g < GT; g++)
+#pragma unroll
+        for (int e = 0; e < 8; e++) {
+#pragma unroll
+            for (int o = LANES; o < WARP; o *= 2)
+                acc[g][e] += __shfl_xor_sync(FULL, acc[g][e], o);
+            if (side == 0)
+                red[warp][g][sub * 8 + e] = acc[g][e];
+        }
+    __syncthreads();
+    for (int e = tid; e < heads * E; e += blockDim.x) {
+        float s = 0;
+#pragma unroll
+        for (int w = 0; w < WARPS; w++)
+            s += red[w][e / E][e % E];
+        if (n_chunks > 1)
+            j.out[(part0 + (size_t)(e / E) * j.chunks) * E + e % E] = s;
+        else
+            store_attended(j, ((size_t)row * j.heads + head0) * E + e, s / total_of[e / E]);
+    }
+    if (n_chunks == 1)
+        return;
+    /* the block that ends last adds the chunks up, in their order */
+    __threadfence();
+    __syncthreads();
+    if (tid == 0)
+        last = atomicInc(&j.done[(size_t)row * gridDim.y + blockIdx.y], (unsigned)n_chunks - 1) == (unsigned)n_chunks - 1;
+    __syncthreads();
+    if (!last)
+        return;
+    __threadfence();
+    for (int e = tid; e < heads * E; e += blockDim.x) {
+        size_t at = ((size_t)row * j.heads + head0 + e / E) * j.chunks;
+        float  most = -INFINITY, total = 0, s = 0;
+        for (int c = 0; c < n_chunks; c++)
+            most = fmaxf(most, __ldcg(&j.most[at + c]));
+        for (int c = 0; c < n_chunks; c++) {
+            float f = __expf(__ldcg(&j.most[at + c]) - most);
+            total = fmaf(__ldcg(&j.sum[at + c]), f, total);
+            s = fmaf(__ldcg(&j.out[(at + c) * E + e % E]), f, s);
+        }
+        store_attended(j, ((size_t)row * j.heads + head0) * E + e, s / total);
+    }
+}
+#define WIDE(E, GT) \
+    extern "C" __global__ void __launch_bounds__(256) attend_##E##_##GT(const __grid_constant__ attn_job j) { attend_wide<E, GT>(j); }
+WIDE(64, 1) WIDE(64, 2) WIDE(64, 3) WIDE(64, 4) WIDE(128, 1) WIDE(128, 2) WIDE(128, 3) WIDE(128, 4)
 
 /* ---- small ------------------------------------------------------------------------------------------------------------------- */
 
 extern "C" __global__ void swiglu(const float *gate, const float *up, size_t n, float *y) {
-    after_predecessor();
     let_successor_start();
+    after_predecessor();
     size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i < n)
         y[i] = silu(gate[i]) * up[i];
 }
 
 extern "C" __global__ void add(float *x, const float *y, size_t n) {
-    after_predecessor();
     let_successor_start();
+    after_predecessor();
     size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i < n)
         x[i] += y[i];
 }
 
 extern "C" __global__ void gather(const float *x, const int *rows, int D, float *y) {
-    after_predecessor();
     let_successor_start();
+    after_predecessor();
     for (int k = threadIdx.x; k < D; k += blockDim.x)
         y[(size_t)blockIdx.x * D + k] = x[(size_t)rows[blockIdx.x] * D + k];
 }
 
+/* The host, which watches, may read what this block wrote before. */
+__device__ static void hand_over(unsigned *ready, unsigned call) {
+    __threadfence_system();
+    *(volatile unsigned *)ready = call;
+}
+
 /* The best token of a row (the lowest of equals), and sums for its log-probability and the entropy: ARGMAX_PARTS blocks a row, the
  * last of them adds up. */
-extern "C" __global__ void __launch_bounds__(256) argmax(const float *logits, int V, const int *rows, greedy_part *parts, unsigned *done, greedy_result *out) {
+extern "C" __global__ void __launch_bounds__(256) argmax(const float *logits, int V, const int *rows, greedy_part *parts, unsigned *done, unsigned call, greedy_result *out) {
     __shared__ float top[8], sums[8], dots[8];
     __shared__ int   where[8], bad[8], last;
-    after_predecessor();
     let_successor_start();
+    after_predecessor();
     const float *z = logits + (size_t)rows[blockIdx.y] * V;
     int          per = (V + ARGMAX_PARTS - 1) / ARGMAX_PARTS, from = blockIdx.x * per, to = min(V, from + per), lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, at = 0x7fffffff, nan = 0;
     float        best = -INFINITY;
@@ -938,7 +1173,9 @@ extern "C" __global__ void __launch_bounds__(256) argmax(const float *logits, in
             D += f * ((double)all[i].dot + (double)d * (double)all[i].sum);
         }
     }
-    out[blockIdx.y] = {at, !nan && best > -INFINITY && best < INFINITY, (float)-log(S), (float)(log(S) - D / S)};
+    greedy_result *r = &out[blockIdx.y];
+    r->token = at, r->finite = !nan && best > -INFINITY && best < INFINITY, r->logprob = (float)-log(S), r->entropy = (float)(log(S) - D / S);
+    hand_over(&r->ready, call);
 }
 
 /* ---- selection: one block a row ---------------------------------------------------------------------------------------------- */
@@ -950,6 +1187,7 @@ __device__ static unsigned sortable(float z) {
 }
 
 enum { PICK_THREADS = 1024, BINS = 2048 };
+#define PICK_BOUNDS __launch_bounds__(PICK_THREADS, 1)
 
 typedef struct pick_room {
     unsigned long long bin[BINS];
@@ -1072,11 +1310,14 @@ enum { FIXED = 40 }; /* bits after the point of a probability */
 __device__ static unsigned long long fixed_point(float p) { return (unsigned long long)((double)p * (double)(1ull << FIXED)); }
 __device__ static float from_fixed(unsigned long long w) { return (float)((double)w / (double)(1ull << FIXED)); }
 
-extern "C" __global__ void __launch_bounds__(PICK_THREADS) choose(const float *logits, int V, const choose_job *jobs, const edit *edits, float *work, choose_result *out) {
-    __shared__ pick_room s;
-    after_predecessor();
+extern "C" __global__ void PICK_BOUNDS choose(const float *logits, int V, const choose_job *jobs, const edit *edits, float *work, unsigned call, choose_result *out) {
+    __shared__ pick_room  s;
+    __shared__ choose_job j;
     let_successor_start();
-    const choose_job &j = jobs[blockIdx.x];
+    after_predecessor();
+    for (int i = threadIdx.x; i < (int)(sizeof j / sizeof(int)); i += PICK_THREADS)
+        ((int *)&j)[i] = ((const int *)&jobs[blockIdx.x])[i];
+    __syncthreads();
     const float      *given = logits + (size_t)j.row * V;
     float            *z = work + (size_t)blockIdx.x * V;
     int               tid = threadIdx.x, bad = 0;
@@ -1089,8 +1330,10 @@ extern "C" __global__ void __launch_bounds__(PICK_THREADS) choose(const float *l
     }
     most = block_max(s, most);
     if (block_any(bad) || !(most > -INFINITY && most < INFINITY)) {
-        if (tid == 0)
+        if (tid == 0) {
             out[blockIdx.x].status = 1;
+            hand_over(&out[blockIdx.x].ready, call);
+        }
         return;
     }
     double sum = 0, dot = 0;
@@ -1196,8 +1439,10 @@ extern "C" __global__ void __launch_bounds__(PICK_THREADS) choose(const float *l
     }
     float top = block_max(s, best);
     if (!(top > -INFINITY && top < INFINITY)) {
-        if (tid == 0)
+        if (tid == 0) {
             out[blockIdx.x].status = 2;
+            hand_over(&out[blockIdx.x].ready, call);
+        }
         return;
     }
     double own = 0;
@@ -1243,16 +1488,20 @@ extern "C" __global__ void __launch_bounds__(PICK_THREADS) choose(const float *l
         __syncthreads();
         chosen = s.found;
     }
-    if (tid == 0)
-        out[blockIdx.x] = {0, chosen, (int)left, (float)((double)(given[chosen] - most) - log_sum), (float)(log_sum - dot / sum), (float)((double)expf(z[chosen] - top) / total)};
+    if (tid == 0) {
+        choose_result *r = &out[blockIdx.x];
+        r->status = 0, r->token = chosen, r->n_kept = (int)left, r->logprob = (float)((double)(given[chosen] - most) - log_sum);
+        r->entropy = (float)(log_sum - dot / sum), r->kept_prob = (float)((double)expf(z[chosen] - top) / total);
+        hand_over(&r->ready, call);
+    }
 }
 
 /* The k best of a row of plain logits, in no order, with what makes scores of them: score = (z - most) - log_sum. */
-extern "C" __global__ void __launch_bounds__(PICK_THREADS) best_k(const float *logits, int V, const int *rows, int k, best_row *info, best_entry *out) {
+extern "C" __global__ void PICK_BOUNDS best_k(const float *logits, int V, const int *rows, int k, unsigned call, best_row *info, best_entry *out) {
     __shared__ pick_room s;
     __shared__ int       n_out;
-    after_predecessor();
     let_successor_start();
+    after_predecessor();
     const float *z = logits + (size_t)rows[blockIdx.x] * V;
     int          tid = threadIdx.x, bad = 0;
     float        most = -INFINITY;
@@ -1264,8 +1513,10 @@ extern "C" __global__ void __launch_bounds__(PICK_THREADS) best_k(const float *l
     if (tid == 0)
         n_out = 0;
     if (block_any(bad) || !(most > -INFINITY && most < INFINITY)) {
-        if (tid == 0)
+        if (tid == 0) {
             info[blockIdx.x].status = 1;
+            hand_over(&info[blockIdx.x].ready, call);
+        }
         return;
     }
     double sum = 0;
@@ -1282,7 +1533,10 @@ extern "C" __global__ void __launch_bounds__(PICK_THREADS) best_k(const float *l
     if (bound > -INFINITY)
         first_of_ties(s, V, [&](int v) { return sortable(z[v]); }, sortable(bound), k - greater, [&](int v) { mine[atomicAdd(&n_out, 1)] = {z[v], v}; });
     __syncthreads();
-    if (tid == 0)
-        info[blockIdx.x] = {0, n_out, most, (float)log(sum)};
+    if (tid == 0) {
+        best_row *r = &info[blockIdx.x];
+        r->status = 0, r->n = n_out, r->most = most, r->log_sum = (float)log(sum);
+        hand_over(&r->ready, call);
+    }
 }
 

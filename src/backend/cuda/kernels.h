@@ -7,6 +7,9 @@
 
 enum { ATTN_CHUNK = 128, MM_PARTS = 3 };
 
+/* How activations are written: eight bits in groups of 32 with a scale and a scaled sum each. */
+enum { TO_F32, TO_F16, TO_BF16, TO_Q8 };
+
 /* GGUF's type numbers, for repack */
 enum { T_Q4_0 = 2, T_Q4_1 = 3, T_Q5_0 = 6, T_Q5_1 = 7, T_Q8_0 = 8, T_Q4_K = 12, T_Q5_K = 13, T_Q6_K = 14 };
 
@@ -33,6 +36,9 @@ typedef struct mm_job {
     const float  *xs, *xt;
     const void   *x16; /* x in the weights' 16 bits, for the tensor cores */
     void         *y16; /* a pair's result, likewise */
+    const float  *gain; /* of the RMS norm that a kernel with one applies to x first; of rows[i] instead of i where rows is given */
+    const int    *rows;
+    float         eps;
     int           n_parts, n, accumulate;
 } mm_job;
 
@@ -50,13 +56,14 @@ typedef struct rope_job {
 
 typedef struct attn_job {
     dev_kv       kv;
-    const float *q;
+    const float *q, *k, *v, *inv_freq; /* k, v, inv_freq: fused */
     const int   *pos, *row_table, *tables; /* row i: position pos[i], page table at tables + row_table[i] */
     float       *out, *most, *sum;         /* partial results, [n, heads, chunks] (x E) */
-    unsigned    *done;                     /* [n, kv heads] chunks that are there; zero between launches */
-    void        *y;                        /* [n, heads, E], float32 or 16 bits by `to` as in store_as */
+    unsigned    *done;                     /* [n, kv heads x parts] chunks that are there; zero between launches */
+    void        *y;                        /* [n, heads, E] in the form `to` */
+    float       *xs, *xt;                  /* TO_Q8: the groups' scales and sums */
     float        scale;
-    int          layer, heads, group, E, chunks, to;
+    int          layer, heads, group, E, chunks, to, parts, fused, half, neox; /* parts: blocks that share a kv head's queries */
 } attn_job;
 
 /* ---- selection */
@@ -77,13 +84,16 @@ typedef struct choose_job {
     double   u;
     dev_link link[DEV_LINKS];
 } choose_job;
+/* Results lie in host memory; `ready` is written last, the number of the call. */
 typedef struct choose_result {
-    int   status, token, n_kept; /* status 1: no finite logit; 2: nothing is left */
-    float logprob, entropy, kept_prob;
+    int      status, token, n_kept; /* status 1: no finite logit; 2: nothing is left */
+    float    logprob, entropy, kept_prob;
+    unsigned ready;
 } choose_result;
 typedef struct best_row {
-    int   status, n;
-    float most, log_sum;
+    int      status, n;
+    float    most, log_sum;
+    unsigned ready;
 } best_row;
 typedef struct best_entry {
     float z;
@@ -96,8 +106,9 @@ typedef struct greedy_part {
     float best, sum, dot;
 } greedy_part;
 typedef struct greedy_result {
-    int   token, finite;
-    float logprob, entropy;
+    int      token, finite;
+    float    logprob, entropy;
+    unsigned ready;
 } greedy_result;
 
 #endif

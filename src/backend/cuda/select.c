@@ -9,40 +9,52 @@
 
 /* ---- staging ------------------------------------------------------------------------------------------------------ */
 
-/* Room for `up` bytes to the card and `down` bytes back; the card's side lies in c->pick, `down` after `up`. */
-static jpt_status stage(cuda_backend *c, size_t up, size_t down, jpt_error *err) {
-    size_t all = ((up + 255) & ~(size_t)255) + down;
+/* What a kernel reads and writes here lies in host memory that the card sees: a few hundred bytes cost less on the way than two
+ * copies and a wait for the stream do.  `up` bytes for the card, then from *out on `down` bytes from it. */
+static jpt_status stage(cuda_backend *c, size_t up, size_t down, void **out, jpt_error *err) {
+    size_t at = (up + 255) & ~(size_t)255, all = at + down;
     if (all > c->pick_host_cap) {
         void *p = NULL;
         if (c->pick_host)
             c->cu.host_free(c->pick_host);
         c->pick_host = NULL, c->pick_host_cap = 0;
-        if (cuda_ok(c, c->cu.host_alloc(&p, 2 * all)))
+        if (cuda_ok(c, c->cu.host_alloc(&p, 2 * all))) {
+            memset(p, 0, 2 * all);
             c->pick_host = p, c->pick_host_cap = 2 * all;
-        JPT_TRY(cuda_check(c, err));
+        }
     }
-    cuda_room(c, &c->pick, &c->pick_cap, all);
-    return cuda_check(c, err);
+    JPT_TRY(cuda_check(c, err));
+    *out = c->pick_host + at;
+    if (++c->call == 0)
+        c->call = 1;
+    return JPT_OK;
 }
 
-static void *on_card(cuda_backend *c, size_t at) { return (void *)(uintptr_t)(c->pick + at); }
-
-static void send(cuda_backend *c, size_t up) { cuda_ok(c, c->cu.upload(c->pick, c->pick_host, up, c->stream)); }
-
-static jpt_status receive(cuda_backend *c, size_t up, size_t down, void **out, jpt_error *err) {
-    size_t at = (up + 255) & ~(size_t)255;
-    cuda_ok(c, c->cu.download(c->pick_host + at, c->pick + at, down, c->stream));
-    cuda_ok(c, c->cu.stream_sync(c->stream));
-    *out = c->pick_host + at;
+/* Until ready[i], `stride` bytes apart, all hold this call's number; now and then a look whether the card still works. */
+static jpt_status wait_for(cuda_backend *c, void *ready, size_t stride, int32_t n, jpt_error *err) {
+    uint32_t looks = 0;
+    for (int32_t i = 0; i < n && c->broken == CU_OK;) {
+        if (__atomic_load_n((const unsigned *)((const char *)ready + (size_t)i * stride), __ATOMIC_ACQUIRE) == c->call) {
+            i++;
+        } else if (++looks % 65536 == 0) {
+            cu_result r = c->cu.stream_query(c->stream);
+            if (r == CU_OK && __atomic_load_n((const unsigned *)((const char *)ready + (size_t)i * stride), __ATOMIC_ACQUIRE) != c->call)
+                r = CU_UNKNOWN; /* it ended and did not say so */
+            if (r != CU_NOT_READY)
+                cuda_ok(c, r);
+        } else {
+            jpt_cpu_relax();
+        }
+    }
     return cuda_check(c, err);
 }
 
 /* ---- greedy --------------------------------------------------------------------------------------------------------- */
 
 static jpt_status choose_greedily(cuda_backend *c, const float *d_logits, int32_t V, const jpt_select_item *items, int32_t n, jpt_selected *out, jpt_error *err) {
-    size_t up = (size_t)n * sizeof(int), down = (size_t)n * sizeof(greedy_result), parts = (size_t)n * ARGMAX_PARTS * sizeof(greedy_part), before;
+    size_t parts = (size_t)n * ARGMAX_PARTS * sizeof(greedy_part), before;
     void  *back;
-    JPT_TRY(stage(c, up, down, err));
+    JPT_TRY(stage(c, (size_t)n * sizeof(int), (size_t)n * sizeof(greedy_result), &back, err));
     cuda_room(c, &c->arg, &c->arg_cap, parts);
     before = c->arg_done_cap;
     cuda_room(c, &c->arg_done, &c->arg_done_cap, (size_t)n * sizeof(unsigned));
@@ -51,10 +63,8 @@ static jpt_status choose_greedily(cuda_backend *c, const float *d_logits, int32_
     JPT_TRY(cuda_check(c, err));
     for (int32_t i = 0; i < n; i++)
         ((int *)c->pick_host)[i] = items[i].row;
-    send(c, up);
-    void *rows = on_card(c, 0), *results = on_card(c, (up + 255) & ~(size_t)255);
-    LAUNCH(c, argmax, ARGMAX_PARTS, n, 1, 256, 0, &d_logits, &V, &rows, &c->arg, &c->arg_done, &results);
-    JPT_TRY(receive(c, up, down, &back, err));
+    LAUNCH(c, argmax, ARGMAX_PARTS, n, 1, 256, 0, &d_logits, &V, &c->pick_host, &c->arg, &c->arg_done, &c->call, &back);
+    JPT_TRY(wait_for(c, &((greedy_result *)back)->ready, sizeof(greedy_result), n, err));
     for (int32_t i = 0; i < n; i++) {
         const greedy_result *g = (const greedy_result *)back + i;
         if (!g->finite)
@@ -179,18 +189,17 @@ static bool translate(const jpt_select_item *it, int32_t V, choose_job *j, edits
 }
 
 static jpt_status choose_by_chain(cuda_backend *c, const float *d_logits, int32_t V, const choose_job *jobs, const edits *e, int32_t n, jpt_selected *out, jpt_error *err) {
-    size_t at_edits = ((size_t)n * sizeof *jobs + 255) & ~(size_t)255, up = at_edits + e->n * sizeof *e->e, down = (size_t)n * sizeof(choose_result);
+    size_t at_edits = ((size_t)n * sizeof *jobs + 255) & ~(size_t)255;
     void  *back;
-    JPT_TRY(stage(c, up, down, err));
+    JPT_TRY(stage(c, at_edits + e->n * sizeof *e->e, (size_t)n * sizeof(choose_result), &back, err));
     cuda_room(c, &c->work, &c->work_cap, (size_t)n * (size_t)V * sizeof(float));
     JPT_TRY(cuda_check(c, err));
     memcpy(c->pick_host, jobs, (size_t)n * sizeof *jobs);
     if (e->n)
         memcpy(c->pick_host + at_edits, e->e, e->n * sizeof *e->e);
-    send(c, up);
-    void *d_jobs = on_card(c, 0), *d_edits = on_card(c, at_edits), *results = on_card(c, (up + 255) & ~(size_t)255);
-    LAUNCH(c, choose, n, 1, 1, 1024, 0, &d_logits, &V, &d_jobs, &d_edits, &c->work, &results);
-    JPT_TRY(receive(c, up, down, &back, err));
+    void *d_edits = c->pick_host + at_edits;
+    LAUNCH(c, choose, n, 1, 1, 1024, 0, &d_logits, &V, &c->pick_host, &d_edits, &c->work, &c->call, &back);
+    JPT_TRY(wait_for(c, &((choose_result *)back)->ready, sizeof(choose_result), n, err));
     for (int32_t i = 0; i < n; i++) {
         const choose_result *r = (const choose_result *)back + i;
         if (r->status)
@@ -260,16 +269,14 @@ static int by_score(const void *a, const void *b) {
 static jpt_status topk_on_card(cuda_backend *c, const float *d_logits, int32_t V, const jpt_score_item *items, int32_t n, int32_t k, int32_t *out_index, int32_t *out_token,
                                float *out_score, int32_t *n_out, jpt_error *err) {
     int32_t per = k < V ? k : V;
-    size_t  up = (size_t)n * sizeof(int), at_entries = ((size_t)n * sizeof(best_row) + 255) & ~(size_t)255, down = at_entries + (size_t)n * (size_t)per * sizeof(best_entry), count = 0;
+    size_t  at_entries = ((size_t)n * sizeof(best_row) + 255) & ~(size_t)255, count = 0;
     void   *back;
-    JPT_TRY(stage(c, up, down, err));
+    JPT_TRY(stage(c, (size_t)n * sizeof(int), at_entries + (size_t)n * (size_t)per * sizeof(best_entry), &back, err));
     for (int32_t i = 0; i < n; i++)
         ((int *)c->pick_host)[i] = items[i].from.row;
-    send(c, up);
-    char *results = on_card(c, (up + 255) & ~(size_t)255), *entries = results + at_entries;
-    void *rows = on_card(c, 0);
-    LAUNCH(c, best_k, n, 1, 1, 1024, 0, &d_logits, &V, &rows, &per, &results, &entries);
-    JPT_TRY(receive(c, up, down, &back, err));
+    char *entries = (char *)back + at_entries;
+    LAUNCH(c, best_k, n, 1, 1, 1024, 0, &d_logits, &V, &c->pick_host, &per, &c->call, &back, &entries);
+    JPT_TRY(wait_for(c, &((best_row *)back)->ready, sizeof(best_row), n, err));
     ranked *all = malloc((size_t)n * (size_t)per * sizeof *all);
     if (!all)
         return JPT_FAIL(err, NOMEM, "out of memory for %d candidates", k);

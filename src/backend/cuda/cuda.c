@@ -115,29 +115,63 @@ static jpt_status no_room(cuda_backend *c, size_t bytes, int32_t rows, int32_t c
                     bytes >> 20, rows, cols, free_bytes >> 20, total >> 20);
 }
 
-/* Bytes of q, s and m of a matrix on the card. */
-static int layout(jpt_dtype t, size_t n, size_t part[3], int *group_shift) {
+/* Where a matrix goes, and the planes that a quantised file's blocks become on the way (bytes of codes, scales, minima). */
+static int layout(jpt_dtype t, int32_t cols, bool narrow, size_t n, size_t plane[3]) {
     size_t groups = n / 32;
-    *group_shift = 5;
-    part[1] = part[2] = 0;
+    plane[0] = n, plane[1] = 2 * groups, plane[2] = 0;
     switch (t) {
-    case JPT_F32: part[0] = 4 * n; return K_F32;
-    case JPT_F16: part[0] = 2 * n; return K_F16;
-    case JPT_BF16: part[0] = 2 * n; return K_BF16;
+    case JPT_F32:
+    case JPT_F16:
+    case JPT_BF16:
+        if (narrow && cols % 32 == 0)
+            return K_T8;
+        plane[0] = plane[1] = 0;
+        return t == JPT_F32 ? K_F32 : cols % 64 != 0 ? (t == JPT_F16 ? K_F16 : K_BF16) : t == JPT_F16 ? K_T16 : K_TB16;
     case JPT_Q4_0:
     case JPT_Q4_1:
-    case JPT_Q4_K: part[0] = n / 2, part[1] = 4 * groups; return K_I4;
+    case JPT_Q4_K: plane[0] = n / 2, plane[1] = 4 * groups; return K_T4;
     case JPT_Q5_1:
-    case JPT_Q5_K: part[0] = n, part[1] = 2 * groups, part[2] = 2 * groups; return K_I8;
-    case JPT_Q6_K: part[0] = n, part[1] = 4 * groups, *group_shift = 4; return K_I8;
-    default: part[0] = n, part[1] = 2 * groups; return K_I8;
+    case JPT_Q5_K: plane[2] = 2 * groups; return K_T8M;
+    case JPT_Q6_K: plane[1] = 4 * groups; return K_T8H;
+    default: return K_T8;
     }
+}
+
+/* Bytes of codes and scales of `rows` x `cols` in tiles. */
+static void tile_bytes(int kind, int32_t rows, int32_t cols, size_t *codes, size_t *scales) {
+    static const int words[] = {[K_T8] = 1, [K_T8M] = 2, [K_T8H] = 2, [K_T4] = 4};
+    int    per = kind <= K_TB16 || kind == K_T4 ? 64 : 32;
+    size_t units = (size_t)((rows + 15) / 16) * (size_t)((cols + per - 1) / per);
+    *codes = units * (kind <= K_TB16 ? 2048 : 512);
+    *scales = kind <= K_TB16 ? 0 : units * 32 * (size_t)words[kind];
+}
+
+/* The file's bytes, on the card, into w. */
+static bool arrange(cuda_backend *c, const dev_weight *w, jpt_dtype dtype, cu_pointer raw, const size_t plane[3]) {
+    size_t     n = (size_t)w->rows * (size_t)w->cols, groups = n / 32, at = (plane[0] + 255) & ~(size_t)255, at_m = at + ((plane[1] + 255) & ~(size_t)255);
+    cu_pointer planes = 0, codes = raw, s = 0, m = 0;
+    int        type = (int)dtype, per = w->kind <= K_TB16 || w->kind == K_T4 ? 64 : 32;
+    if (plane[0]) {
+        if (c->cu.memory_alloc(&planes, at_m + plane[2] + 256) != CU_OK)
+            return false;
+        codes = planes, s = planes + at, m = planes + at_m;
+        if (dtype == JPT_F32 || dtype == JPT_F16 || dtype == JPT_BF16)
+            LAUNCH(c, narrow_weight, blocks(groups, 256), 1, 1, 256, 0, &raw, &type, &groups, &codes, &s);
+        else
+            LAUNCH(c, repack, blocks(groups, 256), 1, 1, 256, 0, &raw, &type, &groups, &codes, &s, &m);
+    }
+    size_t units = (size_t)((w->rows + 15) / 16) * (size_t)((w->cols + per - 1) / per);
+    LAUNCH(c, to_tiles, blocks(units, 8), 1, 1, 256, 0, &codes, &s, &m, (void *)w);
+    cuda_ok(c, c->cu.stream_sync(c->stream));
+    if (planes)
+        c->cu.memory_free(planes);
+    return true;
 }
 
 static jpt_status cuda_weight_new(jpt_backend *be, jpt_dtype dtype, int32_t rows, int32_t cols, const void *data, jpt_weight **out, size_t *bytes_out, jpt_error *err) {
     cuda_backend *c = of(be);
     cuda_weight  *w = calloc(1, sizeof *w);
-    size_t        n = (size_t)rows * (size_t)cols, row_bytes, part[3], at[3], total = 0;
+    size_t        n = (size_t)rows * (size_t)cols, row_bytes, plane[3] = {0}, codes, scales = 0;
     bool          expand = be->opt.compute == JPT_COMPUTE_F32 && dtype != JPT_F32;
     float        *f32 = NULL;
     if (!w)
@@ -155,32 +189,25 @@ static jpt_status cuda_weight_new(jpt_backend *be, jpt_dtype dtype, int32_t rows
         data = f32;
         row_bytes = (size_t)cols * sizeof(float);
     }
-    w->w = (dev_weight){.rows = rows, .cols = cols};
-    w->w.kind = layout(dtype, n, part, &w->w.group_shift);
-    for (int i = 0; i < 3; i++) {
-        at[i] = total;
-        total += (part[i] + 255) & ~(size_t)255;
-    }
-    total += 256; /* loads of 16 bytes may look past the last row's end, never past this */
+    w->w = (dev_weight){.rows = rows, .cols = cols, .kind = layout(dtype, cols, be->opt.compute == JPT_COMPUTE_Q8, n, plane)};
+    bool plain = w->w.kind < K_PLAIN;
+    if (plain)
+        codes = row_bytes * (size_t)rows;
+    else
+        tile_bytes(w->w.kind, rows, cols, &codes, &scales);
+    size_t     file = row_bytes * (size_t)rows, at = (codes + 255) & ~(size_t)255, total = at + scales + 256; /* loads of 16 bytes may look past the end, never past this */
     jpt_status st = JPT_OK;
     cu_pointer raw = 0;
-    bool       plain = w->w.kind == K_F32 || w->w.kind == K_F16 || w->w.kind == K_BF16;
-    if (c->cu.memory_alloc(&w->block, total) != CU_OK || (!plain && c->cu.memory_alloc(&raw, row_bytes * (size_t)rows) != CU_OK))
-        st = no_room(c, total + row_bytes * (size_t)rows, rows, cols, err);
-    if (st == JPT_OK) {
-        w->w.q = (void *)(uintptr_t)(w->block + at[0]);
-        w->w.s = (void *)(uintptr_t)(w->block + at[1]);
-        w->w.m = part[2] ? (void *)(uintptr_t)(w->block + at[2]) : NULL;
-        cuda_upload(be, (void *)(uintptr_t)(plain ? w->block : raw), data, row_bytes * (size_t)rows);
-        if (!plain) {
-            int    type = (int)dtype;
-            size_t groups = n / 32;
-            void  *m = (void *)(uintptr_t)(w->block + at[2]);
-            LAUNCH(c, repack, blocks(groups, 256), 1, 1, 256, 0, &raw, &type, &groups, (void *)&w->w.q, (void *)&w->w.s, &m);
-            cuda_ok(c, c->cu.stream_sync(c->stream));
-        }
+    bool       room = c->cu.memory_alloc(&w->block, total) == CU_OK && (plain || c->cu.memory_alloc(&raw, file) == CU_OK);
+    if (room) {
+        w->w.q = (void *)(uintptr_t)w->block;
+        w->w.s = scales ? (void *)(uintptr_t)(w->block + at) : NULL;
+        cuda_upload(be, (void *)(uintptr_t)(plain ? w->block : raw), data, file);
+        room = plain || arrange(c, &w->w, dtype, raw, plane);
         st = cuda_check(c, err);
     }
+    if (!room)
+        st = no_room(c, total + (plain ? 0 : file + plane[0] + plane[1] + plane[2]), rows, cols, err);
     if (raw)
         c->cu.memory_free(raw);
     free(f32);
@@ -288,38 +315,34 @@ static void norm_to(cuda_backend *c, const float *x, const float *gain, int32_t 
 }
 static void cuda_rmsnorm(jpt_backend *be, const float *x, const float *gain, int32_t n, int32_t D, float eps, float *y) { norm_to(of(be), x, gain, n, D, eps, y, 0); }
 
-static bool wants_q8(const dev_weight *w) { return w->kind == K_I8 || w->kind == K_I4; }
+static bool wants_q8(const dev_weight *w) { return w->kind >= K_T8; }
 
 /* Room for n rows of eight-bit activations, and the job's pointers to it. */
 static bool q8_room(cuda_backend *c, mm_job *j, int n, int cols) {
-    size_t groups = (size_t)n * (size_t)cols / 32, need = groups * 32 + 2 * groups * sizeof(float) + 512;
-    if (!cuda_room(c, &c->xq, &c->xq_cap, need))
+    j->pad = (n + 7) & ~7;
+    size_t codes = ((size_t)n * (size_t)cols + 255) & ~(size_t)255, scales = (size_t)(cols / 32) * (size_t)j->pad;
+    if (!cuda_room(c, &c->xq, &c->xq_cap, codes + 2 * scales * sizeof(float)))
         return false;
-    float *s = (void *)(uintptr_t)(c->xq + ((groups * 32 + 255) & ~(size_t)255));
-    j->xq = (void *)(uintptr_t)c->xq, j->xs = s, j->xt = s + groups;
+    float *s = (void *)(uintptr_t)(c->xq + codes);
+    j->xq = (void *)(uintptr_t)c->xq, j->xs = s, j->xt = s + scales;
     return true;
 }
 
 /* Eight-bit activations of the job's x, where the weights want them. */
 static bool quantize(cuda_backend *c, mm_job *j) {
-    if (!wants_q8(&j->part[0].w))
-        return true;
-    if (!q8_room(c, j, j->n, j->part[0].w.cols))
+    int cols = j->part[0].w.cols;
+    if (!q8_room(c, j, j->n, cols))
         return false;
-    int groups = (int)((size_t)j->n * (size_t)j->part[0].w.cols / 32);
-    LAUNCH(c, quantize_rows, blocks((size_t)groups, 8), 1, 1, 256, 0, &j->x, &groups, &j->xq, &j->xs, &j->xt);
+    LAUNCH(c, quantize_rows, blocks((size_t)j->n * (size_t)cols / 32, 8), 1, 1, 256, 0, &j->x, &j->n, &cols, &j->pad, &j->xq, &j->xs, &j->xt);
     return true;
 }
 
 static bool norm_quantize(cuda_backend *c, mm_job *j, const float *x, const float *gain, int n, int D, float eps) {
     if (!q8_room(c, j, n, D))
         return false;
-    LAUNCH(c, norm_quantize, n, 1, 1, 256, 0, &x, &gain, &D, &eps, &j->xq, &j->xs, &j->xt);
+    LAUNCH(c, norm_quantize, n, 1, 1, 256, 0, &x, &gain, &D, &eps, &j->pad, &j->xq, &j->xs, &j->xt);
     return true;
 }
-
-/* Whether a matrix goes through the tensor cores: decided by its shape alone, so that a row's bits do not depend on the batch. */
-static bool on_tensor_cores(const dev_weight *w) { return (w->kind == K_F16 || w->kind == K_BF16) && w->cols % 64 == 0; }
 
 static void *scratch16(cuda_backend *c, cu_pointer *p, size_t *cap, size_t n) { return cuda_room(c, p, cap, n * 2) ? (void *)(uintptr_t)*p : NULL; }
 
@@ -327,35 +350,39 @@ static void *scratch16(cuda_backend *c, cu_pointer *p, size_t *cap, size_t n) { 
 static bool norm_inside(int n, int D) { return n * D <= 4096 && D % 4 == 0; }
 
 /* x16 is given, or made of x: by the norm where a gain is given, else by rounding. */
-static void mma_job(cuda_backend *c, mm_job *j, bool pair) {
-    int n_blocks = 0, tiles = j->n <= 8 ? 0 : j->n <= 16 ? 1 : j->n <= 32 ? 2 : 3, bf16 = j->part[0].w.kind == K_BF16, D = j->part[0].w.cols;
+static bool bring_x16(cuda_backend *c, mm_job *j) {
+    int    bf16 = j->part[0].w.kind == K_TB16, D = j->part[0].w.cols;
+    size_t n = (size_t)j->n * (size_t)D;
+    void  *y = scratch16(c, &c->x16, &c->x16_cap, n);
+    if (!y)
+        return false;
+    if (j->gain)
+        norm_to(c, j->x, j->gain, j->n, D, j->eps, y, bf16 ? TO_BF16 : TO_F16);
+    else
+        LAUNCH(c, narrow, blocks(n, 256), 1, 1, 256, 0, &j->x, &n, &bf16, &y);
+    j->x16 = y;
+    return true;
+}
+
+/* Matrices in tiles. */
+static void tiled_job(cuda_backend *c, mm_job *j, bool pair) {
+    int n_blocks = 0, tiles = j->n <= 8 ? 0 : j->n <= 16 ? 1 : j->n <= 32 ? 2 : 3, kind = j->part[0].w.kind, D = j->part[0].w.cols;
     for (int i = 0; i < (pair ? 1 : j->n_parts); i++) {
         j->part[i].first_block = n_blocks;
         n_blocks += (j->part[i].w.rows + 15) / 16;
     }
-    if (!j->x16 && j->gain && norm_inside(j->n, D)) {
-        cuda_launch(c, c->mma[bf16][4][pair], (unsigned)n_blocks, 1, 1, 256, (size_t)j->n * (size_t)(D + 8) * 2, (void *[]){j});
+    bool inside = !wants_q8(&j->part[0].w) && !j->x16 && j->gain && norm_inside(j->n, D);
+    if (wants_q8(&j->part[0].w) ? !j->xq && !quantize(c, j) : !inside && !j->x16 && !bring_x16(c, j))
         return;
-    }
-    if (!j->x16) {
-        size_t n = (size_t)j->n * (size_t)D;
-        void  *y = scratch16(c, &c->x16, &c->x16_cap, n);
-        if (!y)
-            return;
-        if (j->gain)
-            norm_to(c, j->x, j->gain, j->n, D, j->eps, y, bf16 ? TO_BF16 : TO_F16);
-        else
-            LAUNCH(c, narrow, blocks(n, 256), 1, 1, 256, 0, &j->x, &n, &bf16, &y);
-        j->x16 = y;
-    }
-    cuda_launch(c, c->mma[bf16][tiles][pair], (unsigned)n_blocks, (unsigned)((j->n + (8 << tiles) - 1) / (8 << tiles)), 1, 256, 0, (void *[]){j});
+    cuda_launch(c, c->tiled[kind - K_PLAIN][inside ? 4 : tiles][pair], (unsigned)n_blocks, (unsigned)((j->n + (8 << tiles) - 1) / (8 << tiles)), 1, 256,
+                inside ? (size_t)j->n * (size_t)(D + 8) * 2 : 0, (void *[]){j});
 }
 
-/* Parts side by side, or (pair) gate and up row by row with SwiGLU.  x is quantised unless it is already. */
+/* Parts side by side, or (pair) gate and up row by row with SwiGLU. */
 static void matmul_job(cuda_backend *c, mm_job *j, bool pair) {
     int n_blocks = 0, most = 0;
-    if (!pair && on_tensor_cores(&j->part[0].w)) {
-        mma_job(c, j, false);
+    if (j->part[0].w.kind >= K_PLAIN) {
+        tiled_job(c, j, pair);
         return;
     }
     for (int i = 0; i < j->n_parts; i++)
@@ -365,8 +392,6 @@ static void matmul_job(cuda_backend *c, mm_job *j, bool pair) {
         j->part[i].first_block = n_blocks;
         n_blocks += (j->part[i].w.rows + per_block - 1) / per_block;
     }
-    if (!j->xq && !quantize(c, j))
-        return;
     cuda_launch(c, c->matmul[j->part[0].w.kind][nx][form], (unsigned)n_blocks, (unsigned)((j->n + (1 << nx) - 1) >> nx), 1, 256, 0, (void *[]){j});
 }
 
@@ -434,6 +459,7 @@ typedef struct attn_io {
     int          half, neox, to;
     void        *y;
     float       *xs, *xt;
+    int          pad;
 } attn_io;
 
 /* Whether attention has a kernel for heads of this width, which rotates, stores and writes in any form. */
@@ -450,7 +476,7 @@ static void attention_to(cuda_backend *c, const jpt_kv_view *kv, int32_t layer, 
     float   *out = (void *)(uintptr_t)c->attn;
     attn_job j = {.kv = view(kv, shape), .q = io->q, .k = io->k, .v = io->v, .inv_freq = c->inv_freq_dev, .half = io->half, .neox = io->neox, .fused = io->k != NULL,
                   .pos = input(c, c->at_pos), .row_table = input(c, c->at_table), .tables = input(c, c->at_tables), .out = out, .most = out + parts * (size_t)E,
-                  .sum = out + parts * (size_t)(E + 1), .done = (void *)(uintptr_t)c->done, .y = io->y, .xs = io->xs, .xt = io->xt, .to = io->to, .scale = shape->scale,
+                  .sum = out + parts * (size_t)(E + 1), .done = (void *)(uintptr_t)c->done, .y = io->y, .xs = io->xs, .xt = io->xt, .pad = io->pad, .to = io->to, .scale = shape->scale,
                   .layer = layer, .heads = H, .group = G, .E = E, .chunks = c->chunks, .parts = n_parts};
     if (wide) {
         int gt = (G + n_parts - 1) / n_parts;
@@ -500,7 +526,7 @@ static void cuda_gather(jpt_backend *be, const float *x, const int32_t *rows, in
 /* ---- fused: a layer in five to nine launches --------------------------------------------------------------------------------- */
 
 static const dev_weight *dev(const jpt_weight *w) { return &((const cuda_weight *)w)->w; }
-static bool alike(const dev_weight *a, const dev_weight *b) { return a->kind == b->kind && a->group_shift == b->group_shift && !a->m == !b->m; }
+static bool alike(const dev_weight *a, const dev_weight *b) { return a->kind == b->kind; }
 
 /* y[i] = x w[i]^T (+ bias[i]), x as `in` has it: one launch where the matrices lie alike. */
 static void project(cuda_backend *c, const mm_job *in, const jpt_weight *const *w, const float *const *bias, float *const *y, int n_w) {
@@ -519,9 +545,9 @@ static void project(cuda_backend *c, const mm_job *in, const jpt_weight *const *
 static bool all_16(const jpt_layer_job *l) {
     const jpt_weight *w[] = {l->q, l->k, l->v, l->o, l->gate, l->up, l->down};
     for (size_t i = 0; i < sizeof w / sizeof *w; i++)
-        if (!on_tensor_cores(dev(w[i])) || dev(w[i])->kind != dev(l->q)->kind)
+        if (dev(w[i])->kind != dev(l->q)->kind)
             return false;
-    return true;
+    return dev(l->q)->kind == K_T16 || dev(l->q)->kind == K_TB16;
 }
 
 /* All of them eight or four bits, on activations of eight. */
@@ -534,9 +560,10 @@ static bool all_q8(const jpt_layer_job *l) {
 }
 
 /* From projections to attention's result, through the cache. */
-static void attend_layer(cuda_backend *c, const jpt_layer_job *l, void *y, int to, float *xs, float *xt) {
+static void attend_layer(cuda_backend *c, const jpt_layer_job *l, const attn_io *result) {
     int     E = l->shape->head_dim, H = l->shape->n_heads, KH = l->shape->n_kv_heads, half = l->rope_dim / 2, neox = l->rope == JPT_ROPE_NEOX;
-    attn_io io = {.q = l->d_q, .y = y, .to = to, .xs = xs, .xt = xt, .half = half, .neox = neox};
+    attn_io io = *result;
+    io.q = l->d_q, io.half = half, io.neox = neox;
     bring_frequencies(&c->base, l->inv_freq, half);
     bring_runs(c, l->kv, l->runs, l->n_runs);
     if (c->in_pass && c->apart && attends_wide(l->kv, E)) {
@@ -550,20 +577,20 @@ static void attend_layer(cuda_backend *c, const jpt_layer_job *l, void *y, int t
 }
 
 static void layer_16(cuda_backend *c, const jpt_layer_job *l) {
-    int    to = dev(l->q)->kind == K_F16 ? TO_F16 : TO_BF16, heads = l->shape->n_heads * l->shape->head_dim;
+    int    to = dev(l->q)->kind == K_T16 ? TO_F16 : TO_BF16, heads = l->shape->n_heads * l->shape->head_dim;
     void  *x16 = scratch16(c, &c->x16, &c->x16_cap, (size_t)l->n * (size_t)(l->D > heads ? l->D : heads)), *y16 = scratch16(c, &c->y16, &c->y16_cap, (size_t)l->n * (size_t)l->F);
     if (!x16 || !y16)
         return;
     mm_job q = {.part = {{*dev(l->q), l->d_q_bias, l->d_q, 0}, {*dev(l->k), l->d_k_bias, l->d_k, 0}, {*dev(l->v), l->d_v_bias, l->d_v, 0}},
                 .x = l->d_x, .gain = l->d_attn_norm, .eps = l->eps, .n_parts = 3, .n = l->n};
-    mma_job(c, &q, false);
-    attend_layer(c, l, x16, to, NULL, NULL);
+    tiled_job(c, &q, false);
+    attend_layer(c, l, &(attn_io){.y = x16, .to = to});
     mm_job o = {.part = {{*dev(l->o), NULL, l->d_x, 0}}, .x16 = x16, .n_parts = 1, .n = l->n, .accumulate = 1};
-    mma_job(c, &o, false);
+    tiled_job(c, &o, false);
     mm_job g = {.part = {{*dev(l->gate), NULL, NULL, 0}, {*dev(l->up), NULL, NULL, 0}}, .x = l->d_x, .gain = l->d_ffn_norm, .eps = l->eps, .y16 = y16, .n_parts = 2, .n = l->n};
-    mma_job(c, &g, true);
+    tiled_job(c, &g, true);
     mm_job d = {.part = {{*dev(l->down), NULL, l->d_x, 0}}, .x16 = y16, .n_parts = 1, .n = l->n, .accumulate = 1};
-    mma_job(c, &d, false);
+    tiled_job(c, &d, false);
 }
 
 static void layer_q8(cuda_backend *c, const jpt_layer_job *l) {
@@ -576,9 +603,9 @@ static void layer_q8(cuda_backend *c, const jpt_layer_job *l) {
     if (attends_wide(l->kv, l->shape->head_dim)) {
         if (!q8_room(c, &o, l->n, heads))
             return;
-        attend_layer(c, l, (void *)(uintptr_t)o.xq, TO_Q8, (float *)(uintptr_t)o.xs, (float *)(uintptr_t)o.xt);
+        attend_layer(c, l, &(attn_io){.y = (void *)(uintptr_t)o.xq, .to = TO_Q8, .xs = (float *)(uintptr_t)o.xs, .xt = (float *)(uintptr_t)o.xt, .pad = o.pad});
     } else {
-        attend_layer(c, l, l->d_attn, TO_F32, NULL, NULL);
+        attend_layer(c, l, &(attn_io){.y = l->d_attn});
     }
     matmul_job(c, &o, false);
     mm_job g = {.part = {{*dev(l->gate), NULL, l->d_gate, 0}, {*dev(l->up), NULL, l->d_up, 0}}, .n_parts = 2, .n = l->n};
@@ -598,11 +625,11 @@ static void cuda_layer(jpt_backend *be, const jpt_layer_job *l) {
     mm_job in = {.x = l->d_norm, .n = l->n};
     cuda_rmsnorm(be, l->d_x, l->d_attn_norm, l->n, l->D, l->eps, l->d_norm);
     project(c, &in, (const jpt_weight *const[]){l->q, l->k, l->v}, (const float *const[]){l->d_q_bias, l->d_k_bias, l->d_v_bias}, (float *const[]){l->d_q, l->d_k, l->d_v}, 3);
-    attend_layer(c, l, l->d_attn, TO_F32, NULL, NULL);
+    attend_layer(c, l, &(attn_io){.y = l->d_attn});
     mm_job o = {.part = {{*dev(l->o), NULL, l->d_x, 0}}, .x = l->d_attn, .n_parts = 1, .n = l->n, .accumulate = 1};
     matmul_job(c, &o, false);
     cuda_rmsnorm(be, l->d_x, l->d_ffn_norm, l->n, l->D, l->eps, l->d_norm);
-    if (alike(dev(l->gate), dev(l->up)) && !on_tensor_cores(dev(l->gate))) {
+    if (alike(dev(l->gate), dev(l->up)) && dev(l->gate)->kind != K_T16 && dev(l->gate)->kind != K_TB16) {
         mm_job g = {.part = {{*dev(l->gate), NULL, l->d_gate, 0}, {*dev(l->up), NULL, l->d_up, 0}}, .x = l->d_norm, .n_parts = 2, .n = l->n};
         matmul_job(c, &g, true);
     } else {
@@ -721,14 +748,14 @@ static const void *kernels(void) { return NULL; }
 #endif
 
 static jpt_status load_kernels(cuda_backend *c, jpt_error *err) {
-    static const char *const kinds[K_COUNT] = {"f32", "f16", "bf16", "i8", "i4"};
+    static const char *const kinds[K_PLAIN] = {"f32", "f16", "bf16"}, *const tiles[K_COUNT - K_PLAIN] = {"f16", "bf16", "i8", "i8m", "i8h", "i4"};
     cu_result r = c->cu.module_load(&c->module, kernels());
     if (r != CU_OK)
         return JPT_FAIL(err, UNSUPPORTED, "%s does not take jpt's kernels: %s", c->name, cu_text(&c->cu, r));
     for (int i = 0; i < KN_COUNT; i++)
         if ((r = c->cu.module_function(&c->kernel[i], c->module, kernel_name[i])) != CU_OK)
             return JPT_FAIL(err, UNSUPPORTED, "%s: kernel %s: %s", c->name, kernel_name[i], cu_text(&c->cu, r));
-    for (int k = 0; k < K_COUNT; k++)
+    for (int k = 0; k < K_PLAIN; k++)
         for (int x = 0; x < 4; x++)
             for (int w = 0; w < 3; w++) {
                 static const char *const forms[] = {"one", "two", "pair"};
@@ -737,13 +764,13 @@ static jpt_status load_kernels(cuda_backend *c, jpt_error *err) {
                 if ((r = c->cu.module_function(&c->matmul[k][x][w], c->module, name)) != CU_OK)
                     return JPT_FAIL(err, UNSUPPORTED, "%s: kernel %s: %s", c->name, name, cu_text(&c->cu, r));
             }
-    for (int k = 0; k < 2; k++)
-        for (int x = 0; x < 5; x++)
+    for (int k = 0; k < K_COUNT - K_PLAIN; k++)
+        for (int x = 0; x < (k + K_PLAIN <= K_TB16 ? 5 : 4); x++)
             for (int pair = 0; pair < 2; pair++) {
                 static const char *const forms[] = {"1", "2", "4", "8", "norm"};
                 char                     name[64];
-                snprintf(name, sizeof name, "mma_%s_%s%s", k ? "bf16" : "f16", forms[x], pair ? "_pair" : "");
-                if ((r = c->cu.module_function(&c->mma[k][x][pair], c->module, name)) != CU_OK)
+                snprintf(name, sizeof name, "tiled_%s_%s%s", tiles[k], forms[x], pair ? "_pair" : "");
+                if ((r = c->cu.module_function(&c->tiled[k][x][pair], c->module, name)) != CU_OK)
                     return JPT_FAIL(err, UNSUPPORTED, "%s: kernel %s: %s", c->name, name, cu_text(&c->cu, r));
             }
     return JPT_OK;

@@ -9,7 +9,7 @@
 enum { GRAPHS = 64, GRAPH_ROWS = 16, SLOTS = 4 };
 
 #define KERNELS(X)                                                                                                         \
-    X(quantize_rows) X(norm_quantize) X(repack) X(embed) X(rmsnorm) X(rope) X(kv_write) X(attend_f16) X(attend_f32) X(narrow)                     \
+    X(quantize_rows) X(norm_quantize) X(narrow_weight) X(to_tiles) X(repack) X(embed) X(rmsnorm) X(rope) X(kv_write) X(attend_f16) X(attend_f32) X(narrow)                     \
     X(attend_64_1) X(attend_64_2) X(attend_64_3) X(attend_64_4) X(attend_128_1) X(attend_128_2) X(attend_128_3) X(attend_128_4)                   \
     X(swiglu) X(add) X(gather) X(argmax) X(rope_and_store) X(choose) X(best_k)
 #define KERNEL_ID(name) KN_##name,
@@ -37,7 +37,8 @@ typedef struct cuda_backend {
     cu_context    context;
     cu_module     module;
     cu_stream     stream;
-    cu_function   kernel[KN_COUNT], mma[2][5][2], /* f16 and bf16; 8, 16, 32, 64 rows of x, 8 with the norm before; pairs */ matmul[K_COUNT][4][3]; /* by rows of x (1, 2, 4, 8); one or two weight rows a warp, or a pair of gate and up */
+    cu_function   kernel[KN_COUNT], matmul[K_PLAIN][4][3]; /* by rows of x (1, 2, 4, 8); one or two weight rows a warp, or a pair of gate and up */
+    cu_function   tiled[K_COUNT - K_PLAIN][5][2];          /* 8, 16, 32, 64 rows of x, 8 with the norm before (16 bits alone); pairs */
     int           n_sm;
     bool          overlap; /* sm_90: kernels may start before their predecessor ends */
     char          name[96], uuid[48];

@@ -171,159 +171,6 @@ template <typename T, int NX, int R, bool PAIR> __device__ static void matmul_fl
     write_out<NX, R, PAIR>(j, p, acc, row0, i0, lane);
 }
 
-/* Eight-bit weights, eight-bit activations: sums of products are exact, a group's scales are applied to them. */
-template <int NX, int R, bool PAIR> __device__ static void matmul_i8(const mm_job &j) {
-    constexpr int U = 4 / R > 1 ? 4 / R : 2;
-    let_successor_start();
-    int           part = 0, block = blockIdx.x;
-    while (!PAIR && part + 1 < j.n_parts && block >= j.part[part + 1].first_block)
-        part++;
-    const mm_part &p = j.part[part];
-    int            lane = threadIdx.x % WARP, row0 = ((block - p.first_block) * (blockDim.x / WARP) + threadIdx.x / WARP) * (PAIR ? 1 : R), cols = p.w.cols, shift = p.w.group_shift;
-    const int8_t  *w[R];
-    const __half  *s[R], *m[R];
-    int            groups = cols >> shift;
-    for (int r = 0; r < R; r++) {
-        const dev_weight &own = j.part[PAIR ? r : part].w;
-        size_t            row = min(row0 + (PAIR ? 0 : r), p.w.rows - 1);
-        w[r] = (const int8_t *)own.q + row * cols;
-        s[r] = (const __half *)own.s + row * groups;
-        m[r] = own.m ? (const __half *)own.m + row * groups : nullptr;
-    }
-    float acc[R][NX] = {};
-    int   i0 = blockIdx.y * NX;
-    uint4 v[U][R];
-#pragma unroll
-    for (int u = 0; u < U; u++)
-#pragma unroll
-        for (int r = 0; r < R; r++)
-            if ((u * WARP + lane) * 16 < cols)
-                v[u][r] = load16(w[r] + (u * WARP + lane) * 16);
-    after_predecessor();
-    for (int k0 = lane * 16; k0 < cols; k0 += U * WARP * 16) {
-        uint4 now[U][R];
-#pragma unroll
-        for (int u = 0; u < U; u++)
-#pragma unroll
-            for (int r = 0; r < R; r++) {
-                int k = k0 + (U + u) * WARP * 16;
-                now[u][r] = v[u][r];
-                if (k < cols)
-                    v[u][r] = load16(w[r] + k);
-            }
-#pragma unroll
-        for (int u = 0; u < U; u++) {
-            int k = k0 + u * WARP * 16;
-            if (k >= cols)
-                break;
-            float scale[R], low[R];
-#pragma unroll
-            for (int r = 0; r < R; r++) {
-                scale[r] = __half2float(s[r][k >> shift]);
-                low[r] = m[r] ? __half2float(m[r][k >> shift]) : 0.0f;
-            }
-#pragma unroll
-            for (int i = 0; i < NX; i++) {
-                if (i0 + i >= j.n)
-                    break;
-                uint4 x = *(const uint4 *)(j.xq + (size_t)(i0 + i) * cols + k);
-                float xs = j.xs[(size_t)(i0 + i) * (cols / 32) + k / 32];
-                int   total = 0;
-                if (p.w.m) {
-                    total = __dp4a(0x01010101, (int)x.x, total), total = __dp4a(0x01010101, (int)x.y, total);
-                    total = __dp4a(0x01010101, (int)x.z, total), total = __dp4a(0x01010101, (int)x.w, total);
-                }
-#pragma unroll
-                for (int r = 0; r < R; r++) {
-                    int d = __dp4a((int)now[u][r].x, (int)x.x, 0);
-                    d = __dp4a((int)now[u][r].y, (int)x.y, d);
-                    d = __dp4a((int)now[u][r].z, (int)x.z, d);
-                    d = __dp4a((int)now[u][r].w, (int)x.w, d);
-                    acc[r][i] = fmaf(xs, fmaf(scale[r], (float)d, low[r] * (float)total), acc[r][i]);
-                }
-            }
-        }
-    }
-    write_out<NX, R, PAIR>(j, p, acc, row0, i0, lane);
-}
-
-/* Four-bit weights in groups of 32: low nibbles are weights 0..15 of the group, high ones 16..31; w = s q + m. */
-template <int NX, int R, bool PAIR> __device__ static void matmul_i4(const mm_job &j) {
-    constexpr int U = 4 / R > 1 ? 4 / R : 2;
-    let_successor_start();
-    int           part = 0, block = blockIdx.x;
-    while (!PAIR && part + 1 < j.n_parts && block >= j.part[part + 1].first_block)
-        part++;
-    const mm_part &p = j.part[part];
-    int            lane = threadIdx.x % WARP, row0 = ((block - p.first_block) * (blockDim.x / WARP) + threadIdx.x / WARP) * (PAIR ? 1 : R), groups = p.w.cols / 32;
-    const uint8_t *w[R];
-    const __half2 *sm[R];
-    for (int r = 0; r < R; r++) {
-        const dev_weight &own = j.part[PAIR ? r : part].w;
-        size_t            row = min(row0 + (PAIR ? 0 : r), p.w.rows - 1);
-        w[r] = (const uint8_t *)own.q + row * groups * 16;
-        sm[r] = (const __half2 *)own.s + row * groups;
-    }
-    float   acc[R][NX] = {};
-    int     i0 = blockIdx.y * NX;
-    uint4   v[U][R];
-    __half2 vs[U][R];
-#pragma unroll
-    for (int u = 0; u < U; u++)
-#pragma unroll
-        for (int r = 0; r < R; r++)
-            if (u * WARP + lane < groups) {
-                v[u][r] = load16(w[r] + (u * WARP + lane) * 16);
-                vs[u][r] = __ldg(sm[r] + u * WARP + lane);
-            }
-    after_predecessor();
-    for (int g0 = lane; g0 < groups; g0 += U * WARP) {
-        uint4   now[U][R];
-        __half2 scales[U][R];
-#pragma unroll
-        for (int u = 0; u < U; u++)
-#pragma unroll
-            for (int r = 0; r < R; r++) {
-                int g = g0 + (U + u) * WARP;
-                now[u][r] = v[u][r];
-                scales[u][r] = vs[u][r];
-                if (g < groups) {
-                    v[u][r] = load16(w[r] + g * 16);
-                    vs[u][r] = __ldg(sm[r] + g);
-                }
-            }
-#pragma unroll
-        for (int u = 0; u < U; u++) {
-            int g = g0 + u * WARP;
-            if (g >= groups)
-                break;
-#pragma unroll
-            for (int i = 0; i < NX; i++) {
-                if (i0 + i >= j.n)
-                    break;
-                const uint4 *x = (const uint4 *)(j.xq + (size_t)(i0 + i) * p.w.cols + g * 32);
-                uint4        lo = x[0], hi = x[1];
-                float        xs = j.xs[(size_t)(i0 + i) * groups + g], total = j.xt[(size_t)(i0 + i) * groups + g];
-#pragma unroll
-                for (int r = 0; r < R; r++) {
-                    const uint4 q = now[u][r];
-                    float2      t = __half22float2(scales[u][r]);
-                    int         d = __dp4a((int)(q.x & 0x0f0f0f0f), (int)lo.x, 0);
-                    d = __dp4a((int)(q.y & 0x0f0f0f0f), (int)lo.y, d);
-                    d = __dp4a((int)(q.z & 0x0f0f0f0f), (int)lo.z, d);
-                    d = __dp4a((int)(q.w & 0x0f0f0f0f), (int)lo.w, d);
-                    d = __dp4a((int)((q.x >> 4) & 0x0f0f0f0f), (int)hi.x, d);
-                    d = __dp4a((int)((q.y >> 4) & 0x0f0f0f0f), (int)hi.y, d);
-                    d = __dp4a((int)((q.z >> 4) & 0x0f0f0f0f), (int)hi.z, d);
-                    d = __dp4a((int)((q.w >> 4) & 0x0f0f0f0f), (int)hi.w, d);
-                    acc[r][i] = fmaf(t.x * xs, (float)d, fmaf(t.y, total, acc[r][i]));
-                }
-            }
-        }
-    }
-    write_out<NX, R, PAIR>(j, p, acc, row0, i0, lane);
-}
-
 #define ONE(kind, nx, name, r, pair, body)                                                                                                     \
     extern "C" __global__ void __launch_bounds__(256) matmul_##kind##_##nx##_##name(const __grid_constant__ mm_job j) { body(nx, r, pair); }
 #define MATMUL(kind, body)                                                                                                                     \
@@ -333,13 +180,9 @@ template <int NX, int R, bool PAIR> __device__ static void matmul_i4(const mm_jo
 #define BODY_F32(nx, r, pair) matmul_float<float, nx, r, pair>(j)
 #define BODY_F16(nx, r, pair) matmul_float<__half, nx, r, pair>(j)
 #define BODY_BF16(nx, r, pair) matmul_float<__nv_bfloat16, nx, r, pair>(j)
-#define BODY_I8(nx, r, pair) matmul_i8<nx, r, pair>(j)
-#define BODY_I4(nx, r, pair) matmul_i4<nx, r, pair>(j)
 MATMUL(f32, BODY_F32)
 MATMUL(f16, BODY_F16)
 MATMUL(bf16, BODY_BF16)
-MATMUL(i8, BODY_I8)
-MATMUL(i4, BODY_I4)
 
 /* ---- the RMS norm of a row ---------------------------------------------------------------------------------------------- */
 
@@ -384,129 +227,7 @@ template <typename T> __device__ static void norm_row(const float *x, const floa
             store_to(y + k, __fmul_rn(__fmul_rn(x[k], scale), gain[k]));
 }
 
-/* ---- matmul on the tensor cores ---------------------------------------------------------------------------------------- */
-
-/* 16-bit weights times 16-bit activations, sums in float32: a block takes 16 weight rows (pairs: 16 of the gate and 16 of the up
- * matrix), its eight warps share the columns in steps of 64, up to 8 x TILES activation rows go along.  Four lanes read 64 bytes of
- * a row side by side, twice a step: which columns meet in one mma does not matter, as long as weights and activations agree.
- * NORM: x is float32, few rows; each block applies the RMS norm before it and keeps the rows in shared memory. */
-__device__ static void mma(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1, const __nv_bfloat16 *) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
-__device__ static void mma(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1, const __half *) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
-__device__ static __nv_bfloat16 narrow_to(float v, const __nv_bfloat16 *) { return __float2bfloat16_rn(v); }
-__device__ static __half narrow_to(float v, const __half *) { return __float2half_rn(v); }
-
-template <typename T, int TILES, bool PAIR, bool NORM> __device__ static void matmul_mma(const mm_job &j) {
-    constexpr int M = PAIR ? 2 : 1, U = PAIR || TILES == 8 ? 2 : 4, WARPS = 8, STEP = 64, COLS = 8 * TILES;
-    __shared__ float        red[WARPS][16][COLS + 1];
-    extern __shared__ uint4 normed[]; /* NORM: [n, cols + 8] of T */
-    let_successor_start();
-    int part = 0, block = blockIdx.x;
-    while (!PAIR && part + 1 < j.n_parts && block >= j.part[part + 1].first_block)
-        part++;
-    const mm_part &p = j.part[part];
-    int            lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, g = lane / 4, t = lane % 4, cols = p.w.cols, row0 = (block - p.first_block) * 16, steps = cols / STEP;
-    const T       *w[M][2]; /* rows g and g + 8 */
-    for (int m = 0; m < M; m++)
-        for (int h = 0; h < 2; h++)
-            w[m][h] = (const T *)j.part[PAIR ? m : part].w.q + (size_t)min(row0 + g + 8 * h, p.w.rows - 1) * cols + t * 8;
-    uint4 v[U][M][2][2];
-#pragma unroll
-    for (int u = 0; u < U; u++)
-#pragma unroll
-        for (int m = 0; m < M; m++)
-#pragma unroll
-            for (int h = 0; h < 2; h++)
-                if (warp + u * WARPS < steps) {
-                    v[u][m][h][0] = load16(w[m][h] + (warp + u * WARPS) * STEP);
-                    v[u][m][h][1] = load16(w[m][h] + (warp + u * WARPS) * STEP + STEP / 2);
-                }
-    float    acc[M][TILES][4] = {};
-    int      i0 = blockIdx.y * COLS;
-    size_t   stride = NORM ? cols + 8 : cols;
-    const T *x = (NORM ? (const T *)normed : (const T *)j.x16) + t * 8;
-    after_predecessor();
-    if (NORM) {
-        for (int i = 0; i < j.n; i++)
-            norm_row((const float *)j.x + (size_t)(j.rows ? j.rows[i] : i) * cols, j.gain, cols, j.eps, (T *)normed + i * stride);
-        __syncthreads();
-    }
-    for (int s0 = warp; s0 < steps; s0 += U * WARPS) {
-#pragma unroll
-        for (int u = 0; u < U; u++) {
-            int k = s0 + u * WARPS;
-            if (k >= steps)
-                break;
-#pragma unroll
-            for (int n = 0; n < TILES; n++) {
-                int   row = i0 + n * 8 + g;
-                uint4 b0 = {0, 0, 0, 0}, b1 = b0;
-                if (row < j.n) {
-                    b0 = *(const uint4 *)(x + row * stride + k * STEP);
-                    b1 = *(const uint4 *)(x + row * stride + k * STEP + STEP / 2);
-                }
-#pragma unroll
-                for (int m = 0; m < M; m++) {
-                    const uint4(&a)[2][2] = v[u][m];
-                    mma(acc[m][n], a[0][0].x, a[1][0].x, a[0][0].y, a[1][0].y, b0.x, b0.y, (const T *)nullptr);
-                    mma(acc[m][n], a[0][0].z, a[1][0].z, a[0][0].w, a[1][0].w, b0.z, b0.w, (const T *)nullptr);
-                    mma(acc[m][n], a[0][1].x, a[1][1].x, a[0][1].y, a[1][1].y, b1.x, b1.y, (const T *)nullptr);
-                    mma(acc[m][n], a[0][1].z, a[1][1].z, a[0][1].w, a[1][1].w, b1.z, b1.w, (const T *)nullptr);
-                }
-            }
-            if (k + U * WARPS < steps)
-#pragma unroll
-                for (int m = 0; m < M; m++)
-#pragma unroll
-                    for (int h = 0; h < 2; h++) {
-                        v[u][m][h][0] = load16(w[m][h] + (k + U * WARPS) * STEP);
-                        v[u][m][h][1] = load16(w[m][h] + (k + U * WARPS) * STEP + STEP / 2);
-                    }
-        }
-    }
-    constexpr int OUT = (16 * COLS + 255) / 256;
-    float         gate[OUT];
-#pragma unroll
-    for (int m = 0; m < M; m++) {
-        __syncthreads();
-#pragma unroll
-        for (int n = 0; n < TILES; n++) {
-            red[warp][g][n * 8 + 2 * t] = acc[m][n][0], red[warp][g][n * 8 + 2 * t + 1] = acc[m][n][1];
-            red[warp][g + 8][n * 8 + 2 * t] = acc[m][n][2], red[warp][g + 8][n * 8 + 2 * t + 1] = acc[m][n][3];
-        }
-        __syncthreads();
-#pragma unroll
-        for (int o = 0; o < OUT; o++) {
-            int   e = threadIdx.x + o * 256, r = e % 16, i = e / 16;
-            float sum = 0;
-            if (i >= COLS || i0 + i >= j.n || row0 + r >= p.w.rows)
-                continue;
-            for (int k = 0; k < WARPS; k++)
-                sum += red[k][r][i];
-            if (!PAIR)
-                finish(j, p, row0 + r, i0 + i, sum);
-            else if (m == 0)
-                gate[o] = sum;
-            else
-                ((T *)j.y16)[(size_t)(i0 + i) * p.w.rows + row0 + r] = narrow_to(silu(gate[o]) * sum, (const T *)nullptr);
-        }
-    }
-}
-#define MMA1(name, T, tiles, pair, norm, blocks) \
-    extern "C" __global__ void __launch_bounds__(256, blocks) name(const __grid_constant__ mm_job j) { matmul_mma<T, tiles, pair, norm>(j); }
-#define MMA(kind, T)                                                                                            \
-    MMA1(mma_##kind##_1, T, 1, false, false, 2) MMA1(mma_##kind##_1_pair, T, 1, true, false, 2)                  \
-    MMA1(mma_##kind##_2, T, 2, false, false, 2) MMA1(mma_##kind##_2_pair, T, 2, true, false, 2)                  \
-    MMA1(mma_##kind##_4, T, 4, false, false, 2) MMA1(mma_##kind##_4_pair, T, 4, true, false, 1)                  \
-    MMA1(mma_##kind##_8, T, 8, false, false, 1) MMA1(mma_##kind##_8_pair, T, 8, true, false, 1)                  \
-    MMA1(mma_##kind##_norm, T, 1, false, true, 2) MMA1(mma_##kind##_norm_pair, T, 1, true, true, 2)
-MMA(f16, __half)
-MMA(bf16, __nv_bfloat16)
+#include "tiled.cuh"
 
 extern "C" __global__ void narrow(const float *x, size_t n, int bf16, void *y) {
     let_successor_start();
@@ -518,36 +239,37 @@ extern "C" __global__ void narrow(const float *x, size_t n, int bf16, void *y) {
         ((__half *)y)[i] = __float2half_rn(x[i]);
 }
 
-/* Activations to eight bits in groups of 32: x = xs q; xt = xs times the sum of q.  A warp brings a group, its lanes in order. */
-__device__ static void quantize_group(float v, size_t g, int8_t *q, float *xs, float *xt) {
+/* Activations to eight bits in groups of 32: x = xs q; xt = xs times the sum of q; scales by groups, `pad` rows each.  A group's
+ * bytes lie as an mma wants them: columns 4t .. + 3 and 16 + 4t .. + 3 side by side.  A warp brings a group, its lanes in order. */
+__device__ static void quantize_group(float v, int row, int group, int cols, int pad, int8_t *q, float *xs, float *xt) {
     int   lane = threadIdx.x % WARP;
     float most = warp_max(fabsf(v)), scale = most / 127.0f;
     int   k = scale > 0 ? __float2int_rn(v / scale) : 0, total = k;
-    q[g * 32 + lane] = (int8_t)k;
+    q[(size_t)row * cols + group * 32 + lane % 16 / 4 * 8 + lane / 16 * 4 + lane % 4] = (int8_t)k;
     for (int o = WARP / 2; o > 0; o /= 2)
         total += __shfl_xor_sync(FULL, total, o);
     if (lane == 0) {
-        xs[g] = scale;
-        xt[g] = scale * (float)total;
+        xs[(size_t)group * pad + row] = scale;
+        xt[(size_t)group * pad + row] = scale * (float)total;
     }
 }
 
-extern "C" __global__ void quantize_rows(const float *x, int n_groups, int8_t *q, float *xs, float *xt) {
+extern "C" __global__ void quantize_rows(const float *x, int n, int cols, int pad, int8_t *q, float *xs, float *xt) {
     let_successor_start();
     after_predecessor();
-    int g = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
-    if (g < n_groups)
-        quantize_group(x[(size_t)g * 32 + threadIdx.x % WARP], g, q, xs, xt);
+    int groups = cols / 32, i = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
+    if (i < n * groups)
+        quantize_group(x[(size_t)i * 32 + threadIdx.x % WARP], i / groups, i % groups, cols, pad, q, xs, xt);
 }
 
 /* RMS norm and eight bits in one: D is a multiple of 32. */
-extern "C" __global__ void __launch_bounds__(256) norm_quantize(const float *x, const float *gain, int D, float eps, int8_t *q, float *xs, float *xt) {
+extern "C" __global__ void __launch_bounds__(256) norm_quantize(const float *x, const float *gain, int D, float eps, int pad, int8_t *q, float *xs, float *xt) {
     let_successor_start();
     after_predecessor();
     const float *row = x + (size_t)blockIdx.x * D;
     float        scale = norm_scale(row, D, eps);
     for (int k = threadIdx.x; k < D; k += 256)
-        quantize_group(__fmul_rn(__fmul_rn(row[k], scale), gain[k]), ((size_t)blockIdx.x * D + k) / 32, q, xs, xt);
+        quantize_group(__fmul_rn(__fmul_rn(row[k], scale), gain[k]), blockIdx.x, k / 32, D, pad, q, xs, xt);
 }
 
 /* ---- weights at load ------------------------------------------------------------------------------------------------- */
@@ -561,6 +283,24 @@ __device__ static void scale_min(const uint8_t *q, int i, float *s, float *m) {
     } else {
         *s = (float)((q[i + 4] & 15) | (q[i - 4] >> 6 << 4)), *m = (float)((q[i + 4] >> 4) | (q[i] >> 6 << 4));
     }
+}
+
+/* A row's group of 32 to eight bits: one thread a group.  dtype: 0 float32, 1 float16, 30 bfloat16 (GGUF's numbers). */
+extern "C" __global__ void narrow_weight(const void *raw, int dtype, size_t n_groups, int8_t *q, __half *s) {
+    size_t g = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (g >= n_groups)
+        return;
+    float v[32], most = 0;
+    for (int i = 0; i < 32; i++) {
+        size_t at = g * 32 + i;
+        v[i] = dtype == 0 ? ((const float *)raw)[at] : dtype == 1 ? __half2float(((const __half *)raw)[at]) : __bfloat162float(((const __nv_bfloat16 *)raw)[at]);
+        most = fmaxf(most, fabsf(v[i]));
+    }
+    __half h = __float2half_rn(most / 127.0f);
+    float  scale = __half2float(h);
+    for (int i = 0; i < 32; i++)
+        q[g * 32 + i] = (int8_t)(scale > 0 ? max(-127, min(127, __float2int_rn(v[i] / scale))) : 0);
+    s[g] = h;
 }
 
 /* Blocks of a file to planes: one thread a group of 32 weights. */
@@ -655,17 +395,7 @@ __device__ static float weight_at(const dev_weight &w, size_t row, int k) {
     case K_F32: return ((const float *)w.q)[i];
     case K_F16: return __half2float(((const __half *)w.q)[i]);
     case K_BF16: return __bfloat162float(((const __nv_bfloat16 *)w.q)[i]);
-    case K_I8: {
-        size_t g = i >> w.group_shift;
-        return fmaf(__half2float(((const __half *)w.s)[g]), (float)((const int8_t *)w.q)[i], w.m ? __half2float(((const __half *)w.m)[g]) : 0.0f);
-    }
-    default: {
-        size_t  g = i / 32;
-        int     e = k % 32;
-        uint8_t b = ((const uint8_t *)w.q)[g * 16 + e % 16];
-        float2  t = __half22float2(((const __half2 *)w.s)[g]);
-        return fmaf(t.x, (float)(e < 16 ? b & 15 : b >> 4), t.y);
-    }
+    default: return tiled_weight(w, row, k);
     }
 }
 
@@ -881,7 +611,7 @@ extern "C" __global__ void __launch_bounds__(128) attend_f32(const __grid_consta
 /* Element i of the result; whole warps come with 32 elements of one group. */
 __device__ static void store_attended(const attn_job &j, size_t i, float v) {
     if (j.to == TO_Q8)
-        quantize_group(v, i / 32, (int8_t *)j.y, j.xs, j.xt);
+        quantize_group(v, (int)(i / (j.heads * j.E)), (int)(i % (j.heads * j.E)) / 32, j.heads * j.E, j.pad, (int8_t *)j.y, j.xs, j.xt);
     else
         store_as(j.y, i, v, j.to);
 }

@@ -13,13 +13,12 @@ enum { TO_F32, TO_F16, TO_BF16, TO_Q8 };
 /* GGUF's type numbers, for repack */
 enum { T_Q4_0 = 2, T_Q4_1 = 3, T_Q5_0 = 6, T_Q5_1 = 7, T_Q8_0 = 8, T_Q4_K = 12, T_Q5_K = 13, T_Q6_K = 14 };
 
-/* How a matrix lies on the card: I8 is q[rows][cols] with a scale (and a minimum, or m is null) a group of 2^group_shift; I4 is
- * 16 bytes a group of 32 with (scale, minimum) pairs in s. */
-enum { K_F32, K_F16, K_BF16, K_I8, K_I4, K_COUNT };
+/* How a matrix lies on the card: rows side by side, or in tiles for the tensor cores (tiled.cuh). */
+enum { K_F32, K_F16, K_BF16, K_T16, K_TB16, K_T8, K_T8M, K_T8H, K_T4, K_COUNT, K_PLAIN = K_T16 };
 
 typedef struct dev_weight {
-    const void *q, *s, *m;
-    int         rows, cols, kind, group_shift;
+    const void *q, *s; /* s: scales, float16 */
+    int         rows, cols, kind;
 } dev_weight;
 
 /* y[n, rows] (+)= x[n, cols] w^T (+ bias), for up to three matrices of one kind that share x. */
@@ -32,14 +31,14 @@ typedef struct mm_part {
 typedef struct mm_job {
     mm_part       part[MM_PARTS];
     const float  *x;
-    const int8_t *xq; /* x in eight bits, for I8 and I4 */
-    const float  *xs, *xt;
+    const int8_t *xq; /* x in eight bits, for T8* and T4 */
+    const float  *xs, *xt; /* by groups of 32 columns, `pad` rows each */
     const void   *x16; /* x in the weights' 16 bits, for the tensor cores */
     void         *y16; /* a pair's result, likewise */
     const float  *gain; /* of the RMS norm that a kernel with one applies to x first; of rows[i] instead of i where rows is given */
     const int    *rows;
     float         eps;
-    int           n_parts, n, accumulate;
+    int           n_parts, n, accumulate, pad;
 } mm_job;
 
 typedef struct dev_kv {
@@ -63,7 +62,7 @@ typedef struct attn_job {
     void        *y;                        /* [n, heads, E] in the form `to` */
     float       *xs, *xt;                  /* TO_Q8: the groups' scales and sums */
     float        scale;
-    int          layer, heads, group, E, chunks, to, parts, fused, half, neox; /* parts: blocks that share a kv head's queries */
+    int          layer, heads, group, E, chunks, to, parts, fused, half, neox, pad; /* parts: blocks that share a kv head's queries */
 } attn_job;
 
 /* ---- selection */

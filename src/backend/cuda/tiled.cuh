@@ -1,0 +1,328 @@
+/* Products with weights in tiles, on the tensor cores.
+ *
+ * A matrix is rearranged at load so that what a lane of a warp needs for one mma lies in one place: a tile is 16 rows, a unit of it
+ * 512 bytes (16-bit kinds: four of these), 16 a lane.  A warp reads a unit as one line of memory, whatever the type.
+ *
+ *   T16, TB16  64 columns; word i of lane (g, t): columns 16t + 4i .. + 3 of row g, then of row g + 8
+ *   T8*        32 columns; bytes 4 (2 half + h) + e: column 16 half + 4t + e of row g + 8h
+ *   T4         64 columns: T8's places, the first 32 columns in the low nibbles
+ *   scales     beside the units, for each g: T8 (s, s'), T8M (s, s', m, m'), T8H two of the halves (s, s', u, u'), T4 two of the groups
+ *              (s, s', m, m'); s of row g, s' of row g + 8, float16;  w = s q + m
+ *
+ * A block of eight warps takes one tile (pairs: the tile of the gate and of the up matrix); the warps share its units.  Up to
+ * 8 x TILES rows of x go along.  Sums of eight-bit products are exact within a group.  A row's sums have one order, whatever
+ * TILES is, so its bits do not depend on the batch.
+ * NORM: x is float32, few rows; each block applies the RMS norm before it and keeps the rows in shared memory. */
+#ifndef JPT_CUDA_TILED_CUH
+#define JPT_CUDA_TILED_CUH
+
+template <int KIND> struct form;
+template <> struct form<K_T16> {
+    typedef __half T;
+    enum { COLS = 64, WORDS = 4, SCALES = 0, AHEAD = 4 }; /* SCALES: 32-bit words of scales a row pair; AHEAD: units in flight */
+};
+template <> struct form<K_TB16> {
+    typedef __nv_bfloat16 T;
+    enum { COLS = 64, WORDS = 4, SCALES = 0, AHEAD = 4 };
+};
+template <> struct form<K_T8> {
+    typedef int8_t T;
+    enum { COLS = 32, WORDS = 1, SCALES = 1, AHEAD = 8 };
+};
+template <> struct form<K_T8M> {
+    typedef int8_t T;
+    enum { COLS = 32, WORDS = 1, SCALES = 2, AHEAD = 8 };
+};
+template <> struct form<K_T8H> {
+    typedef int8_t T;
+    enum { COLS = 32, WORDS = 1, SCALES = 2, AHEAD = 8 };
+};
+template <> struct form<K_T4> {
+    typedef int8_t T;
+    enum { COLS = 64, WORDS = 1, SCALES = 4, AHEAD = 6 };
+};
+
+/* ---- mma ------------------------------------------------------------------------------------------------------------ */
+
+__device__ static void mma16(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1, const __nv_bfloat16 *) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+__device__ static void mma16(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1, const __half *) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+__device__ static void mma8(int (&d)[4], uint4 a, int2 b) { /* 32 columns */
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3]) : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b.x), "r"(b.y));
+}
+__device__ static void mma8_half(int (&d)[4], uint32_t a0, uint32_t a1, int b) { /* 16 columns */
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+                 : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3]) : "r"(a0), "r"(a1), "r"(b));
+}
+__device__ static uint4 low_nibbles(uint4 v) { return {v.x & 0x0f0f0f0fu, v.y & 0x0f0f0f0fu, v.z & 0x0f0f0f0fu, v.w & 0x0f0f0f0fu}; }
+__device__ static uint4 high_nibbles(uint4 v) { return low_nibbles({v.x >> 4, v.y >> 4, v.z >> 4, v.w >> 4}); }
+__device__ static float2 halves(uint32_t u) { return __half22float2(*(const __half2 *)&u); }
+
+__device__ static __nv_bfloat16 narrow_to(float v, const __nv_bfloat16 *) { return __float2bfloat16_rn(v); }
+__device__ static __half narrow_to(float v, const __half *) { return __float2half_rn(v); }
+__device__ static float narrow_to(float v, const int8_t *) { return v; }
+
+/* One unit of one matrix times eight rows of x from row i on: acc[0], [1] are row g with x rows i + 2t, + 1; [2], [3] row g + 8. */
+template <int KIND> struct unit_of {
+    uint4    w[form<KIND>::WORDS];
+    uint32_t s[form<KIND>::SCALES > 0 ? form<KIND>::SCALES : 1];
+
+    __device__ void load(const uint4 *q, const uint32_t *scales) {
+#pragma unroll
+        for (int i = 0; i < form<KIND>::WORDS; i++)
+            w[i] = load16(q + i * WARP);
+        if constexpr (form<KIND>::SCALES == 1)
+            s[0] = __ldg(scales);
+        else if constexpr (form<KIND>::SCALES == 2) {
+            uint2 t = __ldg((const uint2 *)scales);
+            s[0] = t.x, s[1] = t.y;
+        } else if constexpr (form<KIND>::SCALES == 4) {
+            uint4 t = __ldg((const uint4 *)scales);
+            s[0] = t.x, s[1] = t.y, s[2] = t.z, s[3] = t.w;
+        }
+    }
+};
+
+/* acc += xs (s d) (+ m xt), for scales of row g and row g + 8 and two rows of x. */
+__device__ static void add_scaled(float (&acc)[4], const int (&d)[4], float2 s, float2 xs) {
+    acc[0] = fmaf((float)d[0], s.x * xs.x, acc[0]);
+    acc[1] = fmaf((float)d[1], s.x * xs.y, acc[1]);
+    acc[2] = fmaf((float)d[2], s.y * xs.x, acc[2]);
+    acc[3] = fmaf((float)d[3], s.y * xs.y, acc[3]);
+}
+__device__ static void add_least(float (&acc)[4], float2 m, float2 xt) {
+    acc[0] = fmaf(m.x, xt.x, acc[0]);
+    acc[1] = fmaf(m.x, xt.y, acc[1]);
+    acc[2] = fmaf(m.y, xt.x, acc[2]);
+    acc[3] = fmaf(m.y, xt.y, acc[3]);
+}
+
+/* x of eight bits: of `unit`, group `at` of it. */
+template <int KIND> __device__ static void multiply(float (&acc)[4], const unit_of<KIND> &u, const mm_job &j, int unit, int row, int two, int t) {
+    static_assert(KIND >= K_T8, "eight-bit x");
+    constexpr int GROUPS = form<KIND>::COLS / 32;
+    int           cols = j.part[0].w.cols;
+#pragma unroll
+    for (int at = 0; at < GROUPS; at++) {
+        int group = unit * GROUPS + at, d[4] = {};
+        if (GROUPS > 1 && group * 32 >= cols)
+            break;
+        int2   b = row < j.n ? *(const int2 *)(j.xq + (size_t)row * cols + group * 32 + 8 * t) : int2{0, 0};
+        float2 xs = *(const float2 *)(j.xs + (size_t)group * j.pad + two);
+        if constexpr (KIND == K_T8H) {
+            int e[4] = {};
+            mma8_half(d, u.w[0].x, u.w[0].y, b.x);
+            mma8_half(e, u.w[0].z, u.w[0].w, b.y);
+            add_scaled(acc, d, halves(u.s[0]), xs);
+            add_scaled(acc, e, halves(u.s[1]), xs);
+        } else if constexpr (KIND == K_T4) {
+            mma8(d, at ? high_nibbles(u.w[0]) : low_nibbles(u.w[0]), b);
+            add_scaled(acc, d, halves(u.s[2 * at]), xs);
+            add_least(acc, halves(u.s[2 * at + 1]), *(const float2 *)(j.xt + (size_t)group * j.pad + two));
+        } else {
+            mma8(d, u.w[0], b);
+            add_scaled(acc, d, halves(u.s[0]), xs);
+            if constexpr (KIND == K_T8M)
+                add_least(acc, halves(u.s[1]), *(const float2 *)(j.xt + (size_t)group * j.pad + two));
+        }
+    }
+}
+
+template <typename T, int KIND> __device__ static void multiply16(float (&acc)[4], const unit_of<KIND> &u, uint4 b0, uint4 b1) {
+    mma16(acc, u.w[0].x, u.w[0].z, u.w[0].y, u.w[0].w, b0.x, b0.y, (const T *)nullptr);
+    mma16(acc, u.w[1].x, u.w[1].z, u.w[1].y, u.w[1].w, b0.z, b0.w, (const T *)nullptr);
+    mma16(acc, u.w[2].x, u.w[2].z, u.w[2].y, u.w[2].w, b1.x, b1.y, (const T *)nullptr);
+    mma16(acc, u.w[3].x, u.w[3].z, u.w[3].y, u.w[3].w, b1.z, b1.w, (const T *)nullptr);
+}
+
+template <int KIND, int TILES, bool PAIR, bool NORM> __device__ static void matmul_tiled(const mm_job &j) {
+    typedef form<KIND>    F;
+    typedef typename F::T T;
+    constexpr int           M = PAIR ? 2 : 1, U = F::AHEAD / M / (TILES == 8 ? 2 : 1) > 0 ? F::AHEAD / M / (TILES == 8 ? 2 : 1) : 1, WARPS = 8, N = 8 * TILES;
+    __shared__ float        red[WARPS][16][N + 1];
+    extern __shared__ uint4 normed[]; /* NORM: [n, cols + 8] of T */
+    let_successor_start();
+    int part = 0, block = blockIdx.x;
+    while (!PAIR && part + 1 < j.n_parts && block >= j.part[part + 1].first_block)
+        part++;
+    const mm_part &p = j.part[part];
+    const int      lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, g = lane / 4, t = lane % 4, cols = p.w.cols, tile = block - p.first_block, units = (cols + F::COLS - 1) / F::COLS;
+    const uint4   *w[M];
+    const uint32_t *s[M];
+    for (int m = 0; m < M; m++) {
+        const dev_weight &own = j.part[PAIR ? m : part].w;
+        w[m] = (const uint4 *)own.q + (size_t)tile * units * F::WORDS * WARP + lane;
+        s[m] = (const uint32_t *)own.s + ((size_t)tile * units * 8 + g) * F::SCALES;
+    }
+    unit_of<KIND> v[U][M];
+#pragma unroll
+    for (int u = 0; u < U; u++)
+#pragma unroll
+        for (int m = 0; m < M; m++) {
+            int k = warp + u * WARPS;
+            if (k < units)
+                v[u][m].load(w[m] + (size_t)k * F::WORDS * WARP, s[m] + (size_t)k * 8 * F::SCALES);
+        }
+    float     acc[M][TILES][4] = {};
+    const int i0 = blockIdx.y * N, stride = NORM ? cols + 8 : cols;
+    const T  *x = (NORM ? (const T *)normed : (const T *)j.x16) + t * 16;
+    after_predecessor();
+    if constexpr (NORM) {
+        for (int i = 0; i < j.n; i++)
+            norm_row(j.x + (size_t)(j.rows ? j.rows[i] : i) * cols, j.gain, cols, j.eps, (T *)normed + i * stride);
+        __syncthreads();
+    }
+    for (int k0 = warp; k0 < units; k0 += U * WARPS) {
+#pragma unroll
+        for (int u = 0; u < U; u++) {
+            int k = k0 + u * WARPS;
+            if (k >= units)
+                break;
+#pragma unroll
+            for (int n = 0; n < TILES; n++) {
+                int row = i0 + n * 8 + g;
+                if constexpr (F::WORDS == 4) {
+                    uint4 b0 = {0, 0, 0, 0}, b1 = b0;
+                    if (row < j.n) {
+                        b0 = *(const uint4 *)(x + (size_t)row * stride + k * F::COLS);
+                        b1 = *(const uint4 *)(x + (size_t)row * stride + k * F::COLS + 8);
+                    }
+#pragma unroll
+                    for (int m = 0; m < M; m++)
+                        multiply16<T>(acc[m][n], v[u][m], b0, b1);
+                } else {
+#pragma unroll
+                    for (int m = 0; m < M; m++)
+                        multiply<KIND>(acc[m][n], v[u][m], j, k, row, i0 + n * 8 + 2 * t, t);
+                }
+            }
+            int next = k + U * WARPS;
+            if (next < units)
+#pragma unroll
+                for (int m = 0; m < M; m++)
+                    v[u][m].load(w[m] + (size_t)next * F::WORDS * WARP, s[m] + (size_t)next * 8 * F::SCALES);
+        }
+    }
+    constexpr int OUT = (16 * N + 255) / 256;
+    float         gate[OUT];
+#pragma unroll
+    for (int m = 0; m < M; m++) {
+        __syncthreads();
+#pragma unroll
+        for (int n = 0; n < TILES; n++) {
+            red[warp][g][n * 8 + 2 * t] = acc[m][n][0], red[warp][g][n * 8 + 2 * t + 1] = acc[m][n][1];
+            red[warp][g + 8][n * 8 + 2 * t] = acc[m][n][2], red[warp][g + 8][n * 8 + 2 * t + 1] = acc[m][n][3];
+        }
+        __syncthreads();
+#pragma unroll
+        for (int o = 0; o < OUT; o++) {
+            int   e = threadIdx.x + o * 256, r = e % 16, i = e / 16, row = tile * 16 + r;
+            float sum = 0;
+            if (i >= N || i0 + i >= j.n || row >= p.w.rows)
+                continue;
+            for (int k = 0; k < WARPS; k++)
+                sum += red[k][r][i];
+            size_t at = (size_t)(i0 + i) * p.w.rows + row;
+            if (!PAIR)
+                finish(j, p, row, i0 + i, sum);
+            else if (m == 0)
+                gate[o] = sum;
+            else if constexpr (F::WORDS == 4)
+                ((T *)j.y16)[at] = narrow_to(silu(gate[o]) * sum, (const T *)nullptr);
+            else
+                p.y[at] = silu(gate[o]) * sum;
+        }
+    }
+}
+
+#define TILED1(name, kind, tiles, pair, norm, blocks) \
+    extern "C" __global__ void __launch_bounds__(256, blocks) name(const __grid_constant__ mm_job j) { matmul_tiled<kind, tiles, pair, norm>(j); }
+#define TILED(name, kind)                                                                                         \
+    TILED1(tiled_##name##_1, kind, 1, false, false, 2) TILED1(tiled_##name##_1_pair, kind, 1, true, false, 2)     \
+    TILED1(tiled_##name##_2, kind, 2, false, false, 2) TILED1(tiled_##name##_2_pair, kind, 2, true, false, 2)     \
+    TILED1(tiled_##name##_4, kind, 4, false, false, 2) TILED1(tiled_##name##_4_pair, kind, 4, true, false, 1)     \
+    TILED1(tiled_##name##_8, kind, 8, false, false, 1) TILED1(tiled_##name##_8_pair, kind, 8, true, false, 1)
+#define NORMED(name, kind) TILED1(tiled_##name##_norm, kind, 1, false, true, 2) TILED1(tiled_##name##_norm_pair, kind, 1, true, true, 2)
+TILED(f16, K_T16) TILED(bf16, K_TB16) TILED(i8, K_T8) TILED(i8m, K_T8M) TILED(i8h, K_T8H) TILED(i4, K_T4)
+NORMED(f16, K_T16) NORMED(bf16, K_TB16)
+
+/* ---- into tiles, and a weight out of them ------------------------------------------------------------------------------ */
+
+/* One warp a unit.  in: rows side by side, of 16 bits, of 8, or (T4) 16 bytes a group of 32; s, m: float16 a group (T8H: of 16), T4: pairs
+ * in s.  Rows and groups past the matrix's end are zeros. */
+extern "C" __global__ void to_tiles(const void *in, const __half *s, const __half *m, const __grid_constant__ dev_weight w) {
+    const int    cols = w.cols, per = w.kind <= K_TB16 || w.kind == K_T4 ? 64 : 32, units = (cols + per - 1) / per, lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
+    const size_t at = (size_t)blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, tile = at / units;
+    const int    unit = (int)(at % units);
+    if (tile >= (size_t)(w.rows + 15) / 16)
+        return;
+    const size_t row[2] = {tile * 16 + g, tile * 16 + g + 8};
+    if (w.kind <= K_TB16) {
+        for (int i = 0; i < 4; i++) {
+            uint2 part[2] = {};
+            for (int h = 0; h < 2; h++)
+                if (row[h] < (size_t)w.rows)
+                    part[h] = *(const uint2 *)((const uint16_t *)in + row[h] * cols + unit * 64 + 16 * t + 4 * i);
+            ((uint4 *)w.q)[(at * 4 + i) * WARP + lane] = {part[0].x, part[0].y, part[1].x, part[1].y};
+        }
+        return;
+    }
+    const int groups = cols / 32;
+    __align__(16) uint8_t byte[16];
+    for (int half = 0; half < 2; half++)
+        for (int h = 0; h < 2; h++)
+            for (int e = 0; e < 4; e++) {
+                uint8_t b = 0;
+                if (row[h] < (size_t)w.rows && w.kind != K_T4)
+                    b = ((const uint8_t *)in)[row[h] * cols + unit * 32 + half * 16 + 4 * t + e];
+                for (int k = 0; k < 2 && row[h] < (size_t)w.rows && w.kind == K_T4; k++)
+                    if (2 * unit + k < groups)
+                        b |= (((const uint8_t *)in)[(row[h] * groups + 2 * unit + k) * 16 + 4 * t + e] >> (4 * half) & 15) << (4 * k);
+                byte[4 * (2 * half + h) + e] = b;
+            }
+    ((uint4 *)w.q)[at * WARP + lane] = *(const uint4 *)byte;
+    if (t != 0)
+        return;
+    __half *out = (__half *)w.s + (at * 8 + g) * (w.kind == K_T8 ? 2 : w.kind == K_T4 ? 8 : 4);
+    for (int h = 0; h < 2; h++) {
+        bool   here = row[h] < (size_t)w.rows;
+        size_t group = row[h] * groups;
+        if (w.kind == K_T4) {
+            for (int k = 0; k < 2; k++) {
+                bool there = here && 2 * unit + k < groups;
+                out[4 * k + h] = there ? s[2 * (group + 2 * unit + k)] : __half(0.0f);
+                out[4 * k + 2 + h] = there ? s[2 * (group + 2 * unit + k) + 1] : __half(0.0f);
+            }
+        } else if (w.kind == K_T8H) {
+            out[h] = here ? s[2 * (group + unit)] : __half(0.0f);
+            out[2 + h] = here ? s[2 * (group + unit) + 1] : __half(0.0f);
+        } else {
+            out[h] = here ? s[group + unit] : __half(0.0f);
+            if (w.kind == K_T8M)
+                out[2 + h] = here ? m[group + unit] : __half(0.0f);
+        }
+    }
+}
+
+__device__ static float tiled_weight(const dev_weight &w, size_t row, int k) {
+    const int    per = w.kind <= K_TB16 || w.kind == K_T4 ? 64 : 32, units = (w.cols + per - 1) / per, r = (int)(row % 16), g = r % 8, h = r / 8, c = k % per;
+    const size_t at = row / 16 * units + k / per;
+    if (w.kind <= K_TB16) {
+        size_t i = ((at * 4 + c % 16 / 4) * WARP + 4 * g + c / 16) * 8 + 4 * h + c % 4;
+        return w.kind == K_T16 ? __half2float(((const __half *)w.q)[i]) : __bfloat162float(((const __nv_bfloat16 *)w.q)[i]);
+    }
+    const int     half = c % 32 / 16, second = c / 32;
+    const uint8_t b = ((const uint8_t *)w.q)[(at * WARP + 4 * g + c % 16 / 4) * 16 + 4 * (2 * half + h) + c % 4];
+    const __half *s = (const __half *)w.s + (at * 8 + g) * (w.kind == K_T8 ? 2 : w.kind == K_T4 ? 8 : 4);
+    if (w.kind == K_T4)
+        return fmaf(__half2float(s[4 * second + h]), (float)(second ? b >> 4 : b & 15), __half2float(s[4 * second + 2 + h]));
+    return fmaf(__half2float(s[w.kind == K_T8H ? 2 * half + h : h]), (float)(int8_t)b, w.kind == K_T8M ? __half2float(s[2 + h]) : 0.0f);
+}
+
+#endif

@@ -90,7 +90,7 @@ static void make_text(char *out, size_t cap, int n_tokens, int a, int b) {
 
 static double t_s = 0;
 
-static double one_request(jpt_store *s, int64_t cell, int m, int t, int c, int b, int i, int place) {
+static double one_request(jpt_store *s, int64_t cell, int m, int t, int c, int b, int i, int place, jpt_window_row *w_sum, bool keep) {
     const setting  *o = &settings[c];
     jpt_request_row r;
     jpt_score_row   score[1];
@@ -111,19 +111,52 @@ static double one_request(jpt_store *s, int64_t cell, int m, int t, int c, int b
     r.t_start_s = t_s, t_s += r.duration_s + .01;
     r.energy_j = r.duration_s * (105 + 12 * uniform(c, 0, 0, 2)), r.energy_error_j = .005 * r.energy_j, r.net_energy_j = r.energy_j - 20 * r.duration_s;
     r.prefill_energy_j = r.energy_j * r.prefill_s / r.duration_s, r.draft_energy_j = o->draft * .2 * r.energy_j, r.verify_energy_j = o->draft > 0 ? .5 * r.energy_j : 0;
-    r.select_energy_j = .03 * r.energy_j, r.other_energy_j = .02 * r.energy_j;
-    r.decode_energy_j = r.energy_j - r.prefill_energy_j - r.draft_energy_j - r.verify_energy_j - r.select_energy_j - r.other_energy_j;
+    r.select_energy_j = .03 * r.energy_j, r.kv_energy_j = .01 * r.energy_j, r.other_energy_j = .02 * r.energy_j;
+    r.decode_energy_j = r.energy_j - r.prefill_energy_j - r.draft_energy_j - r.verify_energy_j - r.select_energy_j - r.kv_energy_j - r.other_energy_j;
+    r.fate_rule = "positions", r.rejected_energy_j = o->draft > 0 ? o->waste * r.energy_j : 0, r.pruned_energy_j = o->draft > 0 ? 0 : .6 * o->waste * r.energy_j;
+    r.past_stop_energy_j = .004 * r.energy_j, r.kept_energy_j = r.energy_j - r.rejected_energy_j - r.pruned_energy_j - r.past_stop_energy_j;
+    r.window = w_sum->id, r.share_rule = "made up";
+    w_sum->energy_j += r.energy_j, w_sum->duration_s += r.duration_s, w_sum->output_tokens += n, w_sum->n_requests++;
     int64_t kept = prompt + n - 1;
     r.positions_discarded = (int64_t)(kept * o->waste / (1 - o->waste)), r.positions_computed = kept + r.positions_discarded, r.draft_positions = (int64_t)(o->draft * n);
     r.forwards = n, r.logits_rows = n, r.kv_bytes_moved = 0, r.draft_forwards = 0;
-    if (uniform(c, t, b, 100 + i) < .004) {
-        r.energy_valid = 0, r.energy_reasons = "counter and integral differ by 12 %";
-    }
+    if (!keep)
+        return 0;
+    if (w_sum->valid == 0)
+        r.energy_valid = 0, r.energy_reasons = w_sum->reasons;
     double level = .35 + .1 * t + o->gain + (m ? .06 : 0) + .22 * normal(t, i, 2, 0) + (o->per_draw + .02) * 1.5 * normal(c, i, draw, 8);
     score[0] = (jpt_score_row){.metric = metrics[t], .value = share ? level > .45 : fmin(100, fmax(0, 100 * level)), .ci_low = NAN, .ci_high = NAN, .n = -1};
     int64_t id;
     CHECK(jpt_store_put_request(s, &r, score, 1, &id, err));
     return score[0].value;
+}
+
+/* The window's own sums, with a ledger that closes, and samples of power twice a second. */
+static void finish(jpt_window_row *w, double t0) {
+    double above = w->energy_j - 20 * w->duration_s;
+    w->t_start_s = t0, w->t_end_s = t0 + w->duration_s, w->mean_w = w->energy_j / w->duration_s, w->peak_w = w->mean_w + 9, w->net_energy_j = above;
+    w->idle_before_w = w->idle_after_w = 20, w->idle_energy_j = 20 * w->duration_s, w->integral_j = w->energy_j * 1.004, w->residual = -.004, w->energy_error_j = .003 * w->energy_j;
+    w->prefill_energy_j = .12 * above, w->decode_energy_j = .8 * above, w->draft_energy_j = 0, w->verify_energy_j = 0, w->select_energy_j = .04 * above, w->kv_energy_j = .01 * above;
+    w->host_energy_j = .02 * above, w->residual_energy_j = w->energy_j - w->idle_energy_j - .99 * above, w->ledger_method = "time";
+    w->replications = 1, w->attempt = 0, w->energy_source = "model", w->modelled = 1, w->temp_start_c = 48, w->temp_end_c = 51;
+}
+static void put_window(jpt_store *s, jpt_window_row *w, double t0, int64_t *id) {
+    jpt_power_row *power = calloc((size_t)(2 * w->duration_s) + 8, sizeof *power);
+    size_t         n = 0;
+    finish(w, t0);
+    for (double t = t0 - .5; power && t < t0 + w->duration_s + .5; t += .5)
+        power[n++] = (jpt_power_row){.t_s = t, .power_w = (t >= t0 && t < t0 + w->duration_s ? w->mean_w : 20) + 3 * normal((int)(2 * t), 1, 1, 1)};
+    w->n_samples = (int64_t)n;
+    CHECK(jpt_store_put_window(s, w, power, n, id, err));
+    free(power);
+}
+/* Greedy at the ends of a block, drifting by half a per cent a block. */
+static void sentinel(jpt_store *s, jpt_window_row of, int b, bool after) {
+    int64_t id;
+    of.kind = after ? "sentinel_after" : "sentinel_before", of.cell = -1, of.block = b, of.duration_s = 12, of.output_tokens = 740, of.n_requests = 20;
+    of.energy_j = 12 * 109 * (1 + .005 * b + .002 * after + .001 * normal(b, after, 0, 0));
+    put_window(s, &of, t_s, &id);
+    t_s += of.duration_s + 1;
 }
 
 int main(int argc, char **argv) {
@@ -178,8 +211,28 @@ int main(int argc, char **argv) {
                     int c = (k * 7 + b * 13) % n_configs;
                     if (n_configs % 7 == 0)
                         c = (k + b) % n_configs;
+                    jpt_window_row w;
+                    int64_t        window;
+                    double         t0 = t_s;
+                    jpt_window_row_init(&w);
+                    w.study = study_id, w.meter = meter_id;
+                    if (k == 0)
+                        CHECK(jpt_store_begin(s, err));
+                    if (k == 0 && t == 0 && m == 0)
+                        sentinel(s, w, b, false), t0 = t_s;
+                    w.kind = "requests", w.cell = cell[c], w.block = b, w.order_in_block = k, w.energy_j = w.duration_s = 0, w.output_tokens = w.n_requests = 0;
+                    w.valid = uniform(c, t, b, 100) > .02, w.reasons = w.valid ? NULL : "counter and integral differ by 12 %";
+                    for (int i = 0; i < number[3]; i++) /* what is in it, then the window, then the rows that name it */
+                        one_request(s, cell[c], m, t, c, b, i, k, &w, false);
+                    put_window(s, &w, t0, &window);
+                    t_s = t0, w.id = window;
                     for (int i = 0; i < number[3]; i++)
-                        sum[c] += one_request(s, cell[c], m, t, c, b, i, k);
+                        sum[c] += one_request(s, cell[c], m, t, c, b, i, k, &w, true);
+                    t_s += 1;
+                    if (k == n_configs - 1 && t == n_tasks - 1 && m == number[4] - 1)
+                        sentinel(s, w, b, true);
+                    if (k == n_configs - 1)
+                        CHECK(jpt_store_end(s, JPT_OK, err));
                 }
             for (int c = 0; c < n_configs; c++) {
                 double        mean = sum[c] / (number[2] * number[3]), value = strcmp(metrics[t], "chrf") == 0 ? 1.04 * mean : mean;

@@ -6,7 +6,7 @@
 #include <string.h>
 
 typedef enum rule {
-    POSITIONS, TOKEN_IDS, PHASES, NET, REASONS, SILENT_ZERO, STOPS, BUDGET, SEEDS, TWICE, PAIRED, J_TOKEN, MEAN_SCORE, N_RULES
+    POSITIONS, TOKEN_IDS, PHASES, NET, REASONS, SILENT_ZERO, STOPS, BUDGET, SEEDS, TWICE, PAIRED, OF_TOKENS, MEAN_SCORE, N_RULES
 } rule;
 
 static const char *const says[N_RULES] = {
@@ -21,7 +21,7 @@ static const char *const says[N_RULES] = {
     [SEEDS] = "block b has the study's seed + b",
     [TWICE] = "no request stands in the file twice",
     [PAIRED] = "every setting of a task has the same items",
-    [J_TOKEN] = "J/token of the report is that of the rows",
+    [OF_TOKENS] = "J/token of the report is that of the rows",
     [MEAN_SCORE] = "quality of the report is that of the rows",
 };
 
@@ -132,7 +132,7 @@ static jpt_status audit_cell(audit *a, const report *r, const cell *c, jpt_error
     a->joules = a->tokens = 0;
     JPT_TRY(jpt_store_each_request(r->store, c->row.id, audit_request, a, err));
     if (a->tokens > 0)
-        check(a, J_TOKEN, near(a->joules / a->tokens, c->fig[J_TOKEN].mean, 1e-9), NULL, "%.9g from the rows, %.9g in the report", a->joules / a->tokens, c->fig[J_TOKEN].mean);
+        check(a, OF_TOKENS, near(a->joules / a->tokens, c->fig[J_TOKEN].mean, 1e-9), NULL, "%.9g from the rows, %.9g in the report", a->joules / a->tokens, c->fig[J_TOKEN].mean);
     JPT_TRY(jpt_store_each_score(r->store, c->row.id, add_score, &m, err));
     if (m.n > 0 && !c->corpus && isfinite(c->fig[QUALITY].mean))
         check(a, MEAN_SCORE, near(m.sum / m.n, c->fig[QUALITY].mean, 1e-9), NULL, "%s %.9g from the rows, %.9g in the report", m.metric, m.sum / m.n, c->fig[QUALITY].mean);

@@ -308,7 +308,7 @@ jpt_status report_bootstrap(panel *p) {
 
 /* Items and blocks that both have; true when that is all that either has. */
 static bool shared(const panel *p, const cell *a, const cell *b, figure f, bool *mask) {
-    sum  den = report_figures[f].den;
+    sum_of den = report_figures[f].den;
     bool all = true;
     for (int k = 0; k < p->n_items * p->n_blocks; k++) {
         bool x = a->sums[k][den] > 0, y = b->sums[k][den] > 0;

@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const report_phases[N_PHASES] = {"prefill", "decode", "draft", "verify", "select", "other"};
+const char *const report_phases[N_PHASES] = {"prefill", "decode", "draft", "verify", "select", "kv", "other"};
+const char *const report_fates[N_FATES] = {"kept", "rejected", "pruned", "past_stop"};
 
 const char *report_keep(report *r, const char *z) { return z == NULL ? NULL : jpt_arena_strndup(&r->arena, z, strlen(z)); }
 
@@ -34,6 +35,26 @@ LOAD(task, tasks, JPT_TASK_MAP, )
 LOAD(item, items, JPT_ITEM_MAP, )
 LOAD(meter, meters, JPT_METER_MAP, )
 LOAD(cell, cells, JPT_CELL_MAP, .row)
+LOAD(plan, plans, JPT_PLAN_MAP, )
+LOAD(window, windows, JPT_WINDOW_MAP, )
+LOAD(power, powers, JPT_POWER_MAP, )
+LOAD(ledger, ledgers, JPT_LEDGER_MAP, )
+LOAD(calibration, calibrations, JPT_CALIBRATION_MAP, )
+LOAD(floor, floors, JPT_FLOOR_MAP, )
+LOAD(look, looks, JPT_LOOK_MAP, )
+
+const cell *report_cell(const report *r, int64_t id) {
+    for (int i = 0; i < r->n_cells; i++)
+        if (r->cells[i].row.id == id)
+            return &r->cells[i];
+    return NULL;
+}
+const jpt_floor_row *report_floor(const report *r, const cell *c) {
+    for (int i = r->n_floors - 1; i >= 0; i--)
+        if (r->floors[i].cell == c->row.id)
+            return &r->floors[i];
+    return NULL;
+}
 
 const jpt_task_row *report_task(const report *r, int64_t id) {
     for (int i = 0; i < r->n_tasks; i++)
@@ -113,7 +134,9 @@ static jpt_status keep_text(loading *l, const jpt_request_row *q) {
 
 static void add_energy(loading *l, const jpt_request_row *q, double *sum) {
     cell        *c = l->c;
-    const double phase[N_PHASES] = {q->prefill_energy_j, q->decode_energy_j, q->draft_energy_j, q->verify_energy_j, q->select_energy_j, q->other_energy_j};
+    const double phase[N_PHASES] = {q->prefill_energy_j, q->decode_energy_j, q->draft_energy_j, q->verify_energy_j, q->select_energy_j,
+                                     isfinite(q->kv_energy_j) ? q->kv_energy_j : 0 /* older files: in other */, q->other_energy_j};
+    const double fate_j[N_FATES] = {q->kept_energy_j, q->rejected_energy_j, q->pruned_energy_j, q->past_stop_energy_j};
     if (q->energy_valid == 0) {
         c->n_invalid++;
         return;
@@ -129,6 +152,14 @@ static void add_energy(loading *l, const jpt_request_row *q, double *sum) {
         for (int k = 0; k < N_PHASES; k++)
             c->phase_j[k] += phase[k];
         c->phases_of++;
+    }
+    all = 0;
+    for (int k = 0; k < N_FATES; k++)
+        all += fate_j[k];
+    if (isfinite(all) && isfinite(q->energy_j)) {
+        for (int k = 0; k < N_FATES; k++)
+            c->fate_j[k] += fate_j[k];
+        c->fates_of++;
     }
 }
 
@@ -159,7 +190,7 @@ static jpt_status load_request(void *ud, const jpt_request_row *q) {
         o->sum[SUM_TTFT] += q->ttft_s, o->sum[SUM_TTFTS]++;
     if (q->output_tokens >= 0)
         c->tokens += (double)q->output_tokens;
-    if (q->energy_reasons && *q->energy_reasons)
+    if (q->energy_reasons && *q->energy_reasons && q->window < 0)
         jpt_buf_printf(&l->r->reasons, "%s%s\n", q->energy_valid == 0 ? "" : "warning: ", q->energy_reasons);
     add_energy(l, q, o->sum);
     return JPT_OK;
@@ -282,6 +313,20 @@ jpt_status report_load(report *r, jpt_store *s, jpt_error *err) {
         status = jpt_store_each_meter(s, load_meter, r, err);
     if (status == JPT_OK)
         status = jpt_store_each_cell(s, load_cell, r, err);
+    if (status == JPT_OK)
+        status = jpt_store_each_plan(s, load_plan, r, err);
+    if (status == JPT_OK)
+        status = jpt_store_each_window(s, -1, load_window, r, err);
+    if (status == JPT_OK)
+        status = jpt_store_each_power(s, -1, load_power, r, err);
+    if (status == JPT_OK)
+        status = jpt_store_each_ledger(s, load_ledger, r, err);
+    if (status == JPT_OK)
+        status = jpt_store_each_calibration(s, load_calibration, r, err);
+    if (status == JPT_OK)
+        status = jpt_store_each_floor(s, load_floor, r, err);
+    if (status == JPT_OK)
+        status = jpt_store_each_look(s, load_look, r, err);
     for (int i = 0; i < r->n_cells && status == JPT_OK; i++)
         status = load_cell_rows(r, &r->cells[i], err);
     if (status == JPT_OK)
@@ -306,6 +351,13 @@ void report_free(report *r) {
     free(r->items);
     free(r->meters);
     free(r->studies);
+    free(r->plans);
+    free(r->windows);
+    free(r->powers);
+    free(r->ledgers);
+    free(r->calibrations);
+    free(r->floors);
+    free(r->looks);
     jpt_buf_fini(&r->reasons);
     jpt_arena_fini(&r->arena);
 }

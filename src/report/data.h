@@ -8,16 +8,17 @@
 typedef struct estimate { double mean, low, high; int n; } estimate; /* NAN when absent; n: items behind it */
 
 /* Every figure is a ratio of two sums over requests. */
-typedef enum sum {
+typedef enum sum_of {
     SUM_SCORE, SUM_SCORES, SUM_ENERGY, SUM_ENERGY_TOKENS, SUM_ENERGIES, SUM_NET, SUM_NET_TOKENS, SUM_NETS, SUM_SECONDS, SUM_DURATIONS,
     SUM_TTFT, SUM_TTFTS, N_SUMS
-} sum;
+} sum_of;
 typedef enum figure { QUALITY, J_TOKEN, NET_J_TOKEN, J_REQUEST, NET_J_REQUEST, LATENCY, TTFT, N_FIGURES } figure;
-typedef struct ratio_of { sum num, den; const char *name, *unit; } ratio_of;
+typedef struct ratio_of { sum_of num, den; const char *name, *unit; } ratio_of;
 extern const ratio_of report_figures[N_FIGURES];
 
-typedef enum phase { PREFILL, DECODE, DRAFT, VERIFY, SELECT, OTHER, N_PHASES } phase;
-extern const char *const report_phases[N_PHASES];
+enum { PREFILL, DECODE, DRAFT, VERIFY, SELECT, KV, OTHER, N_PHASES };
+enum { KEPT, REJECTED, PRUNED, PAST_STOP, N_FATES };
+extern const char *const report_phases[N_PHASES], *const report_fates[N_FATES];
 
 /* One item in one block (its seeds together). */
 typedef struct observation { int64_t item, block; double sum[N_SUMS]; } observation;
@@ -40,6 +41,7 @@ typedef struct cell {
     double       tokens, seconds;
     double       computed, discarded, drafted; /* positions put through the model; thrown away; by a draft */
     double       phase_j[N_PHASES], phases_of; /* joules of valid requests that have all phases; how many those are */
+    double       fate_j[N_FATES], fates_of;
     double       best_score, worst_score; /* of single requests */
     bool         modelled, corpus; /* corpus: quality is of the corpus (BLEU, chrF), not a mean over items */
     bool         partial;          /* a corpus metric whose value is not of all requests: left out */
@@ -76,9 +78,16 @@ typedef struct report {
     jpt_model_row *models;
     jpt_meter_row *meters;
     jpt_study_row *studies;
-    int            n_cells, n_tasks, n_models, n_meters, n_studies;
+    jpt_plan_row  *plans;
+    jpt_window_row *windows;
+    jpt_power_row *powers;
+    jpt_ledger_row *ledgers;
+    jpt_calibration_row *calibrations;
+    jpt_floor_row *floors;
+    jpt_look_row  *looks;
+    int            n_cells, n_tasks, n_models, n_meters, n_studies, n_plans, n_windows, n_powers, n_ledgers, n_calibrations, n_floors, n_looks;
     bool           modelled; /* any */
-    jpt_buf        reasons;  /* "reason\n" for each invalid window and doubtful valid one, as stored */
+    jpt_buf        reasons;  /* of requests without a window: a line each, as stored; "warning: " before those of valid ones */
 } report;
 
 enum { REPLICATES = 1000, REPORT_SEED = 12345 };
@@ -87,6 +96,8 @@ jpt_status report_load(report *r, jpt_store *s, jpt_error *err);
 void       report_free(report *r);
 const jpt_task_row *report_task(const report *r, int64_t id); /* never NULL after report_load */
 const jpt_model_row *report_model(const report *r, int64_t id);
+const cell *report_cell(const report *r, int64_t id); /* NULL: none */
+const jpt_floor_row *report_floor(const report *r, const cell *c); /* the newest; NULL: none */
 const char *report_prompt(const report *r, int64_t task, int64_t item_index, const char **id); /* "" when absent */
 const char *report_keep(report *r, const char *z);
 const char *report_source(const cell *c); /* "modelled, not measured", or the meter */

@@ -59,7 +59,11 @@ static void add_range(jpt_buf *b, estimate ratio) {
         jpt_buf_printf(b, "%.*f to %.*f %%", digits, low, digits, high);
 }
 
-static void add_percent(jpt_buf *b, estimate ratio) { jpt_buf_printf(b, "%+.*f %%", fabs(ratio.mean - 1) < .1 ? 1 : 0, 100 * (ratio.mean - 1)); }
+/* "19 % more joules" */
+static void add_joules(jpt_buf *b, estimate ratio) {
+    double more = 100 * (ratio.mean - 1);
+    jpt_buf_printf(b, "%.*f %% %s joules a request", fabs(more) < 10 ? 1 : 0, fabs(more), more < 0 ? "fewer" : "more");
+}
 
 static void add_quality(jpt_buf *b, const panel *p, const rival *v, const cell *of) {
     if (isfinite(v->q.ratio.low)) {
@@ -107,8 +111,7 @@ static void say_gain(jpt_buf *b, const panel *p, const cell *of, const rival *v,
             jpt_buf_addz(b, "; its energy is not measured");
         else if (j) {
             jpt_buf_addz(b, " for ");
-            add_percent(b, s->j.ratio);
-            jpt_buf_addz(b, " joules a request");
+            add_joules(b, s->j.ratio);
         } else {
             jpt_buf_addz(b, " for ");
             add_range(b, s->j.ratio);
@@ -132,8 +135,8 @@ static void say_saving(jpt_buf *b, const panel *p, const cell *of, const rival *
         return;
     }
     jpt_buf_printf(b, "%s costs ", pick->c->short_label);
-    add_percent(b, pick->j.ratio);
-    jpt_buf_addz(b, " joules a request and ");
+    add_joules(b, pick->j.ratio);
+    jpt_buf_addz(b, " and ");
     int q = quality_of(p, pick);
     if (!isfinite(pick->q.delta.mean))
         jpt_buf_addz(b, "its quality is not measured");
@@ -171,11 +174,11 @@ static void say_waste(jpt_buf *b, const panel *p, const rival *v, int n) {
     if (!pick)
         return;
     jpt_buf_printf(b, "%s costs ", pick->c->short_label);
-    add_percent(b, pick->j.ratio);
+    add_joules(b, pick->j.ratio);
     if (quality_of(p, pick) < 0)
-        jpt_buf_printf(b, " joules a request and loses %.3g %s.\n", fabs(pick->q.delta.mean), report_metric(p->task));
+        jpt_buf_printf(b, " and loses %.3g %s.\n", fabs(pick->q.delta.mean), report_metric(p->task));
     else
-        jpt_buf_printf(b, " joules a request and its %s is not separable.\n", report_metric(p->task));
+        jpt_buf_printf(b, " and its %s is not separable.\n", report_metric(p->task));
 }
 
 static void say_count(jpt_buf *b, const panel *p, const rival *v, int n) {

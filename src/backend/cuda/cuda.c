@@ -56,6 +56,11 @@ bool cuda_room(cuda_backend *c, cu_pointer *p, size_t *cap, size_t bytes) {
     return true;
 }
 
+bool cuda_zeros(cuda_backend *c, cu_pointer *p, size_t *cap, size_t bytes) {
+    size_t before = *cap;
+    return cuda_room(c, p, cap, bytes) && (*cap == before || cuda_ok(c, c->cu.set(*p, 0, *cap, c->stream)));
+}
+
 /* ---- memory -------------------------------------------------------------------------------------------------------- */
 
 static void *cuda_alloc(jpt_backend *be, size_t bytes) {
@@ -609,7 +614,7 @@ static void cuda_close(jpt_backend *be) {
         for (int i = 0; i < c->n_graphs; i++)
             if (c->graph[i].exec)
                 c->cu.graph_exec_destroy(c->graph[i].exec);
-        cu_pointer d[] = {c->in_dev, c->xq, c->x16, c->y16, c->attn, c->done, c->work, c->pick, c->arg, c->arg_done, (cu_pointer)(uintptr_t)c->inv_freq_dev};
+        cu_pointer d[] = {c->in_dev, c->xq, c->x16, c->y16, c->attn, c->done, c->work, c->pick, c->arg, c->arg_done, c->look, c->look_done, (cu_pointer)(uintptr_t)c->inv_freq_dev};
         for (size_t i = 0; i < sizeof d / sizeof *d; i++)
             if (d[i])
                 c->cu.memory_free(d[i]);
@@ -620,8 +625,9 @@ static void cuda_close(jpt_backend *be) {
             c->cu.host_free(c->host_row);
         if (c->pick_host)
             c->cu.host_free(c->pick_host);
-        if (c->module)
-            c->cu.module_unload(c->module);
+        for (int i = 0; i < CUDA_MODULES; i++)
+            if (c->module[i])
+                c->cu.module_unload(c->module[i]);
         if (c->stream)
             c->cu.stream_destroy(c->stream);
         c->cu.context_release(c->device);
@@ -636,40 +642,49 @@ static const jpt_backend_ops cuda_ops = {
     .download = cuda_download, .sync = cuda_sync, .weight_new = cuda_weight_new, .weight_free = cuda_weight_free, .embed = cuda_embed,
     .rmsnorm = cuda_rmsnorm, .matmul = cuda_matmul, .rope = cuda_rope, .kv_write = cuda_kv_write, .attention = cuda_attention,
     .kv_copy_page = cuda_kv_copy_page, .swiglu = cuda_swiglu, .add = cuda_add, .gather = cuda_gather, .select = cuda_select,
-    .topk = cuda_topk, .layer = cuda_layer, .pass_begin = cuda_pass_begin, .pass_end = cuda_pass_end,
+    .topk = cuda_topk, .keep_rows = cuda_keep_rows, .similarity = cuda_similarity, .row_dots = cuda_row_dots, .contrast = cuda_contrast, .layer = cuda_layer, .pass_begin = cuda_pass_begin, .pass_end = cuda_pass_end,
 };
 
 #if defined(JPT_HAVE_CUDA)
-extern const unsigned char jpt_cuda_kernels[];
-static const void *kernels(void) { return jpt_cuda_kernels; }
+extern const unsigned char *const jpt_cuda_modules[]; /* a fatbin a file of kernels, NULL at the end: made by the build */
+static const unsigned char *const *modules(void) { return jpt_cuda_modules; }
 #else
-static const void *kernels(void) { return NULL; }
+static const unsigned char *const *modules(void) { return NULL; }
 #endif
+
+/* A kernel by its name, in whatever module it is. */
+static jpt_status find_kernel(cuda_backend *c, const char *name, cu_function *f, jpt_error *err) {
+    cu_result r = CU_OK;
+    for (int i = 0; i < CUDA_MODULES && c->module[i]; i++)
+        if ((r = c->cu.module_function(f, c->module[i], name)) == CU_OK)
+            return JPT_OK;
+    return JPT_FAIL(err, UNSUPPORTED, "%s: kernel %s: %s", c->name, name, cu_text(&c->cu, r));
+}
 
 static jpt_status load_kernels(cuda_backend *c, jpt_error *err) {
     static const char *const kinds[K_COUNT] = {"f32", "f16", "bf16", "i8", "i4"};
-    cu_result r = c->cu.module_load(&c->module, kernels());
-    if (r != CU_OK)
-        return JPT_FAIL(err, UNSUPPORTED, "%s does not take jpt's kernels: %s", c->name, cu_text(&c->cu, r));
+    for (int i = 0; modules()[i]; i++) {
+        JPT_ASSERT(i < CUDA_MODULES);
+        cu_result r = c->cu.module_load(&c->module[i], modules()[i]);
+        if (r != CU_OK)
+            return JPT_FAIL(err, UNSUPPORTED, "%s does not take jpt's kernels: %s", c->name, cu_text(&c->cu, r));
+    }
     for (int i = 0; i < KN_COUNT; i++)
-        if ((r = c->cu.module_function(&c->kernel[i], c->module, kernel_name[i])) != CU_OK)
-            return JPT_FAIL(err, UNSUPPORTED, "%s: kernel %s: %s", c->name, kernel_name[i], cu_text(&c->cu, r));
+        JPT_TRY(find_kernel(c, kernel_name[i], &c->kernel[i], err));
     for (int k = 0; k < K_COUNT; k++)
         for (int x = 0; x < 4; x++)
             for (int w = 0; w < 3; w++) {
                 static const char *const forms[] = {"one", "two", "pair"};
                 char                     name[64];
                 snprintf(name, sizeof name, "matmul_%s_%d_%s", kinds[k], 1 << x, forms[w]);
-                if ((r = c->cu.module_function(&c->matmul[k][x][w], c->module, name)) != CU_OK)
-                    return JPT_FAIL(err, UNSUPPORTED, "%s: kernel %s: %s", c->name, name, cu_text(&c->cu, r));
+                JPT_TRY(find_kernel(c, name, &c->matmul[k][x][w], err));
             }
     for (int k = 0; k < 2; k++)
         for (int x = 0; x < 4; x++)
             for (int pair = 0; pair < 2; pair++) {
                 char name[64];
                 snprintf(name, sizeof name, "mma_%s_%d%s", k ? "bf16" : "f16", 1 << x, pair ? "_pair" : "");
-                if ((r = c->cu.module_function(&c->mma[k][x][pair], c->module, name)) != CU_OK)
-                    return JPT_FAIL(err, UNSUPPORTED, "%s: kernel %s: %s", c->name, name, cu_text(&c->cu, r));
+                JPT_TRY(find_kernel(c, name, &c->mma[k][x][pair], err));
             }
     return JPT_OK;
 }
@@ -716,7 +731,7 @@ jpt_status jpt_cuda_open(const char *name, const jpt_backend_options *opt, jpt_b
     } else if (name[4]) {
         return JPT_FAIL(err, ARG, "device '%s': expected cuda or cuda:N", name);
     }
-    if (!kernels())
+    if (!modules())
         return JPT_FAIL(err, UNSUPPORTED, "device '%s': this build has no CUDA kernels (nvcc was not there); use --device cpu", name);
     cuda_backend *c = calloc(1, sizeof *c);
     if (!c)

@@ -6,34 +6,8 @@
  * `after_predecessor` they touch nothing but weights. */
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
-#include <stdint.h>
 
-#include "kernels.h"
-
-#define WARP 32
-#define FULL 0xffffffffu
-
-__device__ static void after_predecessor() {
-#if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
-}
-__device__ static void let_successor_start() {
-#if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-#endif
-}
-
-__device__ static float warp_sum(float v) {
-    for (int o = WARP / 2; o > 0; o /= 2)
-        v += __shfl_xor_sync(FULL, v, o);
-    return v;
-}
-__device__ static float warp_max(float v) {
-    for (int o = WARP / 2; o > 0; o /= 2)
-        v = fmaxf(v, __shfl_xor_sync(FULL, v, o));
-    return v;
-}
+#include "device.cuh"
 
 __device__ static uint4 load16(const void *p) {
     uint4 v;
@@ -943,12 +917,6 @@ extern "C" __global__ void __launch_bounds__(256) argmax(const float *logits, in
 
 /* ---- selection: one block a row ---------------------------------------------------------------------------------------------- */
 
-/* Scores order as unsigned integers. */
-__device__ static unsigned sortable(float z) {
-    unsigned u = __float_as_uint(z);
-    return u & 0x80000000u ? ~u : u | 0x80000000u;
-}
-
 enum { PICK_THREADS = 1024, BINS = 2048 };
 
 typedef struct pick_room {
@@ -1246,43 +1214,3 @@ extern "C" __global__ void __launch_bounds__(PICK_THREADS) choose(const float *l
     if (tid == 0)
         out[blockIdx.x] = {0, chosen, (int)left, (float)((double)(given[chosen] - most) - log_sum), (float)(log_sum - dot / sum), (float)((double)expf(z[chosen] - top) / total)};
 }
-
-/* The k best of a row of plain logits, in no order, with what makes scores of them: score = (z - most) - log_sum. */
-extern "C" __global__ void __launch_bounds__(PICK_THREADS) best_k(const float *logits, int V, const int *rows, int k, best_row *info, best_entry *out) {
-    __shared__ pick_room s;
-    __shared__ int       n_out;
-    after_predecessor();
-    let_successor_start();
-    const float *z = logits + (size_t)rows[blockIdx.x] * V;
-    int          tid = threadIdx.x, bad = 0;
-    float        most = -INFINITY;
-    for (int v = tid; v < V; v += PICK_THREADS) {
-        bad |= z[v] != z[v];
-        most = fmaxf(most, z[v]);
-    }
-    most = block_max(s, most);
-    if (tid == 0)
-        n_out = 0;
-    if (block_any(bad) || !(most > -INFINITY && most < INFINITY)) {
-        if (tid == 0)
-            info[blockIdx.x].status = 1;
-        return;
-    }
-    double sum = 0;
-    for (int v = tid; v < V; v += PICK_THREADS)
-        sum += (double)expf(z[v] - most);
-    sum = block_sum(s, sum);
-    float       bound = k < V ? kth_largest(s, z, V, k) : -INFINITY;
-    best_entry *mine = out + (size_t)blockIdx.x * k;
-    for (int v = tid; v < V; v += PICK_THREADS)
-        if (z[v] > bound)
-            mine[atomicAdd(&n_out, 1)] = {z[v], v};
-    __syncthreads();
-    int greater = n_out;
-    if (bound > -INFINITY)
-        first_of_ties(s, V, [&](int v) { return sortable(z[v]); }, sortable(bound), k - greater, [&](int v) { mine[atomicAdd(&n_out, 1)] = {z[v], v}; });
-    __syncthreads();
-    if (tid == 0)
-        info[blockIdx.x] = {0, n_out, most, (float)log(sum)};
-}
-

@@ -60,7 +60,7 @@ typedef struct attn_job {
 } attn_job;
 
 /* ---- selection */
-enum { D_EDITS, D_TEMPERATURE, D_TOP_K, D_TOP_P, D_MIN_P, D_EPSILON, D_ETA };
+enum { D_EDITS, D_TEMPERATURE, D_TOP_K, D_TOP_P, D_MIN_P, D_EPSILON, D_ETA, D_ALLOWED }; /* D_ALLOWED: the edits' ids stay, rank_rows alone */
 enum { E_ADD, E_PENALTY, E_BAN };
 typedef struct edit { /* of one id's score */
     int   id, op;
@@ -81,14 +81,44 @@ typedef struct choose_result {
     int   status, token, n_kept; /* status 1: no finite logit; 2: nothing is left */
     float logprob, entropy, kept_prob;
 } choose_result;
-typedef struct best_row {
-    int   status, n;
-    float most, log_sum;
-} best_row;
-typedef struct best_entry {
-    float z;
+
+/* ---- rows of scores in parts, a block a part */
+enum { ROW_PART = 4096, ROW_THREADS = 256, ROW_EACH = ROW_PART / ROW_THREADS };
+typedef struct row_part {
+    float most, sum; /* the largest, and the sum of exp(z - it) */
+    int   bad;       /* a NaN */
+} row_part;
+
+/* ---- the k best */
+typedef struct rank_job {
+    int      row, n_links, log_first, scored, perturb; /* as in jpt_score_item */
+    float    bias;
+    uint32_t seed_low, seed_high, prompt, sequence, step; /* of the noise */
+    dev_link link[DEV_LINKS];
+} rank_job;
+typedef struct rank_entry {
+    float z, noise;
     int   id;
-} best_entry;
+} rank_entry;
+typedef struct rank_row {
+    int   status, n;     /* status 1: no finite logit; 2: nothing is left */
+    float most, log_sum; /* score = bias + (z - most) - log_sum; 0 where z is a score */
+} rank_row;
+
+/* ---- contrast */
+enum { C_DOLA, C_LOGITS, C_LOGPROBS }; /* as jpt_contrast_form */
+enum { CONTRAST_ROWS = 64, CONTRAST_BASES = 64 };
+typedef struct contrast_job {
+    float       *logits, *logp;
+    const float *base;   /* base e of row i: row e * stride + base_row[i] */
+    row_part    *parts;  /* [rows, 1 + n_base, n_parts] */
+    double      *js;     /* [rows, n_parts, n_base] */
+    int         *chosen; /* [rows] */
+    unsigned    *done;   /* [rows] parts that are there; zero between launches */
+    int          V, n_parts, n_base, stride, form;
+    float        beta, temperature, log_top;
+    int          row[CONTRAST_ROWS], base_row[CONTRAST_ROWS];
+} contrast_job;
 
 enum { ARGMAX_PARTS = 32 };
 typedef struct greedy_part {

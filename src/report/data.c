@@ -228,7 +228,11 @@ static jpt_status load_cell_score(void *ud, const jpt_score_row *s) {
 }
 
 static bool of_corpus(const char *metric) {
-    return metric && (strcmp(metric, "bleu") == 0 || strcmp(metric, "chrf") == 0 || strcmp(metric, "chrf++") == 0);
+    static const char *const names[] = {"bleu", "bleu_zh", "chrf", "chrf++", "ter"};
+    bool                     found = false;
+    for (size_t i = 0; metric && i < sizeof names / sizeof *names; i++)
+        found = found || strcmp(metric, names[i]) == 0;
+    return found;
 }
 
 /* The corpus score stands for itself; how it would move with the items is taken from its segments, to scale. */

@@ -185,4 +185,18 @@ void jpt_session_set_phase(jpt_session *s, jpt_phase phase);
  * Windows of n_ctx positions, no overlap; adds nothing (pass BOS yourself). */
 jpt_status jpt_model_nll(jpt_session *s, const int32_t *tokens, int32_t n, double *nll, int32_t *count, jpt_error *err);
 
+/* The same over tokens[first..n), 1 <= first: what stands before is only conditioned on.  Where n is more than n_ctx, the first
+ * window drops tokens from the left until at least half of it is left for those scored. */
+jpt_status jpt_model_nll_from(jpt_session *s, const int32_t *tokens, int32_t n, int32_t first, double *nll, int32_t *count, jpt_error *err);
+
+/* How likely a text is after a prompt: start token (BOS, or EOS where the vocabulary has none; lm-evaluation-harness's rule), the
+ * prompt's tokens, the text's tokens, tokenised apart (Su and Xu 2022: coherence = -nll / count; with an empty prompt, perplexity =
+ * exp(nll / count)).  A session for these functions needs n_outputs >= 64.  count 0: a text without tokens. */
+jpt_status jpt_model_text_nll(jpt_session *s, jpt_str prompt, jpt_str text, double *nll, int32_t *count, jpt_error *err);
+
+/* Features of texts for MAUVE (Pillutla et al. 2021): the last layer's state, after the final norm, of each text's last token, texts
+ * cut at max_tokens (0: 1024) or n_ctx.  An empty text gives that of the start token.  n_batch texts share a pass over the weights:
+ * the session needs n_seqs and n_hidden >= n_batch.  out [n, n_embd]; n_tokens [n] or NULL. */
+jpt_status jpt_model_features(jpt_session *s, const jpt_str *texts, int32_t n, int32_t n_batch, int32_t max_tokens, float *out, int32_t *n_tokens, jpt_error *err);
+
 #endif

@@ -21,6 +21,8 @@ static const command commands[] = {
     {"audit", cmd_audit, "check a results.db: rows against each other, figures against rows"},
     {"status", cmd_status, "how far a bench is, from another terminal"},
     {"score", cmd_score, "BLEU, chrF and others from files"},
+    {"evaluate", cmd_evaluate, "coherence, perplexity and cosines, added to a results.db or of files"},
+    {"embed", cmd_embed, "sentence vectors, or a model's features for MAUVE"},
     {"meter", cmd_meter, "joules, seconds and watts of any command"},
     {"doctor", cmd_doctor, "what can be metered and run here, with limits and reasons"},
     {"inspect", cmd_inspect, "what is in a model file"},

@@ -482,13 +482,14 @@ static void rankings(void **ud) {
                         if (na != nb)
                             fail_msg("V %d, shape %d, chain %zu, way %d, k %d: %d found, expected %d", V, shape, i, way, ks[q], nb, na);
                         for (int32_t k = 0; k < na; k++) {
-                            same += ia[k] == ib[k] && ta[k] == tb[k];
+                            for (int32_t m = 0; m < na; m++) /* of scores that rounding alone tells apart the order may differ */
+                                same += ia[k] == ib[m] && ta[k] == tb[m];
                             if (!(fabsf(sa[k] - sb[k]) <= (way % 2 ? 1.0f : 2e-5f)))
                                 fail_msg("V %d, shape %d, chain %zu, way %d, k %d, place %d: row %d token %d score %.7f, expected row %d token %d score %.7f", V, shape, i, way, ks[q], k,
                                          ib[k], tb[k], sb[k], ia[k], ta[k], sa[k]);
                         }
-                        if (same < na - (way % 2 ? 4 : 2)) /* a last bit of exp or log may turn neighbours round */
-                            fail_msg("V %d, shape %d, chain %zu, way %d, k %d: %d of %d places the same", V, shape, i, way, ks[q], same, na);
+                        if (same < na - (way % 2 ? 4 : 2)) /* and at the end of the list fall on either side */
+                            fail_msg("V %d, shape %d, chain %zu, way %d, k %d: %d of %d the same", V, shape, i, way, ks[q], same, na);
                     }
             gpu->ops->free(gpu, dz);
             free(z);

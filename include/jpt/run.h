@@ -74,7 +74,7 @@ typedef struct jpt_run_options {
     const jpt_spec_list     *specs;
     const int32_t           *batches; /* requests of a cell at a time, sharing passes over the weights; none: 1 */
     size_t                   n_batches;
-    const uint64_t          *seeds;   /* block b adds b x (their span + 1) to each, so that no seed comes twice; none: 0 */
+    const uint64_t          *seeds;   /* block b adds b x (their span + 1) to each (1 seed: b), so that none comes twice; none: 0 */
     size_t                   n_seeds; /* strategies that draw nothing use the first alone */
     const jpt_run_exclusion *exclude;
     size_t                   n_exclude;
@@ -158,9 +158,10 @@ void jpt_stopping_interval(const double *x, int32_t n, double alpha, double *low
 jpt_status jpt_run_calibrate(const jpt_run_engine *e, double seconds, jpt_calibration *out, jpt_error *err);
 /* Bytes and FLOPs of work: passes over the weights, rows through the layers and through the head, positions of keys and values read. */
 void jpt_run_cost(const jpt_model *m, double passes, double rows, double logits_rows, double kv_positions, double *bytes, double *flops);
-/* Keep it under $JPT_HOME (calibration.jsonl), and find the newest of a device (and model and meter).  JPT_NOT_FOUND: none. */
+/* Keep it under $JPT_HOME (calibration.jsonl), and find the newest of a device and meter: of this model where there is one, else of another.
+ * One that leaves a quarter of the joules unexplained is no calibration.  JPT_NOT_FOUND: none. */
 jpt_status jpt_calibration_save(const jpt_calibration *c, jpt_error *err);
-jpt_status jpt_calibration_find(const char *device, const char *card_uuid, const char *energy_source, jpt_calibration *out, jpt_error *err);
+jpt_status jpt_calibration_find(const char *device, const char *card_uuid, const char *energy_source, const char *model_sha256, jpt_calibration *out, jpt_error *err);
 
 /* ---- requests ---------------------------------------------------------------------------------------- */
 

@@ -13,6 +13,7 @@ int cmd_bench(int argc, char **argv);
 int cmd_compare(int argc, char **argv);
 int cmd_advise(int argc, char **argv);
 int cmd_audit(int argc, char **argv);
+int cmd_calibrate(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_embed(int argc, char **argv);

@@ -14,6 +14,7 @@ typedef struct command {
 
 static const command commands[] = {
     {"generate", cmd_generate, "write text with one strategy, and say what it cost"},
+    {"calibrate", cmd_calibrate, "what this device pays at rest, a byte, a FLOP: floors for bench"},
     {"bench", cmd_bench, "run tasks x strategies, metered; run again to resume"},
     {"report", cmd_report, "results.db to one HTML page, Markdown, CSV"},
     {"compare", cmd_compare, "two strategies of a results.db, paired, with intervals"},

@@ -69,7 +69,7 @@ static void audit_energy(audit *a, const jpt_request_row *q) {
                    (isnan(q->kv_energy_j) ? 0 : q->kv_energy_j);
     if (isfinite(parts))
         check(a, PHASES, near(parts, q->energy_j, 1e-6), q, "%.6f J in phases, %.6f J in all", parts, q->energy_j);
-    if (isfinite(q->net_energy_j) && isfinite(q->idle_w)) {
+    if (isfinite(q->net_energy_j) && isfinite(q->idle_w) && !q->share_rule) {
         /* the window is a little longer than the generation: the prompt's first byte to the meter's second reading */
         double window_s = (q->energy_j - q->net_energy_j) / q->idle_w;
         check(a, NET, q->idle_w > 0 && window_s >= q->duration_s - 1e-6 && window_s <= q->duration_s + 0.5, q, "%.3f J less %.3f J is %.3f s of %.2f W; the request took %.3f s",

@@ -237,7 +237,9 @@ static jpt_status one_window(bench *b, const cell *c, const char *kind, int32_t 
     requests     r = {0};
     bool         served = strcmp(kind, "requests") == 0;
     window_facts f = {.kind = kind, .cell = c->id, .block = block, .order = order, .attempt = -1};
-    jpt_status   st = requests_init(&r, b, c, item, seed, n, err);
+    int32_t      most = c->e->counts ? 256 * c->n_batch : chunk_of(c); /* prompts made ready outside the window */
+    n = n < most ? n : most;
+    jpt_status st = requests_init(&r, b, c, item, seed, n, err);
     if (st == JPT_OK && !e->warm)
         st = warm_up(b, c, &r.q[0], err);
     for (bool again = true; st == JPT_OK && again;) {
@@ -328,7 +330,7 @@ static jpt_status run_cell(bench *b, cell *c, int32_t block, int32_t order, doub
     for (int32_t k = 0; st == JPT_OK && k < most; k++) {
         bool exists = false;
         item[n] = k / c->n_seeds;
-        seed[n] = run_seed(b, block, k % c->n_seeds);
+        seed[n] = run_seed(b, c, block, k % c->n_seeds);
         st = jpt_store_request_exists(b->store, c->id, block, item[n], (int64_t)seed[n], &exists, err);
         b->progress.done += exists;
         b->progress.resumed += exists;
@@ -375,7 +377,7 @@ static jpt_status run_sentinels(bench *b, const char *kind, int32_t block, int32
             continue;
         int32_t items = run_n_items(b->opt, c.task) < ITEMS ? run_n_items(b->opt, c.task) : ITEMS;
         for (int32_t k = 0; k < items; k++)
-            item[k] = k, seed[k] = run_seed(b, 0, 0);
+            item[k] = k, seed[k] = run_seed(b, &c, 0, 0);
         JPT_TRY(one_window(b, &c, kind, block, order, item, seed, items, &taken, err));
     }
     return JPT_OK;

@@ -142,8 +142,8 @@ bool run_excluded(const jpt_run_options *o, const char *model, const char *devic
     return false;
 }
 
-uint64_t run_seed(const bench *b, int32_t block, int32_t i) {
-    return (b->opt->n_seeds ? b->opt->seeds[i] : 0) + (uint64_t)block * b->seed_stride;
+uint64_t run_seed(const bench *b, const cell *c, int32_t block, int32_t i) {
+    return (b->opt->n_seeds ? b->opt->seeds[i] : 0) + (uint64_t)block * (c->n_seeds > 1 ? b->seed_stride : 1);
 }
 
 static jpt_status put_cell(bench *b, engine *e, size_t t, const jpt_spec *spec, int32_t n_batch, jpt_error *err) {
@@ -161,7 +161,7 @@ static jpt_status put_cell(bench *b, engine *e, size_t t, const jpt_spec *spec, 
     b->n_cells++;
     jpt_spec_json(c->spec, &json);
     for (int32_t i = 0; i < c->n_seeds; i++)
-        jpt_buf_printf(&seeds, "%s%llu", i ? "," : "", (unsigned long long)run_seed(b, 0, i));
+        jpt_buf_printf(&seeds, "%s%llu", i ? "," : "", (unsigned long long)run_seed(b, c, 0, i));
     jpt_cell_row_init(&r);
     r.study = b->study;
     r.model = e->model;

@@ -75,7 +75,7 @@ typedef struct bench {
 /* records.c: rows that say what was run */
 jpt_status run_put_all(bench *b, jpt_error *err);
 bool       run_excluded(const jpt_run_options *o, const char *model, const char *device, const char *task, const char *spec, int32_t batch);
-uint64_t   run_seed(const bench *b, int32_t block, int32_t i);
+uint64_t   run_seed(const bench *b, const cell *c, int32_t block, int32_t i);
 /* ... and what came out.  A window with its requests (none: NULL) is one transaction. */
 typedef struct window_facts {
     const char *kind;

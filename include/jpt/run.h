@@ -148,7 +148,7 @@ jpt_status jpt_run_dry(const jpt_run_options *opt, jpt_run_estimate *out, jpt_er
 /* ---- sequential stopping --------------------------------------------------------------------------- */
 
 /* Interval for the mean of x[0..n) that holds at confidence 1 - alpha for all n at once, so that one may look after each value and
- * stop when one likes: an always-valid t interval (docs/energy-method.md derives it).  Infinite for n < 2 and while the data are too few. */
+ * stop when one likes: an always-valid t interval (docs/energy-method.md derives it).  Infinite for n < 5 and while the data are too few. */
 void jpt_stopping_interval(const double *x, int32_t n, double alpha, double *low, double *high);
 
 /* ---- calibration ------------------------------------------------------------------------------------ */

@@ -40,7 +40,7 @@ void report_md(const report *r, jpt_buf *b) {
     if (r->modelled)
         jpt_buf_addz(b, "**Energy here is modelled, not measured.**\n\n");
     jpt_buf_addz(b, "J/token is joules a kept output token. Estimate and [95 % interval over items and blocks]; – is absent, never zero. "
-                    "Front: on the Pareto front of quality against joules a request, and in what share of resamples.\n");
+                    "Thrown away: share of the computed positions that are in no text. Front: on the Pareto front of quality against joules a request, and in what share of resamples.\n");
     for (int i = 0; i < r->n_panels; i++) {
         const panel *p = &r->panels[i];
         jpt_buf      words = {0};
@@ -49,8 +49,8 @@ void report_md(const report *r, jpt_buf *b) {
         lines_as_list(b, words.p, "- ");
         b->oom = b->oom || words.oom;
         jpt_buf_fini(&words);
-        jpt_buf_printf(b, "\n| strategy | model | %s | J/token gross | J/token net | J/request gross | J/request net | s/request | front | items | energy |\n"
-                          "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|---|\n",
+        jpt_buf_printf(b, "\n| strategy | model | %s | J/token gross | J/token net | J/request gross | J/request net | s/request | thrown away | front | items | energy |\n"
+                          "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|\n",
                        report_metric(p->task));
         for (int k = 0; k < p->n_cells; k++) {
             const cell *c = p->cells[k];
@@ -63,6 +63,10 @@ void report_md(const report *r, jpt_buf *b) {
                 add_estimate(b, c->fig[shown[e]]);
                 jpt_buf_addz(b, " | ");
             }
+            if (c->computed > 0)
+                jpt_buf_printf(b, "%.0f %% | ", 100 * c->discarded / c->computed);
+            else
+                jpt_buf_addz(b, "– | ");
             jpt_buf_addz(b, c->front[1] ? "yes" : "");
             if (isfinite(c->p_front[1]))
                 jpt_buf_printf(b, "%s%.0f %%", c->front[1] ? ", " : "", 100 * c->p_front[1]);

@@ -73,8 +73,8 @@ typedef struct jpt_layer_job {
 /* One pass over the weights as a back-end sees it coming.  `shape` is all that its operations hold fixed apart from tokens,
  * positions, tables and row numbers: passes of equal shape (compared as bytes) are the same sequence of operations. */
 typedef struct jpt_pass_shape {
-    const void *session, *d_k, *d_logits, *d_hidden, *d_exit; /* the session's buffers */
-    int32_t     n, n_logits, n_hidden, first_logits, first_hidden, n_layers, n_exit, exit_without_norm, exit_layers[16];
+    const void *session, *d_k, *d_logits, *d_hidden, *d_heads; /* the session's buffers */
+    int32_t     n, n_logits, n_hidden, first_logits, first_hidden, all_logits, n_layers, n_exit, exit_without_norm, exit_layers[16];
     int32_t     apart; /* no row attends to another row of the pass */
 } jpt_pass_shape;
 typedef struct jpt_pass_inputs {
@@ -84,6 +84,8 @@ typedef struct jpt_pass_inputs {
     const int32_t     *logits_rows, *hidden_rows; /* [n_logits], [n_hidden] */
     int32_t            n_runs, page_size;
 } jpt_pass_inputs;
+
+enum { JPT_CONTRAST_BASES = 64 };
 
 typedef struct jpt_backend_ops {
     const char *name; /* "ref", "cpu", "cuda" */
@@ -138,6 +140,18 @@ typedef struct jpt_backend_ops {
                          jpt_selected *out, jpt_error *err);
     jpt_status (*topk)(jpt_backend *be, const float *d_logits, int32_t V, const jpt_score_item *items, int32_t n, int32_t k, int32_t *out_index,
                        int32_t *out_token, float *out_score, int32_t *n_out, jpt_error *err);
+    /* y[i, :] = x[i, :], with `unit` divided by its length (a zero row stays).  D columns. */
+    void (*keep_rows)(jpt_backend *be, const float *d_x, int32_t n, int32_t D, bool unit, float *d_y);
+    /* out[i] = the largest of h[j] . x[i] / |x[i]| over j < m; n, m >= 1; h [m, D] holds unit rows.  Contrastive search's penalty
+     * (Su et al. 2022).  Waits. */
+    jpt_status (*similarity)(jpt_backend *be, const float *d_x, int32_t n, int32_t D, const float *d_h, int32_t m, float *out, jpt_error *err);
+    /* out[i] = h[a[i]] . h[b[i]], i < n; a, b host.  Waits. */
+    jpt_status (*row_dots)(jpt_backend *be, const float *d_h, int32_t D, const int32_t *a, const int32_t *b, int32_t n, float *out, jpt_error *err);
+    /* Contrast rows[0..n) of d_logits [*, V] in place (jpt_contrast_row); row rows[i] of d_logp gets the expert's ln p.  Its bases are
+     * rows e * stride + base_rows[i] of d_base, e < n_base <= JPT_CONTRAST_BASES, undefined afterwards; several only for DOLA.  A
+     * back-end that does not wait leaves rows of NaN where the logits are no distribution: selection tells. */
+    jpt_status (*contrast)(jpt_backend *be, const jpt_contrast *how, float *d_logits, int32_t V, const int32_t *rows, int32_t n, float *d_base, int32_t n_base,
+                           int32_t stride, const int32_t *base_rows, float *d_logp, jpt_error *err);
     /* Optional (NULL): a layer in one call, for back-ends that fuse.  The same bits as the operations one by one, unless the back-end
      * says otherwise. */
     void (*layer)(jpt_backend *be, const jpt_layer_job *job);

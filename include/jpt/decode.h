@@ -97,6 +97,7 @@ typedef struct jpt_generation {
     int32_t         n_tokens;
     jpt_buf         text;   /* without special tokens, cut before the stop string */
     jpt_stop_reason stop;
+    int32_t         n_past_stop; /* of work.positions_discarded: computed, but past the end of the text */
     jpt_work        work;   /* this request's; sums to the session's over requests run alone */
     jpt_alternative *alternatives; /* [n_alternatives] best first, the text itself among them; none for most strategies */
     int32_t          n_alternatives;

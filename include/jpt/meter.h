@@ -127,6 +127,11 @@ void jpt_window_end(jpt_window *w, double idle_w, jpt_energy *out);
 void jpt_energy_verdict(const jpt_meter_limits *l, const jpt_window_facts *f, double idle_w, jpt_energy *out);
 void jpt_energy_judge(const jpt_meter_limits *l, jpt_reading begin, jpt_reading end, double idle_w, jpt_energy *out);
 
+/* An aligned window of `seconds` of doing nothing (JPT_INTERRUPTED when a stop was asked meanwhile).  *out says what it was. */
+jpt_status jpt_meter_idle_window(jpt_meter *m, double seconds, jpt_energy *out, double *t_start_s, jpt_error *err);
+/* Whether joules are measured: neither computed from declared watts nor absent. */
+bool jpt_meter_measures(const jpt_meter *m);
+
 /* Mean watts over `seconds` of doing nothing.  NAN for modelled and absent meters. */
 jpt_status jpt_meter_idle(jpt_meter *m, double seconds, double *idle_w, jpt_error *err);
 
@@ -152,5 +157,55 @@ typedef struct jpt_phase_event {
 /* Split a window's joules over phases by time: phases may nest (the inner one counts), what lies in none goes to
  * out_j[n_phases].  The parts add up to energy_j.  out_j is [n_phases + 1]. */
 void jpt_attribute(const jpt_phase_event *e, size_t n, double t0, double t1, double energy_j, int32_t n_phases, double *out_j);
+
+/* ---- the ledger ---------------------------------------------------------------------------------- */
+
+/* When each phase ran: its seconds in slots of a window, so that sampled power can be laid over them.  Memory does not grow
+ * with the window: past JPT_PROFILE_SLOTS slots they are merged two by two. */
+enum { JPT_PHASES_MAX = 8, JPT_PROFILE_SLOTS = 4096 };
+typedef struct jpt_profile {
+    int32_t n_phases, depth, stack[16];
+    double  t0, at, slot_s;
+    double (*slot)[JPT_PHASES_MAX + 1]; /* [JPT_PROFILE_SLOTS] seconds a phase; [n_phases]: in none */
+    size_t  n_slots;
+} jpt_profile;
+
+/* n_phases <= JPT_PHASES_MAX; slots of 25 ms to begin with.  JPT_NOMEM. */
+jpt_status jpt_profile_init(jpt_profile *p, int32_t n_phases, jpt_error *err);
+void       jpt_profile_fini(jpt_profile *p);
+/* Begin again at t0; then events in order of time; then the end. */
+void jpt_profile_start(jpt_profile *p, double t0);
+void jpt_profile_event(jpt_profile *p, int32_t phase, bool begin, double t_s);
+void jpt_profile_end(jpt_profile *p, double t1);
+void jpt_profile_seconds(const jpt_profile *p, double *out_s); /* [n_phases + 1] */
+
+/* A window's books: phases above idle, idle and what is left over; all together energy_j, always.  With samples that cover the
+ * window power is integrated over each phase, and residual_j is what the counter has beyond that; else power is taken as
+ * constant and residual_j is 0.  Without an idle power (NAN) idle_j is NAN and the phases are gross. */
+typedef struct jpt_ledger {
+    double      phase_j[JPT_PHASES_MAX + 1], phase_s[JPT_PHASES_MAX + 1]; /* [n_phases]: in none (the host) */
+    double      idle_j, residual_j;
+    const char *method; /* "samples" or "time" */
+} jpt_ledger;
+void jpt_ledger_split(const jpt_profile *p, const jpt_power_sample *s, size_t n, double energy_j, double idle_w, jpt_ledger *out);
+
+/* Non-negative least squares: x >= 0 with the least |A x - b|; A is [m][n] row-major, n <= 16 (Lawson and Hanson, Solving
+ * Least Squares Problems, 1974, chapter 23).  Returns the norm of what is left, NAN when n is out of range or numbers are not finite. */
+double jpt_nnls(const double *a, const double *b, int32_t m, int32_t n, double *x);
+
+/* Watts of each phase from many windows: joules[m] = sum over phases of watts x seconds[m][n].  A check on jpt_ledger_split from
+ * other information: only how joules go with the mix of phases from one window to the next. */
+typedef struct jpt_regression {
+    double watts[JPT_PHASES_MAX + 1], error_w[JPT_PHASES_MAX + 1]; /* standard error; NAN: phase absent, or without freedom */
+    double condition; /* of the columns, scaled to one length; above 30 the phases cannot be told apart */
+    double residual;  /* share of the joules left over, root mean square */
+    int32_t n_windows, n_phases_seen;
+} jpt_regression;
+/* false: fewer windows than phases, or nothing to explain. */
+bool jpt_ledger_regress(const double *seconds, const double *joules, int32_t m, int32_t n, jpt_regression *out);
+
+/* Amplification: a loop with its small kernel run once a step, and k times.  Joules of one call, and the standard error from those
+ * of the two windows: (e_k - e_1) / (steps (k - 1)). */
+double jpt_amplify(double joules_1, double error_1, double joules_k, double error_k, int32_t k, double steps, double *error_j);
 
 #endif

@@ -129,6 +129,28 @@ jpt_status jpt_session_exit_logits(jpt_session *s, int32_t i_exit, int32_t row, 
 /* Replace a row of the last forward's logits, for strategies that combine distributions before they choose. */
 jpt_status jpt_session_set_logits(jpt_session *s, int32_t row, const float *z_V, jpt_error *err);
 
+/* Hidden states kept where they were computed: a list of rows [D] in the back-end's memory, for strategies that look back
+ * (contrastive search, FSD).  Belongs to the session and must be freed before it is closed; its memory is used again by the next. */
+typedef struct jpt_states jpt_states;
+/* room: most rows (JPT_NOMEM); unit: rows are kept divided by their length. */
+jpt_status jpt_states_new(jpt_session *s, int32_t room, bool unit, jpt_states **out, jpt_error *err);
+void       jpt_states_free(jpt_states *h); /* NULL accepted */
+int32_t    jpt_states_count(const jpt_states *h);
+/* Append hidden rows [first_row, first_row + n) of the last forward.  JPT_CTX_FULL: no room. */
+jpt_status jpt_states_add(jpt_states *h, int32_t first_row, int32_t n, jpt_error *err);
+/* out[i] = the largest cosine of the last forward's hidden row first_row + i with the (unit) rows kept, i < n; needs one kept. */
+jpt_status jpt_states_similarity(const jpt_states *h, int32_t first_row, int32_t n, float *out_n, jpt_error *err);
+/* out[i] = row a[i] . row b[i] of the list. */
+jpt_status jpt_states_dots(const jpt_states *h, const int32_t *a, const int32_t *b, int32_t n, float *out_n, jpt_error *err);
+
+/* Contrast rows of the last forward's logits in place, where they lie (jpt_contrast_row in select.h): against the same rows of the
+ * forward's early exits (DOLA: the one that diverges most; else the first), or, with `amateur`, against rows amateur_rows[n] of that
+ * session's last forward.  Exit and amateur logits are undefined afterwards.  A row that is no distribution is told here or by the
+ * selection that follows. */
+jpt_status jpt_session_contrast(jpt_session *s, const jpt_contrast *how, const int32_t *rows, int32_t n, jpt_session *amateur, const int32_t *amateur_rows, jpt_error *err);
+/* The expert's own ln p of a token in a contrasted row. */
+jpt_status jpt_session_expert(jpt_session *s, int32_t row, int32_t token, float *logprob, jpt_error *err);
+
 /* A second model that strategies may ask (draft, amateur): its own session, borrowed; NULL: none. */
 jpt_status   jpt_session_set_assistant(jpt_session *s, jpt_session *assistant, jpt_error *err);
 jpt_session *jpt_session_assistant(const jpt_session *s);
@@ -162,5 +184,19 @@ void jpt_session_set_phase(jpt_session *s, jpt_phase phase);
 /* Sum of -ln p(token | past) over tokens[1..n) and how many were scored: perplexity = exp(nll / count).
  * Windows of n_ctx positions, no overlap; adds nothing (pass BOS yourself). */
 jpt_status jpt_model_nll(jpt_session *s, const int32_t *tokens, int32_t n, double *nll, int32_t *count, jpt_error *err);
+
+/* The same over tokens[first..n), 1 <= first: what stands before is only conditioned on.  Where n is more than n_ctx, the first
+ * window drops tokens from the left until at least half of it is left for those scored. */
+jpt_status jpt_model_nll_from(jpt_session *s, const int32_t *tokens, int32_t n, int32_t first, double *nll, int32_t *count, jpt_error *err);
+
+/* How likely a text is after a prompt: start token (BOS, or EOS where the vocabulary has none; lm-evaluation-harness's rule), the
+ * prompt's tokens, the text's tokens, tokenised apart (Su and Xu 2022: coherence = -nll / count; with an empty prompt, perplexity =
+ * exp(nll / count)).  A session for these functions needs n_outputs >= 64.  count 0: a text without tokens. */
+jpt_status jpt_model_text_nll(jpt_session *s, jpt_str prompt, jpt_str text, double *nll, int32_t *count, jpt_error *err);
+
+/* Features of texts for MAUVE (Pillutla et al. 2021): the last layer's state, after the final norm, of each text's last token, texts
+ * cut at max_tokens (0: 1024) or n_ctx.  An empty text gives that of the start token.  n_batch texts share a pass over the weights:
+ * the session needs n_seqs and n_hidden >= n_batch.  out [n, n_embd]; n_tokens [n] or NULL. */
+jpt_status jpt_model_features(jpt_session *s, const jpt_str *texts, int32_t n, int32_t n_batch, int32_t max_tokens, float *out, int32_t *n_tokens, jpt_error *err);
 
 #endif

@@ -128,4 +128,26 @@ float jpt_dot(const float *a, const float *b, int32_t n);
 /* x / |x| in place; a zero row stays. */
 void jpt_unit_row(float *x, int32_t n);
 
+/* ---- contrast: a row of the expert's logits against another distribution's ------------------------------------ */
+
+typedef enum jpt_contrast_form {
+    JPT_CONTRAST_DOLA,     /* [Chuang et al. 2023] ln p - ln q; q: of several bases the one that diverges most */
+    JPT_CONTRAST_LOGITS,   /* [O'Brien and Lewis 2023] (1 + beta) z - beta y, on logits */
+    JPT_CONTRAST_LOGPROBS, /* [Li et al. 2023] ln p - beta ln q, q at `temperature` */
+} jpt_contrast_form;
+
+typedef struct jpt_contrast {
+    jpt_contrast_form form;
+    float             beta, temperature; /* temperature: of the base's logits, JPT_CONTRAST_LOGPROBS */
+    float             relative_top;      /* tokens below this share of the best one's probability become -inf */
+} jpt_contrast;
+
+/* The reference's "Jensen-Shannon divergence" (transformers _dola_select_contrast): torch's kl_div of the mixture against each of two
+ * rows of log-probabilities, mean over the vocabulary.  Equals the mean of (p + q) / 2 ln cosh((ln p - ln q) / 2). */
+double jpt_dola_divergence(const float *log_m, const float *log_p, int32_t n_vocab);
+
+/* Contrast logits[V] in place; logp[V] gets the expert's own ln p.  base[V]: the other distribution's logits, overwritten; DOLA: its
+ * log-probabilities.  JPT_DEVICE: a NaN, or nothing finite. */
+jpt_status jpt_contrast_row(const jpt_contrast *how, float *logits, float *base, int32_t n_vocab, float *logp, jpt_error *err);
+
 #endif

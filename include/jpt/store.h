@@ -228,7 +228,7 @@ typedef jpt_status (*jpt_calibration_fn)(void *ud, const jpt_calibration_row *r)
 typedef jpt_status (*jpt_floor_fn)(void *ud, const jpt_floor_row *r);
 typedef jpt_status (*jpt_look_fn)(void *ud, const jpt_look_row *r);
 jpt_status jpt_store_each_plan(jpt_store *s, jpt_plan_fn fn, void *ud, jpt_error *err);
-jpt_status jpt_store_each_window(jpt_store *s, int64_t cell, jpt_window_fn fn, void *ud, jpt_error *err); /* in order of time */
+jpt_status jpt_store_each_window(jpt_store *s, int64_t cell, jpt_window_fn fn, void *ud, jpt_error *err); /* by block and time */
 jpt_status jpt_store_each_power(jpt_store *s, int64_t window, jpt_power_fn fn, void *ud, jpt_error *err); /* window < 0: all */
 jpt_status jpt_store_each_ledger(jpt_store *s, jpt_ledger_fn fn, void *ud, jpt_error *err);
 jpt_status jpt_store_each_calibration(jpt_store *s, jpt_calibration_fn fn, void *ud, jpt_error *err);

@@ -147,4 +147,5 @@ jpt_status host_topk(jpt_backend *be, const float *logits, int32_t V, const jpt_
 void host_fini(host_backend *h) {
     free(h->select_scratch);
     free(h->select_work);
+    free(h->look);
 }

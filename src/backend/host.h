@@ -4,12 +4,15 @@
 #define JPT_BACKEND_HOST_H
 
 #include <jpt/backend.h>
+#include <jpt/pool.h>
 
 typedef struct host_backend {
     jpt_backend base;
     void       *select_scratch; /* sized for select_vocab */
     float      *select_work;
     int32_t     select_vocab;
+    float      *look; /* similarity's scratch */
+    size_t      look_cap;
 } host_backend;
 
 struct jpt_weight {
@@ -42,6 +45,12 @@ jpt_status host_select(jpt_backend *be, const float *logits, int32_t V, const jp
                        jpt_error *err);
 jpt_status host_topk(jpt_backend *be, const float *logits, int32_t V, const jpt_score_item *items, int32_t n, int32_t k, int32_t *out_index,
                      int32_t *out_token, float *out_score, int32_t *n_out, jpt_error *err);
+void       host_keep_rows(jpt_backend *be, const float *x, int32_t n, int32_t D, bool unit, float *y);
+jpt_status host_row_dots(jpt_backend *be, const float *h, int32_t D, const int32_t *a, const int32_t *b, int32_t n, float *out, jpt_error *err);
+/* With a pool the history, and DoLa's layers, are shared out: the same bits.  NULL: alone. */
+jpt_status host_similarity(host_backend *b, jpt_pool *pool, const float *x, int32_t n, int32_t D, const float *h, int32_t m, float *out, jpt_error *err);
+jpt_status host_contrast(jpt_pool *pool, const jpt_contrast *how, float *logits, int32_t V, const int32_t *rows, int32_t n, float *base, int32_t n_base,
+                         int32_t stride, const int32_t *base_rows, float *logp, jpt_error *err);
 void       host_fini(host_backend *h);
 
 /* Element index of (layer, page, slot, kv head 0) in a KV array. */

@@ -13,8 +13,11 @@ int cmd_bench(int argc, char **argv);
 int cmd_compare(int argc, char **argv);
 int cmd_advise(int argc, char **argv);
 int cmd_audit(int argc, char **argv);
+int cmd_calibrate(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
+int cmd_embed(int argc, char **argv);
+int cmd_evaluate(int argc, char **argv);
 int cmd_generate(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
 int cmd_list(int argc, char **argv);
@@ -67,7 +70,7 @@ typedef struct cli_engine {
     "      --no-repack        leave the weights where the file has them: less memory, slower, same results\n" \
     "  -q, -v                 quieter, more to say\n"
 #define CLI_ENGINE_HELP CLI_MODEL_HELP                                                                    \
-    "      --draft-model M    second model with the same tokenizer: draft of 'assisted', amateur of 'cd'\n" \
+    "      --draft-model M    second model: draft of 'assisted', amateur of 'cd' (of the same tokenizer)\n" \
     "      --meter KIND       auto, nvml_counter, nvml_instant_integral, rapl, model, none\n"             \
     "      --watts W          watts a busy core, for the modelled meter\n"                                \
     "      --require-energy   exit 3 when the energy is modelled, absent or not valid\n"

@@ -1,8 +1,9 @@
-/* jpt compare: two strategies of a results file, paired item by item. */
+/* jpt compare: strategies of a results file, paired item by item. */
 #include "cli.h"
 #include <getopt.h>
 #include <jpt/decode.h>
 #include <jpt/report.h>
+#include <stdlib.h>
 #include <string.h>
 
 int cmd_compare(int argc, char **argv) {
@@ -15,27 +16,34 @@ int cmd_compare(int argc, char **argv) {
                 return cli_usage("--margin %s: expected a share like 1%% or 0.01", optarg);
             break;
         case 'h':
-            puts("usage: jpt compare results.db SPEC SPEC [--margin 1%]\n\n"
-                 "the first minus the second, paired over items: lower, higher, not separable, or equivalent within the margin");
+            puts("usage: jpt compare results.db SPEC... REFERENCE [--margin 1%]\n\n"
+                 "each SPEC minus the last one, paired over items and blocks: lower, higher, not separable, or equivalent within\n"
+                 "the margin; and the price of a point of quality.  With the REFERENCE alone, every other setting.  Several in a\n"
+                 "task are judged by Holm's adjusted p values.");
             return CLI_OK;
         default: return cli_bad_option("compare", argv);
         }
-    if (optind + 3 != argc)
+    int n = argc - optind - 1;
+    if (n < 1)
         return cli_usage("compare: expected a results file and two strategies");
-    argv += optind - 1;
+    argv += optind;
     jpt_error  err = {0};
     jpt_store *store = NULL;
     jpt_buf    out = {0};
-    jpt_status status = jpt_store_open(argv[1], JPT_STORE_READ, &store, &err);
+    jpt_status status = jpt_store_open(argv[0], JPT_STORE_READ, &store, &err);
     /* as the bench writes them: top_p=0.90 is top_p=0.9 */
-    jpt_spec_list specs[2] = {{0}};
-    const char   *text[2];
-    for (int i = 0; i < 2; i++)
-        text[i] = jpt_spec_parse(argv[2 + i], &specs[i], NULL) == JPT_OK && specs[i].n == 1 ? specs[i].spec[0].text : argv[2 + i];
+    jpt_spec_list *specs = calloc((size_t)n, sizeof *specs);
+    const char   **text = calloc((size_t)n, sizeof *text);
+    if (status == JPT_OK && (!specs || !text))
+        status = JPT_FAIL(&err, NOMEM, "out of memory");
+    for (int i = 0; status == JPT_OK && i < n; i++)
+        text[i] = jpt_spec_parse(argv[1 + i], &specs[i], NULL) == JPT_OK && specs[i].n == 1 ? specs[i].spec[0].text : argv[1 + i];
     if (status == JPT_OK)
-        status = jpt_report_compare(store, text[0], text[1], margin, &out, &err);
-    for (int i = 0; i < 2; i++)
+        status = jpt_report_compare(store, text, (size_t)n, margin, &out, &err);
+    for (int i = 0; specs && i < n; i++)
         jpt_spec_list_fini(&specs[i]);
+    free(specs);
+    free(text);
     jpt_store_close(store);
     if (status == JPT_OK)
         fputs(out.p, stdout);

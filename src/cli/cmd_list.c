@@ -32,6 +32,9 @@ static void describe(const jpt_strategy *s) {
     if (s->source)
         printf("    source  %s\n", s->source);
     printf("    cost    %s\n", s->cost);
+    for (size_t f = 0; f < sizeof families / sizeof *families; f++)
+        if (strcmp(s->family, families[f].name) == 0)
+            printf("    use     %s\n", families[f].use);
     for (int32_t k = 0; k < s->n_params; k++) {
         const jpt_param_def *p = &s->params[k];
         printf("    %-30s default %-8s %s", p->name, !p->fallback ? "(must be given)" : *p->fallback ? p->fallback : "none", p->help ? p->help : "");

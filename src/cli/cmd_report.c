@@ -1,4 +1,4 @@
-/* jpt report: a results file to HTML, Markdown and CSV. */
+/* jpt report: a results file to HTML, Markdown, LaTeX, CSV and JSON. */
 #include "cli.h"
 #include <getopt.h>
 #include <jpt/report.h>
@@ -9,11 +9,11 @@ int cmd_report(int argc, char **argv) {
                                             {"format", required_argument, NULL, 'F'},
                                             {"help", no_argument, NULL, 'h'}, {0}};
     const char *dir = ".";
-    unsigned    formats = JPT_REPORT_HTML | JPT_REPORT_MD | JPT_REPORT_CSV;
+    unsigned    formats = JPT_REPORT_HTML | JPT_REPORT_MD | JPT_REPORT_CSV | JPT_REPORT_LATEX | JPT_REPORT_JSON;
     optind = 1;
     for (int c; (c = getopt_long(argc, argv, "o:h", options, NULL)) != -1;) {
         if (c == 'h') {
-            puts("usage: jpt report results.db [-o DIR] [--format html,md,csv]");
+            puts("usage: jpt report results.db [-o DIR] [--format html,md,csv,latex,json]");
             return CLI_OK;
         }
         if (c == 'o')
@@ -24,13 +24,15 @@ int cmd_report(int argc, char **argv) {
                 unsigned bit = strcmp(f, "html") == 0  ? JPT_REPORT_HTML
                                : strcmp(f, "md") == 0  ? JPT_REPORT_MD
                                : strcmp(f, "csv") == 0 ? JPT_REPORT_CSV
+                               : strcmp(f, "latex") == 0 ? JPT_REPORT_LATEX
+                               : strcmp(f, "json") == 0 ? JPT_REPORT_JSON
                                                        : 0;
                 if (bit == 0)
-                    return cli_usage("--format: unknown '%s', expected html, md or csv", f);
+                    return cli_usage("--format: unknown '%s', expected html, md, csv, latex or json", f);
                 formats |= bit;
             }
             if (formats == 0)
-                return cli_usage("--format: empty, expected html, md or csv");
+                return cli_usage("--format: empty, expected html, md, csv, latex or json");
         } else
             return cli_bad_option("report", argv);
     }

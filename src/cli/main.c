@@ -14,6 +14,7 @@ typedef struct command {
 
 static const command commands[] = {
     {"generate", cmd_generate, "write text with one strategy, and say what it cost"},
+    {"calibrate", cmd_calibrate, "what this device pays at rest, a byte, a FLOP: floors for bench"},
     {"bench", cmd_bench, "run tasks x strategies, metered; run again to resume"},
     {"report", cmd_report, "results.db to one HTML page, Markdown, CSV"},
     {"compare", cmd_compare, "two strategies of a results.db, paired, with intervals"},
@@ -21,6 +22,8 @@ static const command commands[] = {
     {"audit", cmd_audit, "check a results.db: rows against each other, figures against rows"},
     {"status", cmd_status, "how far a bench is, from another terminal"},
     {"score", cmd_score, "BLEU, chrF and others from files"},
+    {"evaluate", cmd_evaluate, "coherence, perplexity and cosines, added to a results.db or of files"},
+    {"embed", cmd_embed, "sentence vectors, or a model's features for MAUVE"},
     {"meter", cmd_meter, "joules, seconds and watts of any command"},
     {"doctor", cmd_doctor, "what can be metered and run here, with limits and reasons"},
     {"inspect", cmd_inspect, "what is in a model file"},

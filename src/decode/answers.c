@@ -346,7 +346,7 @@ static const jpt_param_def mbr_params[] = {N_ANSWERS("16"), {"utility", JPT_PARA
                                             .params = id##_params, .n_params = sizeof(id##_params) / sizeof(id##_params)[0], .samples = true,              \
                                             .state_bytes = sizeof(answers_state), .check = answers_check, .open = id##_open, .propose = answers_propose,    \
                                             .consume = answers_consume, .close = answers_close, .needs = answers_needs}
-ANSWERS(samples, "samples", "n samples side by side; the first is the text", NULL);
-ANSWERS(best_of, "best-of-n", "the sample with the best mean log-probability", "best-of-n");
+ANSWERS(samples, "samples", "n samples side by side; the first is the text", "transformers num_return_sequences; vLLM n");
+ANSWERS(best_of, "best-of-n", "the sample with the best mean log-probability", "vLLM best_of");
 ANSWERS(consistency, "self-consistency", "the sample whose answer most samples give", "Wang et al. 2022; early_stop: Aggarwal et al. 2023");
 ANSWERS(mbr, "mbr", "the sample most like the others: minimum Bayes risk", "Eikema and Aziz 2020");

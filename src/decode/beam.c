@@ -145,8 +145,8 @@ static jpt_status meets_stop(const jpt_request *r, const beam *b, int32_t token,
 static float normalised(const beam_state *s, float sum, int32_t length) { return sum / powf((float)length, s->length_penalty); }
 
 /* What is reported as a token's log-probability: what it added to the score, but the expert's own under contrast. */
-static float logprob_of(const beam_state *s, const group *q, const beam *parent, int32_t token, float sum) {
-    return s->contrast ? jpt_contrast_logprob(s->contrast, (int32_t)(parent - q->run), token) : sum - parent->h.score;
+static float logprob_of(const beam_state *s, const beam *parent, int32_t token, float sum) {
+    return s->contrast ? jpt_contrast_logprob(s->contrast, parent->row, token) : sum - parent->h.score;
 }
 
 /* Add a finished answer, keep the `width` best (a tie: the earlier stays before). */
@@ -161,7 +161,7 @@ static void finish_answer(beam_state *s, group *q, const beam *parent, int32_t t
     copy_hypothesis(&spare, &parent->h);
     if (token >= 0) {
         spare.tokens[spare.n] = token;
-        spare.logprobs[spare.n++] = logprob_of(s, q, parent, token, sum);
+        spare.logprobs[spare.n++] = logprob_of(s, parent, token, sum);
     }
     spare.score = score;
     q->done[at] = spare;
@@ -174,7 +174,7 @@ static jpt_status extend(beam_state *s, const jpt_strategy_ctx *ctx, group *q, i
     beam       *b = &s->next[k];
     copy_hypothesis(&b->h, &parent->h);
     b->h.tokens[b->h.n] = s->c_token[c];
-    b->h.logprobs[b->h.n++] = logprob_of(s, q, parent, s->c_token[c], s->c_score[c]);
+    b->h.logprobs[b->h.n++] = logprob_of(s, parent, s->c_token[c], s->c_score[c]);
     b->h.score = s->c_score[c];
     b->row = s->c_index[c]; /* for now: the parent */
     bool stops;
@@ -426,7 +426,6 @@ static void beam_close(void *state, const jpt_strategy_ctx *ctx) {
         }
     for (int32_t i = 0; s->next && i < s->width; i++)
         jpt_buf_fini(&s->next[i].tail);
-    jpt_contrast_close(s->contrast);
     jpt_chain_fini(&s->chain);
 }
 

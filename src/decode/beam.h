@@ -53,13 +53,12 @@ typedef struct beam_state {
 } beam_state;
 
 /* Contrastive decoding with a second model or an early exit, from a spec with amateur_layer; NULL in *out without one.  Lives in
- * the chain's arena but for its rows. */
+ * the chain's arena. */
 jpt_status jpt_contrast_open(const jpt_spec *spec, const jpt_strategy_ctx *ctx, beam_state *s, struct contrast **out, jpt_error *err);
-void       jpt_contrast_close(struct contrast *c);
 /* Ask the amateur about the group's beams and put contrasted scores in the place of their logits. */
 jpt_status jpt_contrast_rows(beam_state *s, const jpt_strategy_ctx *ctx, group *q, jpt_error *err);
-/* The expert's own log-probability of a token after beam i. */
-float      jpt_contrast_logprob(const struct contrast *c, int32_t i, int32_t token);
+/* The expert's own log-probability of a token in a row of the round at work. */
+float      jpt_contrast_logprob(const struct contrast *c, int32_t row, int32_t token);
 /* The layer whose exit is the amateur, 0: a second model, whose session is then in *amateur. */
 int32_t    jpt_contrast_layer(const struct contrast *c, jpt_session **amateur);
 /* Words that the text must hold, from a spec's force_words; NULL in *out when it names none.  Lives in the chain's arena. */

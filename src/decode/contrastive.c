@@ -7,6 +7,12 @@
 
 typedef enum method { CONTRASTIVE, ADAPTIVE, FSD, FSD_D } method;
 
+/* Products of hidden states that one step needs. */
+typedef struct dot_list {
+    int32_t *a, *b, n, cap;
+    float   *value;
+} dot_list;
+
 typedef struct look_state {
     built_chain chain;
     method      method;
@@ -17,17 +23,18 @@ typedef struct look_state {
     float       sw_coeff;
     bool        prefilled;
     token_list  history;
-    int32_t     D, V, n_hidden;
-    float      *hidden; /* [context, D]: unit rows for contrastive search, as they are for FSD */
-    float      *norm2;  /* FSD: squared norms */
+    int32_t     V;
+    jpt_states *hidden; /* of all positions: unit rows for contrastive search, as they are for FSD */
+    float      *norm2;  /* FSD: squared norms, -1: not known yet */
+    dot_list    dots;   /* FSD: products asked for */
     jpt_seq     main;   /* the text's sequence; the request's own at first */
     /* candidates of the next token */
     int32_t     n_cand, *cand;
     int32_t    *index; /* of jpt_session_topk, always 0 */
     float      *logp;  /* processed log-probabilities */
     jpt_seq    *seq;   /* the candidates' sequences, between propose and consume */
-    float      *z;     /* [V], ADAPTIVE */
-    float      *entropies, *entropies_k; /* of earlier steps */
+    float      *similar; /* [k] their largest cosines with the text's states */
+    float      *entropies, *entropies_k, *sorted; /* ADAPTIVE: of earlier steps */
     int32_t     n_steps;
     int32_t     token; /* FSD: the last token, the next to be run */
 } look_state;
@@ -37,10 +44,12 @@ static bool looks_ahead(const look_state *s) { return s->method == CONTRASTIVE |
 static jpt_status look_open_as(method m, void *state, const jpt_strategy_ctx *ctx, const jpt_spec *spec, jpt_error *err) {
     look_state           *s = state;
     const jpt_model_info *info = jpt_model_get_info(jpt_session_model(ctx->session));
-    size_t                cap = (size_t)jpt_session_n_ctx(ctx->session);
+    int64_t               longest = (int64_t)ctx->request->n_prompt + ctx->request->max_new_tokens + 1;
+    int32_t               n_ctx = jpt_session_n_ctx(ctx->session);
+    size_t                cap = longest < n_ctx ? (size_t)longest : (size_t)n_ctx;
     s->method = m;
     s->main = ctx->seq;
-    s->D = info->n_embd, s->V = info->n_vocab;
+    s->V = info->n_vocab;
     s->k = m == ADAPTIVE ? 15 : (int32_t)spec_value(spec, "top_k", 5);
     s->alpha = (float)spec_value(spec, "penalty_alpha", 0.6);
     s->n_gram = (int32_t)spec_value(spec, "ngram", 2);
@@ -58,15 +67,17 @@ static jpt_status look_open_as(method m, void *state, const jpt_strategy_ctx *ct
     s->seq = jpt_arena_alloc(a, (size_t)s->k * sizeof *s->seq);
     for (int32_t i = 0; s->seq && i < s->k; i++)
         s->seq[i] = -1;
-    bool ok = s->cand && s->index && s->logp && s->seq;
-    if (m != FSD_D)
-        ok = (s->hidden = malloc(cap * (size_t)s->D * sizeof *s->hidden)) && ok;
+    bool ok = s->cand && s->index && s->logp && s->seq && (s->similar = jpt_arena_alloc(a, (size_t)s->k * sizeof *s->similar));
     if (m == FSD)
         ok = (s->norm2 = jpt_arena_alloc(a, cap * sizeof *s->norm2)) && ok;
+    for (size_t i = 0; s->norm2 && i < cap; i++)
+        s->norm2[i] = -1;
     if (m == ADAPTIVE)
-        ok = (s->z = malloc((size_t)s->V * sizeof *s->z)) && (s->entropies = jpt_arena_alloc(a, cap * sizeof *s->entropies)) &&
-             (s->entropies_k = jpt_arena_alloc(a, cap * sizeof *s->entropies_k)) && ok;
-    return ok ? JPT_OK : JPT_FAIL(err, NOMEM, "out of memory for the hidden states of %zu positions", cap);
+        ok = (s->entropies = jpt_arena_alloc(a, cap * sizeof *s->entropies)) && (s->entropies_k = jpt_arena_alloc(a, cap * sizeof *s->entropies_k)) &&
+             (s->sorted = jpt_arena_alloc(a, cap * sizeof *s->sorted)) && ok;
+    if (!ok)
+        return JPT_FAIL(err, NOMEM, "out of memory for a text of %zu positions", cap);
+    return m == FSD_D ? JPT_OK : jpt_states_new(ctx->session, (int32_t)cap, looks_ahead(s), &s->hidden, err);
 }
 
 static jpt_status contrastive_open(void *state, const jpt_strategy_ctx *ctx, const jpt_spec *spec, jpt_error *err) {
@@ -93,21 +104,6 @@ static jpt_status look_propose(void *state, const jpt_strategy_ctx *ctx, jpt_pro
     for (int32_t i = 0; i < s->n_cand; i++) {
         JPT_TRY(jpt_seq_fork(ctx->session, s->main, &s->seq[i], err));
         JPT_TRY(jpt_propose(p, s->seq[i], &s->cand[i], 1, JPT_ROWS_LAST, JPT_ROWS_LAST, err));
-    }
-    return JPT_OK;
-}
-
-/* ---- hidden states ---------------------------------------------------------------------------------------- */
-
-static jpt_status add_hidden(look_state *s, const jpt_strategy_ctx *ctx, int32_t first_row, int32_t n, jpt_error *err) {
-    for (int32_t i = 0; i < n; i++) {
-        float *h = s->hidden + (size_t)s->n_hidden * (size_t)s->D;
-        JPT_TRY(jpt_session_hidden(ctx->session, first_row + i, h, err));
-        if (looks_ahead(s))
-            jpt_unit_row(h, s->D);
-        else
-            s->norm2[s->n_hidden] = jpt_dot(h, h, s->D);
-        s->n_hidden++;
     }
     return JPT_OK;
 }
@@ -140,16 +136,9 @@ double jpt_acs_squash(double q, double delta) {
 
 /* Garces Arias et al. 2024: k from the entropy against its median so far, then alpha from that of the k best. */
 static jpt_status adapt(look_state *s, const jpt_strategy_ctx *ctx, int32_t row, jpt_error *err) {
-    double max = -INFINITY, sum = 0, dot = 0;
-    JPT_TRY(jpt_session_logits(ctx->session, row, s->z, err));
-    for (int32_t v = 0; v < s->V; v++)
-        max = (double)s->z[v] > max ? (double)s->z[v] : max;
-    for (int32_t v = 0; v < s->V; v++) {
-        double w = exp((double)s->z[v] - max);
-        sum += w;
-        dot += w > 0 ? w * ((double)s->z[v] - max) : 0;
-    }
-    double  h = log(sum) - dot / sum, delta = s->n_steps ? (h - jpt_median(s->entropies, s->n_steps, s->z)) / log(s->V) : 0;
+    jpt_selected own; /* the row's entropy comes with a choice from it */
+    JPT_TRY(jpt_session_select(ctx->session, &(jpt_select_item){.row = row}, 1, &own, err));
+    double  h = (double)own.entropy, delta = s->n_steps ? (h - jpt_median(s->entropies, s->n_steps, s->sorted)) / log(s->V) : 0;
     int32_t k = (int32_t)rint(10 * jpt_acs_squash((double)s->q, delta) + 5);
     JPT_TRY(rank(s, ctx, row, k < s->k ? k : s->k, err));
     double total = 0, hk = 0;
@@ -159,7 +148,7 @@ static jpt_status adapt(look_state *s, const jpt_strategy_ctx *ctx, int32_t row,
         double p = exp((double)s->logp[i]) / total;
         hk -= p > 0 ? p * log(p) : 0;
     }
-    delta = s->n_steps && s->n_cand > 1 ? (hk - jpt_median(s->entropies_k, s->n_steps, s->z)) / log(s->n_cand) : 0;
+    delta = s->n_steps && s->n_cand > 1 ? (hk - jpt_median(s->entropies_k, s->n_steps, s->sorted)) / log(s->n_cand) : 0;
     s->alpha = (float)(rint(100 * jpt_acs_squash((double)s->q, delta)) / 100);
     s->entropies[s->n_steps] = (float)h;
     s->entropies_k[s->n_steps++] = (float)hk;
@@ -177,18 +166,12 @@ static void release(const jpt_strategy_ctx *ctx, jpt_seq *seq) {
 }
 
 /* Su et al. 2022: (1 - alpha) p(v) - alpha max_j cos(h_v, h_j), all earlier positions; the first best wins. */
-static jpt_status choose_candidate(look_state *s, const jpt_strategy_ctx *ctx, const jpt_proposal *p, int32_t *best, jpt_error *err) {
-    float  top = -INFINITY;
-    float *h = s->hidden + (size_t)s->n_hidden * (size_t)s->D; /* room for one more */
-    for (int32_t i = 0; i < s->n_cand; i++) {
-        JPT_TRY(jpt_session_hidden(ctx->session, p->items[i].hidden_row, h, err));
-        jpt_unit_row(h, s->D);
-        float similar = -INFINITY;
-        for (int32_t j = 0; j < s->n_hidden; j++) {
-            float c = jpt_dot(h, s->hidden + (size_t)j * (size_t)s->D, s->D);
-            similar = c > similar ? c : similar;
-        }
-        float score = (1 - s->alpha) * expf(s->logp[i]) - s->alpha * similar;
+static jpt_status choose_candidate(look_state *s, const jpt_proposal *p, int32_t *best, jpt_error *err) {
+    float top = -INFINITY;
+    if (s->n_cand > 1) /* the candidates' rows stand in their order */
+        JPT_TRY(jpt_states_similarity(s->hidden, p->items[0].hidden_row, s->n_cand, s->similar, err));
+    for (int32_t i = 0; i < s->n_cand && s->n_cand > 1; i++) {
+        float score = (1 - s->alpha) * expf(s->logp[i]) - s->alpha * s->similar[i];
         if (score > top) {
             top = score;
             *best = i;
@@ -201,9 +184,9 @@ static jpt_status contrastive_consume(void *state, const jpt_strategy_ctx *ctx, 
     look_state *s = state;
     int32_t     row = p->items[0].logits_row, best = 0;
     if (s->prefilled) {
-        JPT_TRY(choose_candidate(s, ctx, p, &best, err));
+        JPT_TRY(choose_candidate(s, p, &best, err));
         row = p->items[best].logits_row;
-        JPT_TRY(add_hidden(s, ctx, p->items[best].hidden_row, 1, err));
+        JPT_TRY(jpt_states_add(s->hidden, p->items[best].hidden_row, 1, err));
         token_list_add(&s->history, s->cand[best]);
         JPT_TRY(jpt_emit(e, s->cand[best], s->logp[best], err));
         ctx->work->positions_discarded += (uint64_t)(s->n_cand - 1);
@@ -213,7 +196,7 @@ static jpt_status contrastive_consume(void *state, const jpt_strategy_ctx *ctx, 
         for (int32_t i = 0; i < s->n_cand; i++)
             release(ctx, &s->seq[i]);
     } else {
-        JPT_TRY(add_hidden(s, ctx, p->items[0].hidden_row, ctx->request->n_prompt, err));
+        JPT_TRY(jpt_states_add(s->hidden, p->items[0].hidden_row, ctx->request->n_prompt, err));
         s->prefilled = true;
     }
     if (s->method == ADAPTIVE)
@@ -243,20 +226,72 @@ double jpt_ngram_penalty(const int32_t *h, int32_t t, int32_t n_gram, double bet
     return penalty;
 }
 
-/* FSD's dense form: the largest cosine of the last n - 1 states with those before an earlier occurrence of the token. */
-static float dense_penalty(const look_state *s, int32_t token) {
-    int32_t w = s->n_gram - 1, t = s->n_hidden; /* states of positions 0..t-1; the last window has no follower yet */
+static bool ask_dot(dot_list *l, int32_t a, int32_t b) {
+    if (l->n == l->cap) {
+        int32_t cap = l->cap ? 2 * l->cap : 256, *x = realloc(l->a, (size_t)cap * sizeof *x);
+        l->a = x ? x : l->a;
+        int32_t *y = realloc(l->b, (size_t)cap * sizeof *y);
+        l->b = y ? y : l->b;
+        float *v = realloc(l->value, (size_t)cap * sizeof *v);
+        l->value = v ? v : l->value;
+        if (!x || !y || !v)
+            return false;
+        l->cap = cap;
+    }
+    l->a[l->n] = a, l->b[l->n++] = b;
+    return true;
+}
+
+static bool ask_norm(look_state *s, int32_t j) {
+    if (s->norm2[j] >= 0)
+        return true;
+    s->norm2[j] = 0; /* asked for */
+    return ask_dot(&s->dots, j, j);
+}
+
+static bool follows(const look_state *s, int32_t j, int32_t token) { return s->history.p[j + 1] == token; }
+
+/* The products that the candidates' penalties need, all in one call: norms to norm2, the others stay in the list's order. */
+static jpt_status ask_products(look_state *s, jpt_error *err) {
+    int32_t w = s->n_gram - 1, t = jpt_states_count(s->hidden);
+    bool    ok = true, any = false;
+    s->dots.n = 0;
+    if (s->history.n < s->n_gram)
+        return JPT_OK;
+    for (int32_t c = 0; c < s->n_cand; c++)
+        for (int32_t j = w - 1; j + 1 < t; j++)
+            for (int32_t i = 0; follows(s, j, s->cand[c]) && ok && i < w; i++, any = true)
+                ok = ask_dot(&s->dots, t - 1 - i, j - i);
+    for (int32_t i = 0; any && ok && i < w; i++)
+        ok = ask_norm(s, t - 1 - i);
+    for (int32_t c = 0; c < s->n_cand; c++)
+        for (int32_t j = w - 1; j + 1 < t; j++)
+            for (int32_t i = 0; follows(s, j, s->cand[c]) && ok && i < w; i++)
+                ok = ask_norm(s, j - i);
+    if (!ok)
+        return JPT_FAIL(err, NOMEM, "out of memory for the likeness of %d states", t);
+    JPT_TRY(jpt_states_dots(s->hidden, s->dots.a, s->dots.b, s->dots.n, s->dots.value, err));
+    for (int32_t i = 0; i < s->dots.n; i++)
+        if (s->dots.a[i] == s->dots.b[i])
+            s->norm2[s->dots.a[i]] = s->dots.value[i];
+    return JPT_OK;
+}
+
+/* FSD's dense form: the largest cosine of the last n - 1 states with those before an earlier occurrence of the token.  *at: the
+ * token's products in the list, in and out. */
+static float dense_penalty(const look_state *s, int32_t token, int32_t *at) {
+    int32_t w = s->n_gram - 1, t = jpt_states_count(s->hidden); /* states of positions 0..t-1; the last window has no follower yet */
     float   best = 0, own = 0;
     if (s->history.n < s->n_gram)
         return 0;
     for (int32_t i = 0; i < w; i++)
         own += s->norm2[t - 1 - i];
     for (int32_t j = w - 1; j + 1 < t; j++) { /* window ends at j, its follower stands at j + 1 */
-        if (s->history.p[j + 1] != token)
+        if (!follows(s, j, token))
             continue;
         float dot = 0, norm = 0;
         for (int32_t i = 0; i < w; i++) {
-            dot += jpt_dot(s->hidden + (size_t)(t - 1 - i) * (size_t)s->D, s->hidden + (size_t)(j - i) * (size_t)s->D, s->D);
+            dot += s->dots.value[(*at)++];
             norm += s->norm2[j - i];
         }
         float c = own > 0 && norm > 0 ? dot / sqrtf(own * norm) : 0;
@@ -268,13 +303,15 @@ static float dense_penalty(const look_state *s, int32_t token) {
 static jpt_status fsd_consume(void *state, const jpt_strategy_ctx *ctx, const jpt_proposal *p, jpt_emission *e, jpt_error *err) {
     look_state *s = state;
     if (s->method == FSD)
-        JPT_TRY(add_hidden(s, ctx, p->items[0].hidden_row, s->prefilled ? 1 : ctx->request->n_prompt, err));
+        JPT_TRY(jpt_states_add(s->hidden, p->items[0].hidden_row, s->prefilled ? 1 : ctx->request->n_prompt, err));
     s->prefilled = true;
     JPT_TRY(rank(s, ctx, p->items[0].logits_row, s->alpha > 0 ? s->k : 1, err));
+    if (s->method == FSD)
+        JPT_TRY(ask_products(s, err));
     float   top = -INFINITY;
-    int32_t best = 0;
+    int32_t best = 0, at = 0;
     for (int32_t i = 0; i < s->n_cand; i++) {
-        float penalty = s->method == FSD ? dense_penalty(s, s->cand[i]) : (float)jpt_ngram_penalty(s->history.p, s->history.n, s->n_gram, (double)s->beta, s->cand[i]);
+        float penalty = s->method == FSD ? dense_penalty(s, s->cand[i], &at) : (float)jpt_ngram_penalty(s->history.p, s->history.n, s->n_gram, (double)s->beta, s->cand[i]);
         for (int32_t k = 0; k < s->n_stop_words; k++)
             penalty *= s->stop_words[k] == s->cand[i] ? s->sw_coeff : 1;
         float score = (1 - s->alpha) * expf(s->logp[i]) - s->alpha * penalty;
@@ -293,8 +330,10 @@ static void look_close(void *state, const jpt_strategy_ctx *ctx) {
     for (int32_t i = 0; s->seq && i < s->k; i++)
         release(ctx, &s->seq[i]);
     release(ctx, &s->main);
-    free(s->hidden);
-    free(s->z);
+    jpt_states_free(s->hidden);
+    free(s->dots.a);
+    free(s->dots.b);
+    free(s->dots.value);
     free(s->history.p);
     jpt_chain_fini(&s->chain);
 }

@@ -100,11 +100,6 @@ jpt_status jpt_chain_check(const jpt_spec *spec, jpt_error *err);
 jpt_status jpt_amateur(const jpt_spec *spec, const jpt_strategy_ctx *ctx, jpt_session **session, int32_t *layer, jpt_error *err);
 /* The part of the prompt that the amateur sees: from this token on. */
 int32_t jpt_amateur_from(const jpt_spec *spec, const jpt_strategy_ctx *ctx);
-/* Ids that the amateur's smaller vocabulary lacks are gone from both. */
-void jpt_trim_to_common(float *expert, float *amateur, int32_t V, int32_t V_amateur);
-/* Li et al. 2023: expert[V] (logits) becomes log p - beta * amateur[V]'s log p at a temperature, -inf below relative_top of the best;
- * logp[V] gets the expert's own.  amateur is overwritten. */
-jpt_status jpt_contrast_li(float *expert, float *amateur, int32_t V, float beta, float temperature, float relative_top, float *logp, jpt_error *err);
 
 /* A parameter's value, or `neutral` when the strategy has none of that name. */
 double      spec_value(const jpt_spec *spec, const char *name, double neutral);
@@ -121,8 +116,6 @@ double jpt_acs_squash(double q, double delta);
 double jpt_median(const float *v, int32_t n, float *room_n); /* mean of the two middle values */
 /* FSD-d's penalty of a token after history[n]. */
 double jpt_ngram_penalty(const int32_t *history, int32_t n, int32_t n_gram, double beta, int32_t token);
-/* DoLa's divergence of two rows of log-probabilities. */
-double jpt_dola_divergence(const float *log_m, const float *log_p, int32_t n);
 
 bool is_eos(const jpt_strategy_ctx *ctx, int32_t token);
 

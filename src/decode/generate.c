@@ -223,6 +223,7 @@ static jpt_status keep_tokens(jpt_session *s, live_request *q, jpt_error *err) {
         q->done = g->stop != JPT_STOP_NONE;
     }
     q->work.positions_discarded += (uint64_t)(q->emission.n - i); /* computed, but past the stop */
+    g->n_past_stop += q->emission.n - i;
     if (!q->done && q->emission.finished) {
         g->stop = q->ctx.spent >= 1 ? JPT_STOP_BUDGET : JPT_STOP_EOS;
         q->done = true;

@@ -1,7 +1,6 @@
 /* Contrasting two distributions: DoLa takes an earlier layer's from the last one's, contrastive decoding an amateur's (a second
  * model, or the model's own early exit) from the expert's. */
 #include "decode_priv.h"
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,11 +8,8 @@ typedef struct contrast_state {
     built_chain chain;
     bool        prefilled, norm, sampling;
     int32_t     exit[JPT_EXIT_MAX], n_exit;
-    float       relative_top, alpha, beta, temperature; /* amateur's temperature */
-    bool        on_logits;                              /* O'Brien and Lewis; else Li et al. */
-    bool        dola;
-    int32_t     V, token, n_emitted;
-    float      *final, *base, *best, *logp; /* [V] */
+    jpt_contrast how;
+    int32_t     token, n_emitted;
     token_list  history;
     jpt_session *amateur; /* NULL: the model's own exit */
     int32_t      amateur_from; /* first token of the prompt that it sees */
@@ -51,27 +47,18 @@ static jpt_status dola_buckets(const char *text, int32_t L, bool tied, contrast_
 }
 
 static jpt_status open_common(contrast_state *s, const jpt_strategy_ctx *ctx, const jpt_spec *spec, jpt_error *err) {
-    s->V = jpt_model_get_info(jpt_session_model(ctx->session))->n_vocab;
     s->amateur_seq = -1;
-    s->relative_top = (float)spec_value(spec, "relative_top", 0.1);
+    s->how.relative_top = (float)spec_value(spec, "relative_top", 0.1);
     s->sampling = spec->strategy->samples;
     JPT_TRY(jpt_chain_build(spec, ctx, s->sampling, &s->chain, err));
-    JPT_TRY(token_list_init(&s->history, ctx, err));
-    jpt_session *other = jpt_session_assistant(ctx->session);
-    size_t       V = (size_t)s->V, wide = other ? (size_t)jpt_model_get_info(jpt_session_model(other))->n_vocab : 0;
-    wide = wide > V ? wide : V; /* the amateur's rows may be longer by padding */
-    s->final = malloc(V * sizeof *s->final);
-    s->base = malloc(wide * sizeof *s->base);
-    s->best = malloc(wide * sizeof *s->best);
-    s->logp = malloc(V * sizeof *s->logp);
-    return s->final && s->base && s->best && s->logp ? JPT_OK : JPT_FAIL(err, NOMEM, "out of memory for the logits of two distributions");
+    return token_list_init(&s->history, ctx, err);
 }
 
 static jpt_status dola_open(void *state, const jpt_strategy_ctx *ctx, const jpt_spec *spec, jpt_error *err) {
     contrast_state       *s = state;
     const jpt_model_info *i = jpt_model_get_info(jpt_session_model(ctx->session));
     JPT_TRY(open_common(s, ctx, spec, err));
-    s->dola = true;
+    s->how.form = JPT_CONTRAST_DOLA;
     s->norm = spec_value(spec, "early_norm", 0) != 0;
     return dola_buckets(spec_string(spec, "dola_layers"), i->n_layers, i->tied, s, err);
 }
@@ -99,9 +86,9 @@ static jpt_status cd_open(void *state, const jpt_strategy_ctx *ctx, const jpt_sp
     int32_t         layer;
     const char     *form = spec_string(spec, "form");
     JPT_TRY(open_common(s, ctx, spec, err));
-    s->on_logits = strcmp(form, "obrien") == 0;
-    s->beta = (float)spec_value(spec, "beta", 0.5);
-    s->temperature = (float)spec_value(spec, "amateur_temperature", 1);
+    s->how.form = strcmp(form, "obrien") == 0 ? JPT_CONTRAST_LOGITS : JPT_CONTRAST_LOGPROBS;
+    s->how.beta = (float)spec_value(spec, "beta", 0.5);
+    s->how.temperature = (float)spec_value(spec, "amateur_temperature", 1);
     s->norm = true;
     JPT_TRY(jpt_amateur(spec, ctx, &s->amateur, &layer, err));
     s->amateur_from = jpt_amateur_from(spec, ctx);
@@ -122,48 +109,8 @@ static jpt_status contrast_propose(void *state, const jpt_strategy_ctx *ctx, jpt
     return jpt_propose(p, ctx->seq, ctx->request->prompt, ctx->request->n_prompt, JPT_ROWS_LAST, JPT_ROWS_NONE, err);
 }
 
-static float largest(const float *v, int32_t n) {
-    float top = -INFINITY;
-    for (int32_t i = 0; i < n; i++)
-        top = v[i] > top ? v[i] : top;
-    return top;
-}
-
-/* The reference's "Jensen-Shannon divergence": torch's kl_div of the mixture against each side, mean over the vocabulary. */
-double jpt_dola_divergence(const float *log_m, const float *log_p, int32_t n) {
-    double sum = 0;
-    for (int32_t v = 0; v < n; v++) {
-        double a = 0.5 * (exp((double)log_m[v]) + exp((double)log_p[v]));
-        if (a > 0)
-            sum += a * (log(a) - (double)log_m[v]) + a * (log(a) - (double)log_p[v]);
-    }
-    return 0.5 * sum / n;
-}
-
-/* ---- what is taken from the expert ---------------------------------------------------------------------------- */
-
-/* s->base = log-probabilities of the layer that differs most from the last one's (s->logp). */
-static jpt_status premature_layer(contrast_state *s, const jpt_strategy_ctx *ctx, int32_t row, jpt_error *err) {
-    double most = -INFINITY;
-    for (int32_t e = 0; e < s->n_exit; e++) {
-        JPT_TRY(jpt_session_exit_logits(ctx->session, e, row, s->final, err));
-        if (!jpt_log_softmax(s->final, s->V, s->best))
-            return JPT_FAIL(err, DEVICE, "layer %d gives no finite logit", s->exit[e]);
-        double js = s->n_exit > 1 ? jpt_dola_divergence(s->logp, s->best, s->V) : 0;
-        if (js > most) {
-            most = js;
-            float *t = s->base;
-            s->base = s->best;
-            s->best = t;
-        }
-    }
-    return JPT_OK;
-}
-
-/* s->base = the amateur's logits for the next token. */
-static jpt_status ask_amateur(contrast_state *s, const jpt_strategy_ctx *ctx, int32_t row, jpt_error *err) {
-    if (!s->amateur)
-        return jpt_session_exit_logits(ctx->session, 0, row, s->base, err);
+/* One forward of the amateur over what the expert has just read. */
+static jpt_status ask_amateur(contrast_state *s, const jpt_strategy_ctx *ctx, int32_t *row, jpt_error *err) {
     jpt_batch_item item = {.seq = s->amateur_seq, .tokens = s->prefilled ? &s->token : ctx->request->prompt + s->amateur_from,
                            .n_tokens = s->prefilled ? 1 : ctx->request->n_prompt - s->amateur_from,
                            .logits = JPT_ROWS_LAST};
@@ -171,57 +118,26 @@ static jpt_status ask_amateur(contrast_state *s, const jpt_strategy_ctx *ctx, in
     JPT_TRY(jpt_session_forward(s->amateur, &batch, err));
     ctx->work->draft_forwards++;
     ctx->work->draft_positions += (uint64_t)item.n_tokens;
-    JPT_TRY(jpt_session_logits(s->amateur, item.logits_row, s->base, err));
-    jpt_trim_to_common(s->final, s->base, s->V, jpt_model_get_info(jpt_session_model(s->amateur))->n_vocab);
-    return JPT_OK;
-}
-
-void jpt_trim_to_common(float *expert, float *amateur, int32_t V, int32_t V_amateur) {
-    for (int32_t v = V_amateur; v < V; v++)
-        expert[v] = amateur[v] = -INFINITY;
-}
-
-jpt_status jpt_contrast_li(float *expert, float *amateur, int32_t V, float beta, float temperature, float relative_top, float *logp, jpt_error *err) {
-    if (!jpt_log_softmax(expert, V, logp))
-        return JPT_FAIL(err, DEVICE, "the model produced no finite logit");
-    for (int32_t v = 0; v < V; v++)
-        amateur[v] /= temperature;
-    if (!jpt_log_softmax(amateur, V, amateur))
-        return JPT_FAIL(err, DEVICE, "the amateur gives no finite logit");
-    float bound = largest(logp, V) + logf(relative_top);
-    for (int32_t v = 0; v < V; v++)
-        expert[v] = logp[v] < bound ? -INFINITY : logp[v] - beta * amateur[v];
+    *row = item.logits_row;
     return JPT_OK;
 }
 
 static jpt_status contrast_consume(void *state, const jpt_strategy_ctx *ctx, const jpt_proposal *p, jpt_emission *e, jpt_error *err) {
     contrast_state *s = state;
-    int32_t         row = p->items[0].logits_row;
-    JPT_TRY(jpt_session_logits(ctx->session, row, s->final, err));
-    if (!s->dola)
-        JPT_TRY(ask_amateur(s, ctx, row, err));
-    if (!s->dola && !s->on_logits) {
-        JPT_TRY(jpt_contrast_li(s->final, s->base, s->V, s->beta, s->temperature, s->relative_top, s->logp, err));
-    } else {
-        if (!jpt_log_softmax(s->final, s->V, s->logp))
-            return JPT_FAIL(err, DEVICE, "the model produced no finite logit");
-        float bound = largest(s->logp, s->V) + logf(s->relative_top);
-        if (s->dola)
-            JPT_TRY(premature_layer(s, ctx, row, err)); /* uses s->final */
-        for (int32_t v = 0; v < s->V; v++) {
-            float z = s->dola ? s->logp[v] - s->base[v] : (1 + s->beta) * s->final[v] - s->beta * s->base[v];
-            s->final[v] = s->logp[v] < bound ? -INFINITY : z;
-        }
-    }
-    JPT_TRY(jpt_session_set_logits(ctx->session, row, s->final, err));
+    int32_t         row = p->items[0].logits_row, amateur_row = 0;
+    if (s->amateur)
+        JPT_TRY(ask_amateur(s, ctx, &amateur_row, err));
+    JPT_TRY(jpt_session_contrast(ctx->session, &s->how, &row, 1, s->amateur, &amateur_row, err));
     jpt_select_item item = jpt_pick(&s->chain, ctx, &s->history, row, s->sampling, s->n_emitted);
     jpt_selected    chosen;
+    float           logprob;
     JPT_TRY(jpt_session_select(ctx->session, &item, 1, &chosen, err));
+    JPT_TRY(jpt_session_expert(ctx->session, row, chosen.token, &logprob, err));
     s->prefilled = true;
     s->token = chosen.token;
     s->n_emitted++;
     token_list_add(&s->history, chosen.token);
-    return jpt_emit(e, chosen.token, s->logp[chosen.token], err);
+    return jpt_emit(e, chosen.token, logprob, err);
 }
 
 static void contrast_close(void *state, const jpt_strategy_ctx *ctx) {
@@ -229,10 +145,6 @@ static void contrast_close(void *state, const jpt_strategy_ctx *ctx) {
     contrast_state *s = state;
     if (s->amateur && s->amateur_seq >= 0)
         jpt_seq_free(s->amateur, s->amateur_seq);
-    free(s->final);
-    free(s->base);
-    free(s->best);
-    free(s->logp);
     free(s->history.p);
     jpt_chain_fini(&s->chain);
 }

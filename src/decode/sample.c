@@ -75,7 +75,7 @@ OWN(smoothing, {"smoothing_factor", JPT_PARAM_FLOAT, 0, 100, true, false, "0.3",
                                             .state_bytes = sizeof(sample_state), .check = jpt_chain_check, .open = sample_open,      \
                                             .propose = sample_propose, .consume = sample_consume, .close = sample_close}
 
-STRATEGY(greedy, "greedy", false, "the most likely token each step", NULL);
+STRATEGY(greedy, "greedy", false, "the most likely token each step", "transformers greedy search");
 STRATEGY(sample, "sample", true, "draw from the distribution, with any truncation, in HF's order or another", "transformers 4.46 LogitsWarpers; llama.cpp samplers");
 STRATEGY(top_k, "top-k", true, "draw among the k best", "Fan et al. 2018");
 STRATEGY(top_p, "top-p", true, "nucleus sampling", "Holtzman et al. 2020");

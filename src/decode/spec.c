@@ -132,7 +132,7 @@ static jpt_status read_value(const jpt_param_def *d, const char *text, jpt_spec 
     if (!is_number || (d->type == JPT_PARAM_INT && out->number != floor(out->number)))
         return JPT_FAIL(err, ARG, "%s=%.64s: expected %s number", d->name, text, d->type == JPT_PARAM_INT ? "a whole" : "a");
     if (out->number < d->min || out->number > d->max || (d->min_open && out->number == d->min) || (d->max_open && out->number == d->max))
-        return JPT_FAIL(err, ARG, "%s=%.64s is out of range: expected a value in %c%g, %g%c", d->name, text, d->min_open ? '(' : '[', d->min, d->max,
+        return JPT_FAIL(err, ARG, "%s=%.64s is out of range: expected a value in %c%.9g, %.9g%c", d->name, text, d->min_open ? '(' : '[', d->min, d->max,
                         d->max_open ? ')' : ']');
     return JPT_OK;
 }

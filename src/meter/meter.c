@@ -298,22 +298,27 @@ void jpt_window_end(jpt_window *w, double idle_w, jpt_energy *out) {
     jpt_energy_verdict(&w->meter->limits, f, idle_w, out);
 }
 
-jpt_status jpt_meter_idle(jpt_meter *m, double seconds, double *idle_w, jpt_error *err) {
-    *idle_w = NAN;
-    if (m->limits.modelled || m->limits.kind == JPT_METER_NONE)
-        return JPT_OK;
-    jpt_reading a, b;
-    JPT_TRY(jpt_meter_read(m, &a, err));
-    double until = a.t_s + seconds;
-    while (jpt_now_s() < until && !jpt_stop_requested()) {
+bool jpt_meter_measures(const jpt_meter *m) { return !m->limits.modelled && m->limits.kind != JPT_METER_NONE; }
+
+jpt_status jpt_meter_idle_window(jpt_meter *m, double seconds, jpt_energy *out, double *t_start_s, jpt_error *err) {
+    jpt_window w;
+    jpt_window_begin_aligned(&w, m);
+    *t_start_s = w.facts.begin.t_s;
+    for (double until = jpt_now_s() + seconds; jpt_now_s() < until && !jpt_stop_requested();) {
         jpt_sleep_s(0.02);
         jpt_meter_poll(m);
     }
-    if (jpt_stop_requested())
-        return JPT_FAIL(err, INTERRUPTED, "interrupted");
-    JPT_TRY(jpt_meter_read(m, &b, err));
+    jpt_window_end(&w, NAN, out);
+    return jpt_stop_requested() ? JPT_FAIL(err, INTERRUPTED, "interrupted") : JPT_OK;
+}
+
+jpt_status jpt_meter_idle(jpt_meter *m, double seconds, double *idle_w, jpt_error *err) {
     jpt_energy e;
-    jpt_energy_judge(&m->limits, a, b, NAN, &e);
+    double     begun;
+    *idle_w = NAN;
+    if (!jpt_meter_measures(m))
+        return JPT_OK;
+    JPT_TRY(jpt_meter_idle_window(m, seconds, &e, &begun, err));
     if (!e.valid)
         return JPT_FAIL(err, METER, "the idle baseline is not valid: %s", e.reasons);
     *idle_w = e.mean_w;

@@ -46,10 +46,13 @@ struct jpt_session {
 
     /* activations for n_batch rows */
     float *d_x, *d_norm, *d_q, *d_k, *d_v, *d_attn, *d_gate, *d_up, *d_proj;
-    /* outputs of the last forward: [n_outputs, V] and [n_outputs, D]; early exits [n_exit, n_outputs, V] */
-    float  *d_logits, *d_hidden, *d_exit, *d_gather;
-    size_t  exit_cap; /* layers that d_exit has room for */
-    int32_t n_logits, n_hidden, n_exit;
+    /* outputs of the last forward: [1 + n_exit, n_logits, V], the last layer first, and [n_hidden, D] */
+    float  *d_logits, *d_hidden, *d_gather;
+    float  *d_heads;               /* with exits: what the LM head reads, [1 + n_exit, n_logits, D] of one pass */
+    size_t  logits_cap, heads_cap; /* rows */
+    int32_t n_logits, n_hidden, n_exit, all_logits; /* all_logits: n_logits once the forward is done */
+    float       *d_expert, *d_amateur; /* [n_outputs, V], made when asked for: ln p of contrasted rows; logits of an amateur elsewhere */
+    jpt_states  *spare;                /* freed lists of hidden states, to be used again */
     /* host lists of one pass, [n_batch] */
     int32_t     *tok, *pos, *pick;
     jpt_row_run *run;
@@ -76,6 +79,9 @@ typedef struct pass {
     int32_t        n_layers;
 } pass;
 void jpt_pass_run(jpt_session *s, const pass *p);
+
+jpt_status jpt_check_row(int32_t row, int32_t n, const char *what, jpt_error *err);
+void       jpt_states_fini(jpt_session *s); /* the spare lists */
 
 void jpt_session_event(jpt_session *s, jpt_phase phase, bool begin);
 

@@ -3,23 +3,33 @@
 #include "model_priv.h"
 #include <string.h>
 
-/* Final norm (unless `bare`) and LM head on n rows of d_x (row numbers in `rows`), logits to d_out. */
-static void head(jpt_session *s, const int32_t *rows, int32_t n, bool bare, float *d_out) {
+/* The rows of d_x that want logits to d_out, through the final norm unless `bare`. */
+static void wanted_rows(jpt_session *s, const pass *p, bool bare, float *d_out) {
     jpt_model             *m = s->model;
     const jpt_backend_ops *op = m->be->ops;
-    int32_t                D = m->file.hp.n_embd;
-    op->gather(m->be, s->d_x, rows, n, D, s->d_gather);
+    int32_t                n = p->n_logits, D = m->file.hp.n_embd;
+    op->gather(m->be, s->d_x, p->logits_rows, n, D, bare ? d_out : s->d_gather);
     if (!bare)
-        op->rmsnorm(m->be, s->d_gather, m->d_out_norm, n, D, m->file.hp.rms_eps, s->d_norm);
-    op->matmul(m->be, m->head, bare ? s->d_gather : s->d_norm, n, NULL, d_out);
+        op->rmsnorm(m->be, s->d_gather, m->d_out_norm, n, D, m->file.hp.rms_eps, d_out);
 }
 
-/* Logits of the exits that lie after `l` layers. */
+/* What the exits after `l` layers give to the LM head: kept in d_heads behind the last layer's rows. */
 static void exits(jpt_session *s, const pass *p, int32_t l) {
     for (int32_t e = 0; e < p->n_exit && p->n_logits; e++)
         if (p->exit_layers[e] == l)
-            head(s, p->logits_rows, p->n_logits, p->exit_without_norm,
-                 s->d_exit + ((size_t)e * (size_t)s->opt.n_outputs + (size_t)p->first_logits) * (size_t)s->model->file.hp.n_vocab);
+            wanted_rows(s, p, p->exit_without_norm, s->d_heads + (size_t)(1 + e) * (size_t)p->n_logits * (size_t)s->model->file.hp.n_embd);
+}
+
+/* The LM head on the last layer's rows and the exits', reading its weights once where the results lie in one piece. */
+static void head(jpt_session *s, const pass *p) {
+    jpt_model *m = s->model;
+    size_t     n = (size_t)p->n_logits, D = (size_t)m->file.hp.n_embd, V = (size_t)m->file.hp.n_vocab;
+    float     *d_x = p->n_exit ? s->d_heads : s->d_norm;
+    bool       whole = p->n_logits == s->all_logits;
+    wanted_rows(s, p, false, d_x);
+    for (int32_t e = 0; e <= (whole ? 0 : p->n_exit); e++)
+        m->be->ops->matmul(m->be, m->head, d_x + (size_t)e * n * D, p->n_logits * (whole ? 1 + p->n_exit : 1), NULL,
+                           s->d_logits + ((size_t)e * (size_t)s->all_logits + (size_t)p->first_logits) * V);
 }
 
 /* Several matrices on the same rows: one piece of work where the back-end can. */
@@ -66,7 +76,7 @@ static void run_ops(jpt_session *s, const pass *p) {
         exits(s, p, l + 1);
     }
     if (p->n_logits)
-        head(s, p->logits_rows, p->n_logits, false, s->d_logits + (size_t)p->first_logits * (size_t)hp->n_vocab);
+        head(s, p);
     if (p->n_hidden) {
         op->gather(be, s->d_x, p->hidden_rows, p->n_hidden, D, s->d_gather);
         op->rmsnorm(be, s->d_gather, m->d_out_norm, p->n_hidden, D, hp->rms_eps, s->d_hidden + (size_t)p->first_hidden * (size_t)D);
@@ -77,10 +87,10 @@ void jpt_pass_run(jpt_session *s, const pass *p) {
     jpt_backend    *be = s->model->be;
     jpt_pass_inputs in = {.tokens = s->tok, .pos = s->pos, .runs = s->run, .n_runs = p->n_runs, .page_size = s->opt.page_size, .logits_rows = p->logits_rows, .hidden_rows = p->hidden_rows};
     memset(&in.shape, 0, sizeof in.shape); /* compared as bytes */
-    in.shape.session = s, in.shape.d_k = s->kv.d_k, in.shape.d_logits = s->d_logits, in.shape.d_hidden = s->d_hidden, in.shape.d_exit = s->d_exit;
+    in.shape.session = s, in.shape.d_k = s->kv.d_k, in.shape.d_logits = s->d_logits, in.shape.d_hidden = s->d_hidden, in.shape.d_heads = s->d_heads;
     in.shape.n = p->n, in.shape.n_logits = p->n_logits, in.shape.n_hidden = p->n_hidden, in.shape.first_logits = p->first_logits, in.shape.first_hidden = p->first_hidden;
     in.shape.apart = p->apart;
-    in.shape.n_layers = p->n_layers, in.shape.n_exit = p->n_exit, in.shape.exit_without_norm = p->exit_without_norm;
+    in.shape.all_logits = s->all_logits, in.shape.n_layers = p->n_layers, in.shape.n_exit = p->n_exit, in.shape.exit_without_norm = p->exit_without_norm;
     bool known = be->ops->pass_begin && p->n_exit <= (int32_t)(sizeof in.shape.exit_layers / sizeof *in.shape.exit_layers);
     if (known)
         memcpy(in.shape.exit_layers, p->exit_layers, (size_t)p->n_exit * sizeof *p->exit_layers);

@@ -75,6 +75,7 @@ jpt_status jpt_session_open(jpt_model *m, const jpt_session_options *opt, jpt_se
     bool ok = true;
     for (int i = 0; i < N_BUFFERS; i++)
         ok = (*buffer[i] = m->be->ops->alloc(m->be, size[i] * sizeof(float))) != NULL && ok;
+    s->logits_cap = (size_t)s->opt.n_outputs;
     s->kv = (jpt_kv_view){.kv_dtype = m->kv_dtype, .n_pages = s->n_pages, .page_size = s->opt.page_size};
     ok = (s->kv.d_k = m->be->ops->alloc(m->be, kv)) && (s->kv.d_v = m->be->ops->alloc(m->be, kv)) && ok;
     s->page_refs = calloc((size_t)s->n_pages, sizeof *s->page_refs);
@@ -118,7 +119,8 @@ void jpt_session_close(jpt_session *s) {
         return;
     jpt_backend *be = s->model->be;
     void        *d[] = {s->d_x, s->d_norm, s->d_q, s->d_k, s->d_v, s->d_attn, s->d_gate, s->d_up, s->d_proj,
-                        s->d_logits, s->d_hidden, s->d_gather, s->d_exit, s->kv.d_k, s->kv.d_v};
+                        s->d_logits, s->d_hidden, s->d_gather, s->d_heads, s->d_expert, s->d_amateur, s->kv.d_k, s->kv.d_v};
+    jpt_states_fini(s);
     for (size_t i = 0; i < sizeof d / sizeof *d; i++)
         be->ops->free(be, d[i]);
     for (int32_t i = 0; s->seq && i < s->opt.n_seqs; i++) {
@@ -305,14 +307,30 @@ static jpt_status check_batch(const jpt_session *s, const jpt_batch *b, jpt_erro
     return JPT_OK;
 }
 
-static jpt_status exit_room(jpt_session *s, int32_t n_exit, jpt_error *err) {
-    if ((size_t)n_exit <= s->exit_cap)
-        return JPT_OK;
+/* *d holds at least `need` rows of `width` floats; what it held is lost.  A buffer that cannot grow stays. */
+static bool more_rows(jpt_session *s, float **d, size_t *cap, size_t need, size_t room, size_t width) {
     jpt_backend *be = s->model->be;
-    be->ops->free(be, s->d_exit);
-    s->d_exit = be->ops->alloc(be, (size_t)n_exit * (size_t)s->opt.n_outputs * (size_t)s->model->file.hp.n_vocab * sizeof(float));
-    s->exit_cap = s->d_exit ? (size_t)n_exit : 0;
-    return s->d_exit ? JPT_OK : JPT_FAIL(err, NOMEM, "out of memory for the logits of %d exit layers", n_exit);
+    if (need <= *cap)
+        return true;
+    float *grown = be->ops->alloc(be, room * width * sizeof *grown);
+    if (!grown)
+        return false;
+    be->ops->free(be, *d);
+    *d = grown;
+    *cap = room;
+    return true;
+}
+
+/* Exits' logits lie behind the last layer's. */
+static jpt_status exit_room(jpt_session *s, int32_t n_exit, int32_t n_logits, jpt_error *err) {
+    const jpt_hparams *hp = &s->model->file.hp;
+    int32_t            most = 2 * n_logits < s->opt.n_outputs ? 2 * n_logits : s->opt.n_outputs;
+    size_t             need = (size_t)(1 + n_exit) * (size_t)n_logits, room = (size_t)(1 + n_exit) * (size_t)most;
+    if (n_exit == 0 || n_logits == 0)
+        return JPT_OK;
+    if (!more_rows(s, &s->d_logits, &s->logits_cap, need, room, (size_t)hp->n_vocab) || !more_rows(s, &s->d_heads, &s->heads_cap, need, room, (size_t)hp->n_embd))
+        return JPT_FAIL(err, NOMEM, "out of memory for the logits of %d exit layers", n_exit);
+    return JPT_OK;
 }
 
 /* Pages for n new positions; the half-full last page becomes the sequence's own. */
@@ -393,8 +411,12 @@ static void fill_pass(jpt_session *s, const jpt_batch *b, int32_t *i, int32_t *k
 
 jpt_status jpt_session_forward(jpt_session *s, jpt_batch *b, jpt_error *err) {
     JPT_TRY(check_batch(s, b, err));
-    JPT_TRY(exit_room(s, b->n_exit_layers, err));
     int32_t n_logits = 0, n_hidden = 0;
+    for (int32_t i = 0; i < b->n_items; i++)
+        n_logits += jpt_rows_count(&b->items[i], b->items[i].logits);
+    JPT_TRY(exit_room(s, b->n_exit_layers, n_logits, err));
+    s->all_logits = n_logits;
+    n_logits = 0;
     for (int32_t i = 0; i < b->n_items; i++) {
         jpt_batch_item *it = &b->items[i];
         sequence *q = &s->seq[it->seq];
@@ -443,7 +465,7 @@ jpt_status jpt_session_forward(jpt_session *s, jpt_batch *b, jpt_error *err) {
 
 /* ---- outputs ---------------------------------------------------------------------------------------------------- */
 
-static jpt_status check_row(int32_t row, int32_t n, const char *what, jpt_error *err) {
+jpt_status jpt_check_row(int32_t row, int32_t n, const char *what, jpt_error *err) {
     if (row < 0 || row >= n)
         return JPT_FAIL(err, ARG, "%s row %d: the last forward has %d", what, row, n);
     return JPT_OK;
@@ -451,7 +473,7 @@ static jpt_status check_row(int32_t row, int32_t n, const char *what, jpt_error 
 
 jpt_status jpt_session_select(jpt_session *s, const jpt_select_item *items, int32_t n, jpt_selected *out, jpt_error *err) {
     for (int32_t i = 0; i < n; i++)
-        JPT_TRY(check_row(items[i].row, s->n_logits, "logits", err));
+        JPT_TRY(jpt_check_row(items[i].row, s->n_logits, "logits", err));
     jpt_backend *be = s->model->be;
     jpt_session_event(s, JPT_PHASE_SELECT, true);
     jpt_status st = be->ops->select(be, s->d_logits, s->model->file.hp.n_vocab, items, n, out, err);
@@ -463,7 +485,7 @@ jpt_status jpt_session_select(jpt_session *s, const jpt_select_item *items, int3
 jpt_status jpt_session_topk(jpt_session *s, const jpt_score_item *items, int32_t n, int32_t k, int32_t *out_index, int32_t *out_token,
                             float *out_score, int32_t *n_out, jpt_error *err) {
     for (int32_t i = 0; i < n; i++)
-        JPT_TRY(check_row(items[i].from.row, s->n_logits, "logits", err));
+        JPT_TRY(jpt_check_row(items[i].from.row, s->n_logits, "logits", err));
     jpt_backend *be = s->model->be;
     jpt_session_event(s, JPT_PHASE_SELECT, true);
     jpt_status st = be->ops->topk(be, s->d_logits, s->model->file.hp.n_vocab, items, n, k, out_index, out_token, out_score, n_out, err);
@@ -474,7 +496,7 @@ jpt_status jpt_session_topk(jpt_session *s, const jpt_score_item *items, int32_t
 
 jpt_status jpt_session_set_logits(jpt_session *s, int32_t row, const float *z, jpt_error *err) {
     size_t V = (size_t)s->model->file.hp.n_vocab;
-    JPT_TRY(check_row(row, s->n_logits, "logits", err));
+    JPT_TRY(jpt_check_row(row, s->n_logits, "logits", err));
     s->model->be->ops->upload(s->model->be, s->d_logits + (size_t)row * V, z, V * sizeof *z);
     return JPT_OK;
 }
@@ -503,23 +525,23 @@ jpt_session *jpt_session_assistant(const jpt_session *s) { return s->assistant; 
 
 jpt_status jpt_session_logits(jpt_session *s, int32_t row, float *out, jpt_error *err) {
     size_t V = (size_t)s->model->file.hp.n_vocab;
-    JPT_TRY(check_row(row, s->n_logits, "logits", err));
+    JPT_TRY(jpt_check_row(row, s->n_logits, "logits", err));
     s->model->be->ops->download(s->model->be, out, s->d_logits + (size_t)row * V, V * sizeof *out);
     return JPT_OK;
 }
 
 jpt_status jpt_session_hidden(jpt_session *s, int32_t row, float *out, jpt_error *err) {
     size_t D = (size_t)s->model->file.hp.n_embd;
-    JPT_TRY(check_row(row, s->n_hidden, "hidden", err));
+    JPT_TRY(jpt_check_row(row, s->n_hidden, "hidden", err));
     s->model->be->ops->download(s->model->be, out, s->d_hidden + (size_t)row * D, D * sizeof *out);
     return JPT_OK;
 }
 
 jpt_status jpt_session_exit_logits(jpt_session *s, int32_t i_exit, int32_t row, float *out, jpt_error *err) {
     size_t V = (size_t)s->model->file.hp.n_vocab;
-    JPT_TRY(check_row(i_exit, s->n_exit, "exit layer", err));
-    JPT_TRY(check_row(row, s->n_logits, "logits", err));
-    s->model->be->ops->download(s->model->be, out, s->d_exit + ((size_t)i_exit * (size_t)s->opt.n_outputs + (size_t)row) * V, V * sizeof *out);
+    JPT_TRY(jpt_check_row(i_exit, s->n_exit, "exit layer", err));
+    JPT_TRY(jpt_check_row(row, s->n_logits, "logits", err));
+    s->model->be->ops->download(s->model->be, out, s->d_logits + ((size_t)(1 + i_exit) * (size_t)s->n_logits + (size_t)row) * V, V * sizeof *out);
     return JPT_OK;
 }
 

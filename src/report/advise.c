@@ -1,155 +1,104 @@
 /* jpt advise: the cheapest setting that is good enough, and how sure that is.
  *
- * Good enough is a share of the best setting's quality, or of a named one's.  The same resamples of items go to all settings
- * (their noise is shared, as in paired comparisons); a setting's confidence is the share of resamples in which it is good enough and
- * none that is good enough is cheaper. */
+ * Good enough is a share of the best setting's quality, or of a named one's.  A setting's confidence is the share of the panel's
+ * replicates (the same items and blocks for all settings) in which it is good enough and none that is good enough is cheaper. */
 #include "data.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { RESAMPLES = 2000, SEED = 12345 };
-
 typedef struct advice {
     const panel              *p;
     const jpt_advise_options *o;
-    int                       n_items, *items, *drawn; /* 0..n_items-1; a resample of them */
-    const item              **item;                    /* [n_cells, n_items] those that all settings have */
-    double                   *quality, *joules;        /* [n_cells] over the items looked at last */
-    int                      *wins, *good;             /* [n_cells] resamples in which it is the cheapest good one; a good one */
+    figure                    joules;
+    int                      *wins, *good; /* [n_cells] replicates in which it is the cheapest good one; a good one */
 } advice;
 
-static const item *item_of(const cell *c, int64_t index) {
-    for (int i = 0; i < c->n_items; i++)
-        if (c->items[i].index == index)
-            return &c->items[i];
-    return NULL;
-}
-
-/* Quality and joules of setting c over drawn items; NAN without. */
-static void value_of(advice *a, int c, const int *drawn) {
-    double score = 0, e = 0, d = 0;
-    int    scored = 0;
-    for (int i = 0; i < a->n_items; i++) {
-        const item *it = a->item[(size_t)c * (size_t)a->n_items + (size_t)drawn[i]];
-        if (it->n_scores > 0) {
-            score += it->score / it->n_scores;
-            scored++;
-        }
-        if (it->n_energy > 0) {
-            e += it->energy_j;
-            d += a->o->per_token ? it->energy_tokens : it->n_energy;
-        }
-    }
-    a->quality[c] = scored ? score / scored : NAN;
-    a->joules[c] = d > 0 ? e / d : NAN;
+/* In replicate r, or as estimated when r < 0; NAN for a setting that is not finished. */
+static double value(const advice *a, int cell_at, figure f, int r) {
+    const cell *c = a->p->cells[cell_at];
+    if (c->n_items < a->p->n_items || !isfinite(c->fig[QUALITY].mean) || !isfinite(c->fig[a->joules].mean))
+        return NAN;
+    return r < 0 ? c->fig[f].mean : c->rep[f][r];
 }
 
 /* Which setting the others are measured by: the named one, or the best. */
-static int measure_of(const advice *a) {
-    bool higher = a->p->task->higher_is_better != 0;
-    int  best = -1;
+static int measure_of(const advice *a, int r) {
+    bool   higher = a->p->task->higher_is_better != 0;
+    int    best = -1;
+    double most = 0;
     for (int i = 0; i < a->p->n_cells; i++) {
-        if (a->o->of && strcmp(a->p->cells[i]->row.spec ? a->p->cells[i]->row.spec : "", a->o->of) == 0)
+        double q = value(a, i, QUALITY, r);
+        if (a->o->of && report_same(a->p->cells[i]->row.spec, a->o->of))
             return i;
-        if (!a->o->of && isfinite(a->quality[i]) && (best < 0 || (higher ? a->quality[i] > a->quality[best] : a->quality[i] < a->quality[best])))
-            best = i;
+        if (!a->o->of && isfinite(q) && (best < 0 || (higher ? q > most : q < most)))
+            best = i, most = q;
     }
     return best;
 }
 
-/* The cheapest that is good enough on these items, -1: none; good[i] counts, where it is given. */
-static int cheapest(advice *a, const int *items, int *good) {
-    bool higher = a->p->task->higher_is_better != 0;
-    int  winner = -1;
-    for (int i = 0; i < a->p->n_cells; i++)
-        value_of(a, i, items);
-    int    measure = measure_of(a);
-    double bar = measure < 0 ? NAN : higher ? a->quality[measure] * a->o->min_quality : a->quality[measure] / a->o->min_quality;
+/* The cheapest that is good enough, -1: none; good[i] counts, where it is given. */
+static int cheapest(const advice *a, int r, int *good) {
+    bool   higher = a->p->task->higher_is_better != 0;
+    int    winner = -1, measure = measure_of(a, r);
+    double best = measure < 0 ? NAN : value(a, measure, QUALITY, r), bar = higher ? best * a->o->min_quality : best / a->o->min_quality, least = INFINITY;
     for (int i = 0; i < a->p->n_cells; i++) {
-        bool enough = higher ? a->quality[i] >= bar : a->quality[i] <= bar; /* false for what is absent */
-        if (!enough || !isfinite(a->joules[i]))
+        double q = value(a, i, QUALITY, r), j = value(a, i, a->joules, r);
+        if (!(higher ? q >= bar : q <= bar) || !isfinite(j)) /* false for what is absent */
             continue;
         if (good)
             good[i]++;
-        if (winner < 0 || a->joules[i] < a->joules[winner])
-            winner = i;
+        if (j < least)
+            winner = i, least = j;
     }
     return winner;
 }
 
-static jpt_status common_items(advice *a, jpt_error *err) {
-    const cell *first = a->p->cells[0];
-    int         n = 0;
-    for (int k = 0; k < first->n_items; k++) { /* places of the common ones in the first setting, for now */
-        bool all = true;
-        for (int i = 1; all && i < a->p->n_cells; i++)
-            all = item_of(a->p->cells[i], first->items[k].index) != NULL;
-        if (all)
-            a->items[n++] = k;
-    }
-    a->n_items = n;
-    if (n == 0)
-        return JPT_FAIL(err, NOT_FOUND, "%s: the settings have no item in common; finish the bench", a->p->title);
-    if (!(a->item = malloc((size_t)a->p->n_cells * (size_t)n * sizeof *a->item)))
-        return JPT_FAIL(err, NOMEM, "out of memory for resamples");
-    for (int i = 0; i < a->p->n_cells; i++)
-        for (int k = 0; k < n; k++)
-            a->item[(size_t)i * (size_t)n + (size_t)k] = item_of(a->p->cells[i], first->items[a->items[k]].index);
-    for (int k = 0; k < n; k++)
-        a->items[k] = k;
-    return JPT_OK;
-}
-
-static void resample(advice *a) {
-    for (int s = 0; s < RESAMPLES; s++) {
-        for (int i = 0; i < a->n_items; i++)
-            a->drawn[i] = (int)(jpt_rng_uniform((jpt_rng_key){SEED, (uint32_t)s, 0xad11u, (uint32_t)i}, 0) * a->n_items);
-        int w = cheapest(a, a->drawn, a->good);
+static void tell(advice *a, jpt_buf *out) {
+    const panel *p = a->p;
+    const char  *unit = report_figures[a->joules].name;
+    int          unfinished = 0, pick = cheapest(a, -1, NULL), measure = measure_of(a, -1);
+    for (int r = 0; r < REPLICATES; r++) {
+        int w = cheapest(a, r, a->good);
         if (w >= 0)
             a->wins[w]++;
     }
-}
-
-static void tell(advice *a, jpt_buf *out) {
-    const panel *p = a->p;
-    const char  *unit = a->o->per_token ? "J/token" : "J/request";
-    resample(a);
-    int pick = cheapest(a, a->items, NULL), measure = measure_of(a); /* on the items themselves, last */
+    for (int i = 0; i < p->n_cells; i++)
+        unfinished += p->cells[i]->n_items < p->n_items;
     jpt_buf_printf(out, "%s: ", p->title);
     if (pick < 0) {
-        jpt_buf_printf(out, "no setting has quality and valid energy on the %d items that all have.\n", a->n_items);
+        jpt_buf_printf(out, "no setting has quality and valid energy on all %d items.\n", p->n_items);
         return;
     }
-    jpt_buf_printf(out, "take %s.\n  %s%s %.4g, %.4g %s (%s); ", p->cells[pick]->label, p->cells[pick]->corpus ? "mean segment " : "",
-                   p->task->primary_metric ? p->task->primary_metric : "score", a->quality[pick], a->joules[pick], unit, report_source(p->cells[pick]));
+    const cell *c = p->cells[pick], *m = p->cells[measure];
+    jpt_buf_printf(out, "take %s.\n  %s %.4g, %.4g %s (%s); ", c->label, report_metric(p->task), c->fig[QUALITY].mean, c->fig[a->joules].mean, unit, report_source(c));
     if (pick == measure)
         jpt_buf_printf(out, "it is %s itself.\n", a->o->of ? "the named setting" : "the best");
     else
-        jpt_buf_printf(out, "%s%s has %.4g at %.4g %s: %.0f %% less.\n", a->o->of ? "" : "the best, ", p->cells[measure]->label, a->quality[measure], a->joules[measure], unit,
-                       100 * (1 - a->joules[pick] / a->joules[measure]));
-    jpt_buf_printf(out, "  It reaches %.4g %% of that in %.0f %% of %d resamples of %d items, and is the cheapest that does in %.0f %%.\n", 100 * a->o->min_quality,
-                   100.0 * a->good[pick] / RESAMPLES, RESAMPLES, a->n_items, 100.0 * a->wins[pick] / RESAMPLES);
+        jpt_buf_printf(out, "%s%s has %.4g at %.4g %s: %.0f %% less.\n", a->o->of ? "" : "the best, ", m->label, m->fig[QUALITY].mean, m->fig[a->joules].mean, unit,
+                       100 * (1 - c->fig[a->joules].mean / m->fig[a->joules].mean));
+    jpt_buf_printf(out, "  It reaches %.4g %% of that in %.0f %% of %d resamples of %d items", 100 * a->o->min_quality, 100.0 * a->good[pick] / REPLICATES, REPLICATES, p->n_items);
+    if (p->n_blocks > 1)
+        jpt_buf_printf(out, " and %d blocks", p->n_blocks);
+    jpt_buf_printf(out, ", and is the cheapest that does in %.0f %%.\n", 100.0 * a->wins[pick] / REPLICATES);
     for (int i = 0; i < p->n_cells; i++)
-        if (i != pick && a->wins[i] >= RESAMPLES / 20)
-            jpt_buf_printf(out, "  Or %s: cheapest in %.0f %%.\n", p->cells[i]->label, 100.0 * a->wins[i] / RESAMPLES);
+        if (i != pick && a->wins[i] >= REPLICATES / 20)
+            jpt_buf_printf(out, "  Or %s: cheapest in %.0f %%.\n", p->cells[i]->label, 100.0 * a->wins[i] / REPLICATES);
+    if (unfinished)
+        jpt_buf_printf(out, "  %d settings are not finished and left out.\n", unfinished);
 }
 
 static jpt_status advise_panel(const panel *p, const jpt_advise_options *o, jpt_buf *out, jpt_error *err) {
-    size_t     n = (size_t)p->cells[0]->n_items, cells = (size_t)p->n_cells;
-    int       *counts = calloc(2 * n + 2 * cells, sizeof *counts);
-    double    *values = calloc(2 * cells, sizeof *values);
-    jpt_status st = counts && values ? JPT_OK : JPT_FAIL(err, NOMEM, "out of memory for resamples");
-    advice     a = {.p = p, .o = o, .items = counts, .drawn = counts + n, .wins = counts + 2 * n, .good = counts + 2 * n + cells, .quality = values, .joules = values + cells};
-    if (st == JPT_OK && o->of && measure_of(&a) < 0)
+    advice a = {.p = p, .o = o, .joules = o->per_token ? J_TOKEN : J_REQUEST, .wins = calloc(2 * (size_t)p->n_cells, sizeof(int))};
+    if (!a.wins)
+        return JPT_FAIL(err, NOMEM, "out of memory for resamples");
+    a.good = a.wins + p->n_cells;
+    jpt_status st = JPT_OK;
+    if (o->of && measure_of(&a, -1) < 0)
         st = JPT_FAIL(err, NOT_FOUND, "%s: no setting '%s'", p->title, o->of);
     if (st == JPT_OK)
-        st = common_items(&a, err);
-    if (st == JPT_OK)
         tell(&a, out);
-    free(a.item);
-    free(counts);
-    free(values);
+    free(a.wins);
     return st;
 }
 
@@ -158,7 +107,7 @@ jpt_status jpt_report_advise(jpt_store *s, const jpt_advise_options *o, jpt_buf 
     jpt_status st = report_load(&r, s, err);
     int        told = 0;
     for (int i = 0; st == JPT_OK && i < r.n_panels; i++) {
-        if (o->task && strcmp(r.panels[i].task->name ? r.panels[i].task->name : "", o->task) != 0)
+        if (o->task && !report_same(r.panels[i].task->name, o->task))
             continue;
         st = advise_panel(&r.panels[i], o, out, err);
         told++;

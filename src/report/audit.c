@@ -6,7 +6,7 @@
 #include <string.h>
 
 typedef enum rule {
-    POSITIONS, TOKEN_IDS, PHASES, NET, REASONS, SILENT_ZERO, STOPS, BUDGET, SEEDS, TWICE, PAIRED, J_TOKEN, MEAN_SCORE, N_RULES
+    POSITIONS, TOKEN_IDS, PHASES, NET, REASONS, SILENT_ZERO, STOPS, BUDGET, SEEDS, TWICE, PAIRED, OF_TOKENS, MEAN_SCORE, N_RULES
 } rule;
 
 static const char *const says[N_RULES] = {
@@ -21,7 +21,7 @@ static const char *const says[N_RULES] = {
     [SEEDS] = "block b has the study's seed + b",
     [TWICE] = "no request stands in the file twice",
     [PAIRED] = "every setting of a task has the same items",
-    [J_TOKEN] = "J/token of the report is that of the rows",
+    [OF_TOKENS] = "J/token of the report is that of the rows",
     [MEAN_SCORE] = "quality of the report is that of the rows",
 };
 
@@ -69,7 +69,7 @@ static void audit_energy(audit *a, const jpt_request_row *q) {
                    (isnan(q->kv_energy_j) ? 0 : q->kv_energy_j);
     if (isfinite(parts))
         check(a, PHASES, near(parts, q->energy_j, 1e-6), q, "%.6f J in phases, %.6f J in all", parts, q->energy_j);
-    if (isfinite(q->net_energy_j) && isfinite(q->idle_w)) {
+    if (isfinite(q->net_energy_j) && isfinite(q->idle_w) && !q->share_rule) {
         /* the window is a little longer than the generation: the prompt's first byte to the meter's second reading */
         double window_s = (q->energy_j - q->net_energy_j) / q->idle_w;
         check(a, NET, q->idle_w > 0 && window_s >= q->duration_s - 1e-6 && window_s <= q->duration_s + 0.5, q, "%.3f J less %.3f J is %.3f s of %.2f W; the request took %.3f s",
@@ -125,14 +125,6 @@ static jpt_status add_score(void *ud, const jpt_score_row *s) {
     return JPT_OK;
 }
 
-/* Items are weighed alike in the report: where each has as many requests, that is the mean of all scores. */
-static bool balanced(const cell *c) {
-    for (int i = 1; i < c->n_items; i++)
-        if (c->items[i].n_scores != c->items[0].n_scores)
-            return false;
-    return c->n_items > 0;
-}
-
 static jpt_status audit_cell(audit *a, const report *r, const cell *c, jpt_error *err) {
     mean m = {.metric = report_task(r, c->row.task)->primary_metric};
     a->c = c;
@@ -140,10 +132,10 @@ static jpt_status audit_cell(audit *a, const report *r, const cell *c, jpt_error
     a->joules = a->tokens = 0;
     JPT_TRY(jpt_store_each_request(r->store, c->row.id, audit_request, a, err));
     if (a->tokens > 0)
-        check(a, J_TOKEN, near(a->joules / a->tokens, c->j_token.mean, 1e-9), NULL, "%.9g from the rows, %.9g in the report", a->joules / a->tokens, c->j_token.mean);
+        check(a, OF_TOKENS, near(a->joules / a->tokens, c->fig[J_TOKEN].mean, 1e-9), NULL, "%.9g from the rows, %.9g in the report", a->joules / a->tokens, c->fig[J_TOKEN].mean);
     JPT_TRY(jpt_store_each_score(r->store, c->row.id, add_score, &m, err));
-    if (m.n > 0 && !c->corpus && balanced(c) && isfinite(c->quality.mean))
-        check(a, MEAN_SCORE, near(m.sum / m.n, c->quality.mean, 1e-9), NULL, "%s %.9g from the rows, %.9g in the report", m.metric, m.sum / m.n, c->quality.mean);
+    if (m.n > 0 && !c->corpus && isfinite(c->fig[QUALITY].mean))
+        check(a, MEAN_SCORE, near(m.sum / m.n, c->fig[QUALITY].mean, 1e-9), NULL, "%s %.9g from the rows, %.9g in the report", m.metric, m.sum / m.n, c->fig[QUALITY].mean);
     return JPT_OK;
 }
 
@@ -151,11 +143,12 @@ static void audit_pairs(audit *a, const panel *p) {
     for (int i = 1; i < p->n_cells; i++) {
         const cell *x = p->cells[0], *y = p->cells[i];
         bool        same = x->n_items == y->n_items;
-        for (int k = 0; same && k < x->n_items; k++) {
-            bool found = false;
-            for (int j = 0; j < y->n_items; j++)
-                found = found || y->items[j].index == x->items[k].index;
-            same = found;
+        for (int k = 0; same && k < p->n_items; k++) {
+            bool has[2] = {false, false};
+            for (int b = 0; b < p->n_blocks; b++)
+                for (int side = 0; side < 2; side++)
+                    has[side] = has[side] || (side ? y : x)->there[k * p->n_blocks + b];
+            same = has[0] == has[1];
         }
         a->c = y;
         check(a, PAIRED, same, NULL, "%d items, %d of %s", y->n_items, x->n_items, x->label);

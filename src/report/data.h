@@ -1,33 +1,58 @@
-/* What every report format reads: cells with their per-item sums and intervals. */
+/* What every report format reads: cells with sums an item and block, their figures with intervals, and the panels in which
+ * they may be compared. */
 #ifndef JPT_REPORT_DATA_H
 #define JPT_REPORT_DATA_H
 
 #include <jpt/report.h>
 
-typedef struct estimate { double mean, low, high; int n; } estimate; /* NAN when absent */
+typedef struct estimate { double mean, low, high; int n; } estimate; /* NAN when absent; n: items behind it */
 
-/* Sums over the blocks and seeds of one item. */
-typedef struct item {
-    int64_t     index;
-    double      score, energy_j, net_j, energy_tokens, net_tokens; /* tokens of the requests with that energy */
-    int         n_scores, n_energy, n_net;
-    const char *text; /* of the first request */
-} item;
+/* Every figure is a ratio of two sums over requests. */
+typedef enum sum_of {
+    SUM_SCORE, SUM_SCORES, SUM_ENERGY, SUM_ENERGY_TOKENS, SUM_ENERGIES, SUM_NET, SUM_NET_TOKENS, SUM_NETS, SUM_SECONDS, SUM_DURATIONS,
+    SUM_TTFT, SUM_TTFTS, N_SUMS
+} sum_of;
+typedef enum figure { QUALITY, J_TOKEN, NET_J_TOKEN, J_REQUEST, NET_J_REQUEST, LATENCY, TTFT, N_FIGURES } figure;
+typedef struct ratio_of { sum_of num, den; const char *name, *unit; } ratio_of;
+extern const ratio_of report_figures[N_FIGURES];
+
+enum { PREFILL, DECODE, DRAFT, VERIFY, SELECT, KV, OTHER, N_PHASES };
+enum { KEPT, REJECTED, PRUNED, PAST_STOP, N_FATES };
+extern const char *const report_phases[N_PHASES], *const report_fates[N_FATES];
+
+/* One item in one block (its seeds together). */
+typedef struct observation { int64_t item, block; double sum[N_SUMS]; } observation;
+
+typedef struct shown_text { int64_t item; const char *text; double score; int64_t tokens; double energy_j; } shown_text;
 
 typedef struct cell {
-    jpt_cell_row  row;
-    const char   *label; /* the spec, and what tells this cell from others of the same spec in its panel */
-    item         *items;
-    int           n_items, cap;
-    int           n_requests, n_failed, n_invalid; /* invalid: metered but not valid, left out of J */
-    double        tokens, seconds;
-    double        computed, discarded, drafted; /* positions put through the model; thrown away; by a draft */
-    int           n_tokens, n_seconds;
-    bool          modelled, corpus; /* corpus: quality is of the corpus (BLEU, chrF), not a mean over items */
-    bool          partial;          /* a corpus metric whose value is not of all requests: left out */
-    const char   *energy_source;
-    estimate      quality, j_token, net_j_token, j_request, net_j_request;
-    bool          front_token, front_request;
+    jpt_cell_row row;
+    int          number;    /* 1.. in its panel */
+    const char  *label;     /* the spec, and what tells this cell from others of the same spec in its panel */
+    const char  *short_label; /* "top-p 0.9" */
+    const char  *strategy, *model; /* names; strategy is never NULL */
+    observation *seen;      /* sorted by item, then block */
+    int          n_seen, cap;
+    double     (*sums)[N_SUMS]; /* [items of the panel][blocks of the panel] */
+    bool        *there;     /* [the same] it has a request there */
+    shown_text  *texts;     /* the first request of each item, by item */
+    int          n_texts, texts_cap;
+    int          n_items, n_requests, n_failed, n_invalid, n_metered; /* invalid: metered but not valid, left out of J */
+    double       tokens, seconds;
+    double       computed, discarded, drafted; /* positions put through the model; thrown away; by a draft */
+    double       phase_j[N_PHASES], phases_of; /* joules of valid requests that have all phases; how many those are */
+    double       fate_j[N_FATES], fates_of;
+    double       best_score, worst_score; /* of single requests */
+    bool         modelled, corpus; /* corpus: quality is of the corpus (BLEU, chrF), not a mean over items */
+    bool         partial;          /* a corpus metric whose value is not of all requests: left out */
+    double       corpus_scale;     /* of a deviation of the mean over segments, to that of the corpus score */
+    const char  *energy_source;
+    estimate     fig[N_FIGURES];
+    double      *rep[N_FIGURES];   /* [REPLICATES] of the panel's bootstrap, NULL when the figure is absent */
+    bool         front[2];         /* on the Pareto front by J/token, by J/request */
+    double       p_front[2];       /* share of replicates in which it is; NAN when absent */
+    double       sd[2], cov[2];    /* of joules (token, request) and with quality, over replicates: the ellipse */
+    double       sd_quality;
 } cell;
 
 /* What may be compared: cells of one task under one meter. */
@@ -36,8 +61,9 @@ typedef struct panel {
     const jpt_meter_row *meter;
     const char          *title; /* the task, and the meter where a task has several */
     cell               **cells;
-    int                  n_cells;
-    bool                 modelled, many_models;
+    int                  n_cells, n_items, n_blocks;
+    int64_t             *items, *blocks; /* sorted */
+    bool                 modelled, many_models, many_batches;
 } panel;
 
 typedef struct report {
@@ -52,35 +78,64 @@ typedef struct report {
     jpt_model_row *models;
     jpt_meter_row *meters;
     jpt_study_row *studies;
-    int            n_cells, n_tasks, n_models, n_meters, n_studies;
+    jpt_plan_row  *plans;
+    jpt_window_row *windows;
+    jpt_power_row *powers;
+    jpt_ledger_row *ledgers;
+    jpt_calibration_row *calibrations;
+    jpt_floor_row *floors;
+    jpt_look_row  *looks;
+    int            n_cells, n_tasks, n_models, n_meters, n_studies, n_plans, n_windows, n_powers, n_ledgers, n_calibrations, n_floors, n_looks;
     bool           modelled; /* any */
+    jpt_buf        reasons;  /* of requests without a window: a line each, as stored; "warning: " before those of valid ones */
 } report;
+
+enum { REPLICATES = 1000, REPORT_SEED = 12345 };
 
 jpt_status report_load(report *r, jpt_store *s, jpt_error *err);
 void       report_free(report *r);
 const jpt_task_row *report_task(const report *r, int64_t id); /* never NULL after report_load */
 const jpt_model_row *report_model(const report *r, int64_t id);
+const cell *report_cell(const report *r, int64_t id); /* NULL: none */
+const jpt_floor_row *report_floor(const report *r, const cell *c); /* the newest; NULL: none */
 const char *report_prompt(const report *r, int64_t task, int64_t item_index, const char **id); /* "" when absent */
-
-/* a - b over the items that both have.  Quality of corpus metrics is compared by its mean over segments. */
-typedef enum compared { COMPARED_QUALITY, COMPARED_J_TOKEN, COMPARED_J_REQUEST } compared;
-estimate    report_difference(const cell *a, const cell *b, compared what);
-bool        report_separable(estimate e); /* the interval does not hold zero */
+const char *report_keep(report *r, const char *z);
 const char *report_source(const cell *c); /* "modelled, not measured", or the meter */
+const char *report_metric(const jpt_task_row *t);
+bool        report_same(const char *a, const char *b); /* NULL is "" */
 
-/* ratio = sum(num)/sum(den) over n items, 95 % bootstrap; items with den <= 0 must be left out before. */
-estimate report_bootstrap(const double *num, const double *den, int n);
-/* mean difference of ratios, the same resample for both sides. */
-estimate report_paired(const double *na, const double *da, const double *nb, const double *db, int n);
+/* panel.c: who may be compared with whom. */
+jpt_status report_panels(report *r);
+bool       report_comparable(const cell *a, const cell *b); /* alike but for the strategy */
+const cell *report_reference(const panel *p, const cell *of); /* plain greedy comparable with `of`, else another of its strategy; NULL: none */
+/* The value of a numeric key in "name:key=value,..."; false when it has none.  keys: every one in turn. */
+bool report_parameter(const char *spec, const char *key, double *value);
+bool report_parameter_at(const char *spec, int i, char key[48], char value[64]);
+
+/* boot.c: intervals.  A replicate draws the panel's items and its blocks with replacement, the same for every cell (Owen 2007);
+ * deviations are scaled to the two-way cluster-robust standard error (Cameron, Gelbach and Miller 2011) times Student's t with
+ * Satterthwaite's degrees of freedom, over the normal quantile. */
+jpt_status report_bootstrap(panel *p);
+typedef struct difference {
+    estimate delta, ratio; /* a - b; a / b (NAN where b is not positive) */
+    double   p;            /* two-sided, of delta = 0 */
+    bool     segments;     /* of mean segment scores: a corpus score is absent */
+} difference;
+difference report_difference(const panel *p, const cell *a, const cell *b, figure f);
+bool       report_separable(estimate e); /* the interval does not hold zero */
 /* front[i]: no other point has at least the quality for at most the joules and is better in one.
  * Absent (NAN) points are never on it. */
 void report_pareto(const double *quality, const double *joules, int n, bool higher_is_better, bool *front);
+double report_student_p(double t, double df); /* two-sided */
+double report_student_quantile(double df);    /* 97.5 % */
 
-void report_html(const report *r, jpt_buf *b);
-void report_md(const report *r, jpt_buf *b);
-void report_csv(const report *r, jpt_buf *b);
+void       report_md(const report *r, jpt_buf *b);
+void       report_latex(const report *r, jpt_buf *b);
+void       report_csv(const report *r, jpt_buf *b);
+jpt_status report_json(const report *r, jpt_buf *b, jpt_error *err);
 jpt_status report_requests_csv(const report *r, jpt_buf *b, jpt_error *err);
-void report_csv_field(jpt_buf *b, const char *text); /* RFC 4180 quoting; NULL is empty */
-void report_verdict(const panel *p, jpt_buf *b);
+void       report_csv_field(jpt_buf *b, const char *text); /* RFC 4180 quoting; NULL is empty */
+void       report_html(const report *r, jpt_buf *b);
+void       report_verdict(const panel *p, jpt_buf *b); /* a sentence a line */
 
 #endif

@@ -1,10 +1,9 @@
-/* Words, Markdown and CSV of a loaded report, the paired comparison, and the files of jpt report. */
+/* Markdown, LaTeX, CSV and JSON of a loaded report, and the files of jpt report. */
 #include "data.h"
+#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-const char *report_source(const cell *c) { return c->modelled ? "modelled, not measured" : c->energy_source ? c->energy_source : "none"; }
 
 static void add_estimate(jpt_buf *b, estimate e) {
     if (!isfinite(e.mean))
@@ -15,77 +14,7 @@ static void add_estimate(jpt_buf *b, estimate e) {
         jpt_buf_printf(b, "%.4g [%.3g, %.3g]", e.mean, e.low, e.high);
 }
 
-estimate report_difference(const cell *a, const cell *b, compared what) {
-    int      m = a->n_items + 1, n = 0;
-    double  *v = calloc(4 * (size_t)m, sizeof *v);
-    estimate none = {NAN, NAN, NAN, 0};
-    if (v == NULL)
-        return none;
-    for (int i = 0; i < a->n_items; i++)
-        for (int k = 0; k < b->n_items; k++) {
-            const item *x = &a->items[i], *y = &b->items[k];
-            if (x->index != y->index)
-                continue;
-            bool   quality = what == COMPARED_QUALITY;
-            double dx = quality ? x->n_scores : what == COMPARED_J_TOKEN ? x->energy_tokens : x->n_energy;
-            double dy = quality ? y->n_scores : what == COMPARED_J_TOKEN ? y->energy_tokens : y->n_energy;
-            if (dx <= 0 || dy <= 0)
-                continue;
-            v[n] = quality ? x->score / dx : x->energy_j, v[m + n] = quality ? 1 : dx;
-            v[2 * m + n] = quality ? y->score / dy : y->energy_j, v[3 * m + n++] = quality ? 1 : dy;
-        }
-    estimate e = n ? report_paired(v, v + m, v + 2 * m, v + 3 * m, n) : none;
-    free(v);
-    return e;
-}
-
-bool report_separable(estimate e) { return isfinite(e.low) && (e.low > 0 || e.high < 0); }
-
-static const char *metric_of(const jpt_task_row *t) { return t->primary_metric ? t->primary_metric : "score"; }
-
-static void add_difference(jpt_buf *b, const char *what, estimate e) {
-    if (!isfinite(e.low))
-        jpt_buf_printf(b, "%s: no interval (%d shared items)", what, e.n);
-    else
-        jpt_buf_printf(b, "%s %+.3g [%+.3g, %+.3g], %s", what, e.mean, e.low, e.high, report_separable(e) ? "different at 95 %" : "not separable");
-}
-
-void report_verdict(const panel *p, jpt_buf *b) {
-    const jpt_task_row *t = p->task;
-    const cell         *best = NULL, *cheap = NULL;
-    bool                partial = false;
-    for (int i = 0; i < p->n_cells; i++) {
-        const cell *c = p->cells[i];
-        double      sign = t->higher_is_better != 0 ? 1 : -1;
-        partial = partial || c->partial;
-        if (isfinite(c->quality.mean) && (best == NULL || sign * c->quality.mean > sign * best->quality.mean))
-            best = c;
-        if (isfinite(c->j_token.mean) && (cheap == NULL || c->j_token.mean < cheap->j_token.mean))
-            cheap = c;
-    }
-    if (partial)
-        jpt_buf_printf(b, "The run is not finished: settings without a %s of all their texts have none; run jpt bench again. ", metric_of(t));
-    if (best == NULL)
-        jpt_buf_addz(b, "No score yet. ");
-    else
-        jpt_buf_printf(b, "Best %s: %s, %.3g. ", metric_of(t), best->label, best->quality.mean);
-    if (cheap == NULL)
-        jpt_buf_addz(b, "No valid energy. ");
-    else
-        jpt_buf_printf(b, "Fewest joules a kept token: %s, %.3g J (%s). ", cheap->label, cheap->j_token.mean, report_source(cheap));
-    if (best != NULL && best == cheap)
-        jpt_buf_addz(b, "One setting is both.");
-    else if (best != NULL && cheap != NULL) {
-        jpt_buf_addz(b, "The first against the second, on the same items: ");
-        jpt_buf what = {0};
-        jpt_buf_printf(&what, "%s%s", best->corpus ? "mean segment " : "", metric_of(t));
-        add_difference(b, what.p ? what.p : "quality", report_difference(best, cheap, COMPARED_QUALITY));
-        jpt_buf_fini(&what);
-        jpt_buf_addz(b, "; ");
-        add_difference(b, "J/token", report_difference(best, cheap, COMPARED_J_TOKEN));
-        jpt_buf_addz(b, ".");
-    }
-}
+/* ---- Markdown ---------------------------------------------------------------------------------- */
 
 /* A pipe ends a cell of a Markdown table. */
 static void md_cell(jpt_buf *b, const char *z) {
@@ -96,34 +25,119 @@ static void md_cell(jpt_buf *b, const char *z) {
     }
 }
 
+static void lines_as_list(jpt_buf *b, const char *text, const char *before) {
+    for (const char *end; text && *text; text = *end ? end + 1 : end) {
+        end = text + strcspn(text, "\n");
+        jpt_buf_printf(b, "%s%.*s\n", before, (int)(end - text), text);
+    }
+}
+
+static const figure shown[] = {QUALITY, J_TOKEN, NET_J_TOKEN, J_REQUEST, NET_J_REQUEST, LATENCY};
+enum { N_SHOWN = sizeof shown / sizeof *shown };
+
 void report_md(const report *r, jpt_buf *b) {
     jpt_buf_addz(b, "# jpt report\n\n");
     if (r->modelled)
         jpt_buf_addz(b, "**Energy here is modelled, not measured.**\n\n");
-    jpt_buf_addz(b, "J/token is joules a kept output token. Mean and [95 % bootstrap interval over items]; – is absent.\n");
+    jpt_buf_addz(b, "J/token is joules a kept output token. Estimate and [95 % interval over items and blocks]; – is absent, never zero. "
+                    "Thrown away: share of the computed positions that are in no text. Front: on the Pareto front of quality against joules a request, and in what share of resamples.\n");
     for (int i = 0; i < r->n_panels; i++) {
         const panel *p = &r->panels[i];
+        jpt_buf      words = {0};
         jpt_buf_printf(b, "\n## %s\n\n", p->title);
-        report_verdict(p, b);
-        jpt_buf_printf(b, "\n\n| strategy | model | %s | J/token gross | J/token net | J/request gross | J/request net | items | energy |\n"
-                          "|---|---|--:|--:|--:|--:|--:|--:|---|\n",
-                       metric_of(p->task));
+        report_verdict(p, &words);
+        lines_as_list(b, words.p, "- ");
+        b->oom = b->oom || words.oom;
+        jpt_buf_fini(&words);
+        jpt_buf_printf(b, "\n| strategy | model | %s | J/token gross | J/token net | J/request gross | J/request net | s/request | thrown away | front | items | energy |\n"
+                          "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|\n",
+                       report_metric(p->task));
         for (int k = 0; k < p->n_cells; k++) {
-            const cell    *c = p->cells[k];
-            const estimate es[] = {c->quality, c->j_token, c->net_j_token, c->j_request, c->net_j_request};
+            const cell *c = p->cells[k];
             jpt_buf_addz(b, "| ");
             md_cell(b, c->label);
             jpt_buf_addz(b, " | ");
-            md_cell(b, report_model(r, c->row.model)->name);
+            md_cell(b, c->model);
             jpt_buf_addz(b, " | ");
-            for (int e = 0; e < 5; e++) {
-                add_estimate(b, es[e]);
+            for (int e = 0; e < N_SHOWN; e++) {
+                add_estimate(b, c->fig[shown[e]]);
                 jpt_buf_addz(b, " | ");
             }
-            jpt_buf_printf(b, "%d | %s |\n", c->n_items, report_source(c));
+            if (c->computed > 0)
+                jpt_buf_printf(b, "%.0f %% | ", 100 * c->discarded / c->computed);
+            else
+                jpt_buf_addz(b, "– | ");
+            jpt_buf_addz(b, c->front[1] ? "yes" : "");
+            if (isfinite(c->p_front[1]))
+                jpt_buf_printf(b, "%s%.0f %%", c->front[1] ? ", " : "", 100 * c->p_front[1]);
+            jpt_buf_printf(b, " | %d | %s |\n", c->n_items, report_source(c));
         }
     }
 }
+
+/* ---- LaTeX ------------------------------------------------------------------------------------- */
+
+static void tex(jpt_buf *b, const char *z) {
+    for (z = z ? z : "--"; *z; z++) {
+        if (strchr("&%$#_{}", *z))
+            jpt_buf_printf(b, "\\%c", *z);
+        else if (*z == '\\')
+            jpt_buf_addz(b, "\\textbackslash{}");
+        else if (*z == '~' || *z == '^')
+            jpt_buf_printf(b, "\\%c{}", *z);
+        else if (*z == '<' || *z == '>')
+            jpt_buf_printf(b, "$%c$", *z);
+        else
+            jpt_buf_addc(b, *z == '\n' ? ' ' : *z);
+    }
+}
+
+/* 24.03 with half its interval; siunitx is not needed. */
+static void tex_estimate(jpt_buf *b, estimate e) {
+    if (!isfinite(e.mean))
+        jpt_buf_addz(b, "--");
+    else if (!isfinite(e.low))
+        jpt_buf_printf(b, "$%.4g$", e.mean);
+    else
+        jpt_buf_printf(b, "$%.4g\\,{\\scriptstyle[%.3g,\\,%.3g]}$", e.mean, e.low, e.high);
+}
+
+void report_latex(const report *r, jpt_buf *b) {
+    jpt_buf_addz(b, "% \\usepackage{booktabs}\n");
+    for (int i = 0; i < r->n_panels; i++) {
+        const panel *p = &r->panels[i];
+        jpt_buf_printf(b, "\n\\begin{table}\n  \\centering\\small\n  \\caption{");
+        tex(b, p->title);
+        jpt_buf_addz(b, ": quality against energy");
+        if (p->modelled)
+            jpt_buf_addz(b, " (modelled, not measured)");
+        jpt_buf_addz(b, ". Brackets: 95\\,\\% intervals over items");
+        jpt_buf_addz(b, p->n_blocks > 1 ? " and blocks. " : ". ");
+        jpt_buf_addz(b, "Bold: on the Pareto front of quality against joules a request.}\n");
+        jpt_buf_printf(b, "  \\begin{tabular}{l%srrrr}\n    \\toprule\n    Strategy%s & ", p->many_models ? "l" : "", p->many_models ? " & Model" : "");
+        tex(b, report_metric(p->task));
+        jpt_buf_addz(b, " & J/token & J/request & J/request net \\\\\n    \\midrule\n");
+        for (int k = 0; k < p->n_cells; k++) {
+            const cell *c = p->cells[k];
+            jpt_buf_addz(b, c->front[1] ? "    \\textbf{" : "    ");
+            tex(b, c->label);
+            jpt_buf_addz(b, c->front[1] ? "}" : "");
+            if (p->many_models) {
+                jpt_buf_addz(b, " & ");
+                tex(b, c->model);
+            }
+            const figure columns[] = {QUALITY, J_TOKEN, J_REQUEST, NET_J_REQUEST};
+            for (int e = 0; e < 4; e++) {
+                jpt_buf_addz(b, " & ");
+                tex_estimate(b, c->fig[columns[e]]);
+            }
+            jpt_buf_addz(b, " \\\\\n");
+        }
+        jpt_buf_addz(b, "    \\bottomrule\n  \\end{tabular}\n\\end{table}\n");
+    }
+}
+
+/* ---- CSV --------------------------------------------------------------------------------------- */
 
 void report_csv_field(jpt_buf *b, const char *z) {
     if (z == NULL)
@@ -147,23 +161,24 @@ static void csv_real(jpt_buf *b, double v) {
 }
 
 void report_csv(const report *r, jpt_buf *b) {
-    jpt_buf_addz(b, "task,strategy,model,metric,quality,quality_ci_low,quality_ci_high,j_per_token,j_per_token_ci_low,"
+    jpt_buf_addz(b, "task,strategy,model,batch,metric,quality,quality_ci_low,quality_ci_high,j_per_token,j_per_token_ci_low,"
                     "j_per_token_ci_high,net_j_per_token,j_per_request,j_per_request_ci_low,j_per_request_ci_high,"
-                    "net_j_per_request,positions_computed,positions_discarded,draft_positions,n_items,n_requests,n_failed,n_energy_invalid,energy_source,modelled\r\n");
+                    "net_j_per_request,s_per_request,ttft_s,p_front_token,p_front_request,positions_computed,positions_discarded,draft_positions,n_items,n_requests,n_failed,"
+                    "n_energy_invalid,energy_source,modelled\r\n");
     for (int i = 0; i < r->n_cells; i++) {
         const cell         *c = &r->cells[i];
         const jpt_task_row *t = report_task(r, c->row.task);
         if (c->n_requests == 0)
             continue;
-        const char         *names[] = {t->name, c->label, report_model(r, c->row.model)->name, t->primary_metric};
-        for (int k = 0; k < 4; k++) {
-            report_csv_field(b, names[k]);
-            jpt_buf_addc(b, ',');
-        }
-        const double values[] = {c->quality.mean, c->quality.low, c->quality.high, c->j_token.mean, c->j_token.low,
-                                 c->j_token.high, c->net_j_token.mean, c->j_request.mean, c->j_request.low,
-                                 c->j_request.high, c->net_j_request.mean};
-        for (int k = 0; k < 11; k++) {
+        report_csv_field(b, t->name), jpt_buf_addc(b, ',');
+        report_csv_field(b, c->label), jpt_buf_addc(b, ',');
+        report_csv_field(b, c->model);
+        jpt_buf_printf(b, ",%lld,", (long long)(c->row.batch < 1 ? 1 : c->row.batch));
+        report_csv_field(b, t->primary_metric), jpt_buf_addc(b, ',');
+        const estimate *f = c->fig;
+        const double    values[] = {f[QUALITY].mean, f[QUALITY].low, f[QUALITY].high, f[J_TOKEN].mean, f[J_TOKEN].low, f[J_TOKEN].high, f[NET_J_TOKEN].mean, f[J_REQUEST].mean,
+                                    f[J_REQUEST].low, f[J_REQUEST].high, f[NET_J_REQUEST].mean, f[LATENCY].mean, f[TTFT].mean, c->p_front[0], c->p_front[1]};
+        for (size_t k = 0; k < sizeof values / sizeof *values; k++) {
             csv_real(b, values[k]);
             jpt_buf_addc(b, ',');
         }
@@ -191,7 +206,126 @@ jpt_status report_requests_csv(const report *r, jpt_buf *b, jpt_error *err) {
     return jpt_store_each_request(r->store, -1, csv_request, b, err);
 }
 
-static jpt_status write_one(const char *dir, const char *name, const jpt_buf *b, jpt_buf *paths, jpt_error *err) {
+/* ---- JSON: results.json of reference formats ------------------------------------------------------ */
+
+static json_t *real_or_null(double v) { return isfinite(v) ? json_real(v) : json_null(); }
+static json_t *text_or_null(const char *z) {
+    json_t *t = z ? json_string(z) : json_null();
+    return t ? t : json_string_nocheck("(not UTF-8)");
+}
+
+#define JSON_KEY(f) json_object_set_new(o, #f, json_integer(row->f));
+#define JSON_INT(f) json_object_set_new(o, #f, row->f >= 0 ? json_integer(row->f) : json_null());
+#define JSON_REAL(f) json_object_set_new(o, #f, real_or_null(row->f));
+#define JSON_TEXT(f) json_object_set_new(o, #f, text_or_null(row->f));
+#define JSON(k, f) JSON_##k(f)
+#define ROWS(name, plural, MAP)                                                     \
+    static json_t *plural##_json(const report *r) {                                 \
+        json_t *all = json_array();                                                 \
+        for (int i = 0; i < r->n_##plural; i++) {                                   \
+            const jpt_##name##_row *row = &r->plural[i];                            \
+            json_t                 *o = json_object();                              \
+            json_object_set_new(o, "id", json_integer(row->id));                    \
+            MAP(JSON)                                                               \
+            json_array_append_new(all, o);                                          \
+        }                                                                           \
+        return all;                                                                 \
+    }
+ROWS(study, studies, JPT_STUDY_MAP)
+ROWS(model, models, JPT_MODEL_MAP)
+ROWS(task, tasks, JPT_TASK_MAP)
+ROWS(meter, meters, JPT_METER_MAP)
+
+static json_t *estimate_json(estimate e) {
+    return json_pack("{s:o, s:o, s:o, s:i}", "mean", real_or_null(e.mean), "ci_low", real_or_null(e.low), "ci_high", real_or_null(e.high), "n", e.n);
+}
+
+static json_t *cell_json(const report *r, const cell *c) {
+    static const char *const names[N_FIGURES] = {"quality", "joules_per_output_token", "net_joules_per_output_token", "joules_per_request", "net_joules_per_request", "s_per_request", "ttft_s"};
+    json_t *o = json_object(), *phases = json_object();
+    json_object_set_new(o, "cell", json_integer(c->row.id));
+    json_object_set_new(o, "task", text_or_null(report_task(r, c->row.task)->name));
+    json_object_set_new(o, "model", text_or_null(c->model));
+    json_object_set_new(o, "spec", text_or_null(c->row.spec));
+    json_object_set_new(o, "strategy", text_or_null(c->strategy));
+    json_object_set_new(o, "params", c->row.params_json ? json_loads(c->row.params_json, JSON_DECODE_ANY, NULL) : NULL);
+    json_object_set_new(o, "batch", json_integer(c->row.batch < 1 ? 1 : c->row.batch));
+    json_object_set_new(o, "device", text_or_null(c->row.device));
+    json_object_set_new(o, "quality_metric", text_or_null(report_task(r, c->row.task)->primary_metric));
+    for (figure f = 0; f < N_FIGURES; f++)
+        json_object_set_new(o, names[f], estimate_json(c->fig[f]));
+    json_object_set_new(o, "p_front_token", real_or_null(c->p_front[0]));
+    json_object_set_new(o, "p_front_request", real_or_null(c->p_front[1]));
+    for (int k = 0; k < N_PHASES; k++)
+        json_object_set_new(phases, report_phases[k], c->phases_of > 0 ? json_real(c->phase_j[k] / c->phases_of) : json_null());
+    json_object_set_new(o, "phase_joules_per_request", phases);
+    json_object_set_new(o, "positions_computed", json_real(c->computed));
+    json_object_set_new(o, "positions_discarded", json_real(c->discarded));
+    json_object_set_new(o, "draft_positions", json_real(c->drafted));
+    json_object_set_new(o, "n_items", json_integer(c->n_items));
+    json_object_set_new(o, "requests_ok", json_integer(c->n_requests - c->n_failed));
+    json_object_set_new(o, "requests_failed", json_integer(c->n_failed));
+    json_object_set_new(o, "n_energy_invalid", json_integer(c->n_invalid));
+    json_object_set_new(o, "energy_source", text_or_null(c->energy_source));
+    json_object_set_new(o, "modelled", json_boolean(c->modelled));
+    return o;
+}
+
+static json_t *comparisons_json(const report *r) {
+    json_t *all = json_array();
+    for (int i = 0; i < r->n_panels; i++)
+        for (int k = 0; k < r->panels[i].n_cells; k++) {
+            const panel *p = &r->panels[i];
+            const cell  *c = p->cells[k], *of = report_reference(p, c);
+            if (!of || of == c)
+                continue;
+            json_t *o = json_pack("{s:I, s:I}", "cell", (json_int_t)c->row.id, "reference", (json_int_t)of->row.id);
+            const figure f[] = {QUALITY, J_TOKEN, J_REQUEST};
+            const char  *names[] = {"quality", "joules_per_output_token", "joules_per_request"};
+            for (int m = 0; m < 3; m++) {
+                difference d = report_difference(p, c, of, f[m]);
+                json_t    *v = estimate_json(d.delta);
+                json_object_set_new(v, "ratio", estimate_json(d.ratio));
+                json_object_set_new(v, "p", real_or_null(d.p));
+                json_object_set_new(v, "separable", isfinite(d.delta.low) ? json_boolean(report_separable(d.delta)) : json_null());
+                json_object_set_new(o, names[m], v);
+            }
+            json_array_append_new(all, o);
+        }
+    return all;
+}
+
+jpt_status report_json(const report *r, jpt_buf *b, jpt_error *err) {
+    json_t *top = json_object(), *cells = json_array();
+    int     invalid = 0;
+    json_object_set_new(top, "schema_version", json_integer(JPT_STORE_SCHEMA));
+    json_object_set_new(top, "tool", json_pack("{s:s, s:s}", "name", "jpt", "version", JPT_VERSION));
+    json_object_set_new(top, "environment", studies_json(r));
+    json_object_set_new(top, "meter", meters_json(r));
+    json_object_set_new(top, "model", models_json(r));
+    json_object_set_new(top, "workload", tasks_json(r));
+    for (int i = 0; i < r->n_cells; i++)
+        if (r->cells[i].n_requests) {
+            json_array_append_new(cells, cell_json(r, &r->cells[i]));
+            invalid += r->cells[i].n_invalid;
+        }
+    json_object_set_new(top, "cells", cells);
+    json_object_set_new(top, "comparisons", comparisons_json(r));
+    json_object_set_new(top, "modelled", json_boolean(r->modelled));
+    json_object_set_new(top, "n_energy_invalid", json_integer(invalid));
+    char *text = json_dumps(top, JSON_INDENT(1) | JSON_REAL_PRECISION(12));
+    json_decref(top);
+    if (!text)
+        return JPT_FAIL(err, NOMEM, "out of memory while writing JSON");
+    jpt_buf_addz(b, text);
+    jpt_buf_addc(b, '\n');
+    free(text);
+    return JPT_OK;
+}
+
+/* ---- files ------------------------------------------------------------------------------------- */
+
+static jpt_status write_one(const char *dir, const char *name, jpt_buf *b, jpt_buf *paths, jpt_error *err) {
     jpt_buf path = {0};
     jpt_buf_printf(&path, "%s/%s", dir, name);
     jpt_status status = b->oom || path.oom ? JPT_FAIL(err, NOMEM, "out of memory while writing %s", name)
@@ -199,6 +333,7 @@ static jpt_status write_one(const char *dir, const char *name, const jpt_buf *b,
     if (status == JPT_OK && paths != NULL)
         jpt_buf_printf(paths, "%s\n", path.p);
     jpt_buf_fini(&path);
+    jpt_buf_reset(b);
     return status;
 }
 
@@ -208,99 +343,19 @@ jpt_status jpt_report_write(jpt_store *s, const char *dir, unsigned formats, jpt
     jpt_status status = report_load(&r, s, err);
     if (status == JPT_OK)
         status = jpt_mkdirs(dir, err);
-    if (status == JPT_OK && (formats & JPT_REPORT_HTML)) {
-        report_html(&r, &b);
-        status = write_one(dir, "report.html", &b, paths, err);
+#define FILE_OF(bit, name, call)                                \
+    if (status == JPT_OK && (formats & (bit))) {                \
+        call;                                                   \
+        if (status == JPT_OK)                                   \
+            status = write_one(dir, name, &b, paths, err);      \
     }
-    if (status == JPT_OK && (formats & JPT_REPORT_MD)) {
-        jpt_buf_reset(&b);
-        report_md(&r, &b);
-        status = write_one(dir, "report.md", &b, paths, err);
-    }
-    if (status == JPT_OK && (formats & JPT_REPORT_CSV)) {
-        jpt_buf_reset(&b);
-        report_csv(&r, &b);
-        status = write_one(dir, "report.csv", &b, paths, err);
-        jpt_buf_reset(&b);
-        if (status == JPT_OK)
-            status = report_requests_csv(&r, &b, err);
-        if (status == JPT_OK)
-            status = write_one(dir, "requests.csv", &b, paths, err);
-    }
+    FILE_OF(JPT_REPORT_HTML, "report.html", report_html(&r, &b))
+    FILE_OF(JPT_REPORT_MD, "report.md", report_md(&r, &b))
+    FILE_OF(JPT_REPORT_LATEX, "report.tex", report_latex(&r, &b))
+    FILE_OF(JPT_REPORT_CSV, "report.csv", report_csv(&r, &b))
+    FILE_OF(JPT_REPORT_CSV, "requests.csv", status = report_requests_csv(&r, &b, err))
+    FILE_OF(JPT_REPORT_JSON, "results.json", status = report_json(&r, &b, err))
     jpt_buf_fini(&b);
-    report_free(&r);
-    return status;
-}
-
-static bool has_spec(const cell *c, const char *spec) { return c->row.spec != NULL && strcmp(c->row.spec, spec) == 0; }
-
-static bool same(const char *a, const char *b) { return strcmp(a ? a : "", b ? b : "") == 0; }
-
-/* Alike but for the strategy. */
-static bool comparable(const cell *a, const cell *b) {
-    return a != b && a->row.model == b->row.model && a->row.study == b->row.study && a->row.max_new_tokens == b->row.max_new_tokens &&
-           same(a->row.seeds, b->row.seeds) && same(a->row.draft_model, b->row.draft_model) &&
-           (a->row.max_joules == b->row.max_joules || (isnan(a->row.max_joules) && isnan(b->row.max_joules))) && same(a->row.device, b->row.device);
-}
-
-/* Lower or higher when the interval does not hold zero; equivalent when all of it lies within margin x |reference| of zero. */
-static const char *verdict_of(estimate e, double reference, double margin, char room[64]) {
-    bool within = isfinite(reference) && fmax(fabs(e.low), fabs(e.high)) <= margin * fabs(reference);
-    if (within)
-        snprintf(room, 64, "%sequivalent within %g %%", report_separable(e) ? e.mean > 0 ? "higher, but " : "lower, but " : "", 100 * margin);
-    else
-        snprintf(room, 64, "%s", report_separable(e) ? e.mean > 0 ? "higher" : "lower" : "not separable");
-    return room;
-}
-
-static void add_comparison(const panel *p, const cell *a, const cell *b, double margin, jpt_buf *out) {
-    estimate dq = report_difference(a, b, COMPARED_QUALITY), dj = report_difference(a, b, COMPARED_J_REQUEST);
-    jpt_buf_printf(out, "%s: %s minus %s%s\n", p->title, a->label, b->label, p->modelled ? " (energy modelled, not measured)" : "");
-    for (compared m = COMPARED_QUALITY; m <= COMPARED_J_REQUEST; m++) {
-        estimate e = report_difference(a, b, m);
-        jpt_buf  what = {0};
-        if (m == COMPARED_QUALITY)
-            jpt_buf_printf(&what, "%s%s", a->corpus || b->corpus || a->partial || b->partial ? "mean segment " : "", metric_of(p->task));
-        else
-            jpt_buf_addz(&what, m == COMPARED_J_TOKEN ? "J/token" : "J/request");
-        if (!isfinite(e.low))
-            jpt_buf_printf(out, "  %s: no paired interval (%d shared items)\n", what.p, e.n);
-        else {
-            double reference = m == COMPARED_QUALITY ? b->quality.mean : m == COMPARED_J_TOKEN ? b->j_token.mean : b->j_request.mean;
-            char   room[64];
-            jpt_buf_printf(out, "  %s: %+.4g", what.p, e.mean);
-            if (m != COMPARED_QUALITY && reference > 0)
-                jpt_buf_printf(out, " (%+.1f %%)", 100 * e.mean / reference);
-            jpt_buf_printf(out, ", 95 %% interval [%+.4g, %+.4g] over %d items: %s\n", e.low, e.high, e.n, verdict_of(e, reference, margin, room));
-        }
-        out->oom = out->oom || what.oom;
-        jpt_buf_fini(&what);
-    }
-    bool higher = p->task->higher_is_better != 0;
-    if (report_separable(dq) && report_separable(dj) && (dq.mean > 0) == ((dj.mean > 0) == higher)) /* better for more, or worse for less */
-        jpt_buf_printf(out, "  price: %.4g J a request for a point of %s\n", fabs(dj.mean / dq.mean), metric_of(p->task));
-}
-
-jpt_status jpt_report_compare(jpt_store *s, const char *spec_a, const char *spec_b, double margin, jpt_buf *out, jpt_error *err) {
-    report     r;
-    jpt_status status = report_load(&r, s, err);
-    int        found = 0, has_a = 0, has_b = 0;
-    for (int i = 0; status == JPT_OK && i < r.n_panels; i++) {
-        const panel *p = &r.panels[i];
-        for (int k = 0; k < p->n_cells; k++) {
-            has_a += has_spec(p->cells[k], spec_a);
-            has_b += has_spec(p->cells[k], spec_b);
-            for (int j = 0; j < p->n_cells; j++)
-                if (has_spec(p->cells[k], spec_a) && has_spec(p->cells[j], spec_b) && comparable(p->cells[k], p->cells[j])) {
-                    add_comparison(p, p->cells[k], p->cells[j], margin, out);
-                    found++;
-                }
-        }
-    }
-    if (status == JPT_OK && found == 0)
-        status = JPT_FAIL(err, NOT_FOUND, "nothing to compare: %s%s; give two strategies as jpt report shows them",
-                          has_a && has_b ? "no task has both under the same model, meter, seed and length" : has_a ? spec_b : spec_a,
-                          has_a && has_b ? "" : " is not in the file");
     report_free(&r);
     return status;
 }

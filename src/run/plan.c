@@ -1,40 +1,171 @@
-/* Plans: a bench as a YAML file, and what it will take before it runs. */
+/* Plans: a study as a YAML file. */
 #include <jpt/run.h>
 #include <jpt/yaml.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const cyaml_schema_value_t string_entry = {CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 0, CYAML_UNLIMITED)};
+static const cyaml_schema_value_t string_entry = {CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 1, CYAML_UNLIMITED)};
+static const cyaml_schema_value_t int_entry = {CYAML_VALUE_INT(CYAML_FLAG_DEFAULT, int)};
+static const cyaml_schema_value_t seed_entry = {CYAML_VALUE_UINT(CYAML_FLAG_DEFAULT, uint64_t)};
+
+#define OPTIONAL_TEXT(type, name) CYAML_FIELD_STRING_PTR(#name, CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, type, name, 1, 4000)
+#define TEXTS(type, name, flags, least) CYAML_FIELD_SEQUENCE(#name, CYAML_FLAG_POINTER | (flags), type, name, &string_entry, least, 4096)
+
+static const cyaml_schema_field_t windows_fields[] = {
+    CYAML_FIELD_FLOAT("seconds", CYAML_FLAG_OPTIONAL, jpt_plan_windows, seconds),
+    CYAML_FIELD_FLOAT("idle_seconds", CYAML_FLAG_OPTIONAL, jpt_plan_windows, idle_seconds),
+    CYAML_FIELD_FLOAT("warm_up_seconds", CYAML_FLAG_OPTIONAL, jpt_plan_windows, warm_up_seconds),
+    CYAML_FIELD_INT("repeats", CYAML_FLAG_OPTIONAL, jpt_plan_windows, repeats),
+    OPTIONAL_TEXT(jpt_plan_windows, sentinel),
+    CYAML_FIELD_END,
+};
+static const cyaml_schema_field_t budget_fields[] = {
+    CYAML_FIELD_FLOAT("joules", CYAML_FLAG_OPTIONAL, jpt_plan_budget, joules),
+    CYAML_FIELD_FLOAT("hours", CYAML_FLAG_OPTIONAL, jpt_plan_budget, hours),
+    CYAML_FIELD_END,
+};
+static const cyaml_schema_field_t stop_fields[] = {
+    TEXTS(jpt_plan_stop, compare, CYAML_FLAG_DEFAULT, 2),
+    OPTIONAL_TEXT(jpt_plan_stop, task),
+    CYAML_FIELD_FLOAT("width", CYAML_FLAG_DEFAULT, jpt_plan_stop, width),
+    CYAML_FIELD_INT("blocks", CYAML_FLAG_OPTIONAL, jpt_plan_stop, blocks),
+    CYAML_FIELD_END,
+};
+static const cyaml_schema_field_t exclusion_fields[] = {
+    OPTIONAL_TEXT(jpt_plan_exclusion, model),
+    OPTIONAL_TEXT(jpt_plan_exclusion, task),
+    OPTIONAL_TEXT(jpt_plan_exclusion, strategy),
+    OPTIONAL_TEXT(jpt_plan_exclusion, device),
+    CYAML_FIELD_INT("batch_size", CYAML_FLAG_OPTIONAL, jpt_plan_exclusion, batch),
+    CYAML_FIELD_END,
+};
+static const cyaml_schema_value_t exclusion_entry = {CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, jpt_plan_exclusion, exclusion_fields)};
+
 static const cyaml_schema_field_t fields[] = {
     CYAML_FIELD_STRING_PTR("name", CYAML_FLAG_POINTER, jpt_plan, name, 1, 100),
     CYAML_FIELD_STRING_PTR("description", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, jpt_plan, description, 0, CYAML_UNLIMITED),
-    CYAML_FIELD_STRING_PTR("model", CYAML_FLAG_POINTER, jpt_plan, model, 1, 4000),
-    CYAML_FIELD_STRING_PTR("draft_model", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, jpt_plan, draft_model, 1, 4000),
-    CYAML_FIELD_STRING_PTR("compat", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, jpt_plan, compat, 1, 100),
-    CYAML_FIELD_SEQUENCE("tasks", CYAML_FLAG_POINTER, jpt_plan, tasks, &string_entry, 1, 64),
-    CYAML_FIELD_SEQUENCE("strategies", CYAML_FLAG_POINTER, jpt_plan, strategies, &string_entry, 1, 4096),
-    CYAML_FIELD_INT("seed", CYAML_FLAG_OPTIONAL, jpt_plan, seed),
+    OPTIONAL_TEXT(jpt_plan, model),
+    TEXTS(jpt_plan, models, CYAML_FLAG_OPTIONAL, 1),
+    OPTIONAL_TEXT(jpt_plan, draft_model),
+    OPTIONAL_TEXT(jpt_plan, compat),
+    TEXTS(jpt_plan, devices, CYAML_FLAG_OPTIONAL, 1),
+    TEXTS(jpt_plan, tasks, CYAML_FLAG_DEFAULT, 1),
+    TEXTS(jpt_plan, strategies, CYAML_FLAG_DEFAULT, 1),
+    CYAML_FIELD_SEQUENCE("batch_sizes", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, jpt_plan, batch_sizes, &int_entry, 1, 64),
+    CYAML_FIELD_UINT("seed", CYAML_FLAG_OPTIONAL, jpt_plan, seed),
+    CYAML_FIELD_SEQUENCE("seeds", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, jpt_plan, seeds, &seed_entry, 1, 4096),
     CYAML_FIELD_INT("blocks", CYAML_FLAG_OPTIONAL, jpt_plan, blocks),
     CYAML_FIELD_INT("limit", CYAML_FLAG_OPTIONAL, jpt_plan, limit),
     CYAML_FIELD_INT("max_new_tokens", CYAML_FLAG_OPTIONAL, jpt_plan, max_new_tokens),
+    CYAML_FIELD_INT("ctx", CYAML_FLAG_OPTIONAL, jpt_plan, ctx),
+    CYAML_FIELD_FLOAT("max_joules", CYAML_FLAG_OPTIONAL, jpt_plan, max_joules),
+    CYAML_FIELD_MAPPING_PTR("windows", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, jpt_plan, windows, windows_fields),
+    CYAML_FIELD_MAPPING_PTR("budget", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, jpt_plan, budget, budget_fields),
+    CYAML_FIELD_MAPPING_PTR("stop", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, jpt_plan, stop, stop_fields),
+    CYAML_FIELD_SEQUENCE("exclude", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, jpt_plan, exclude, &exclusion_entry, 1, 4096),
     CYAML_FIELD_END,
 };
 static const cyaml_schema_value_t schema = {CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, jpt_plan, fields)};
 
+/* The line where a text first stands: for values that the schema cannot judge. */
+static int line_of(const char *text, const char *what) {
+    const char *at = strstr(text, what);
+    int         line = 1;
+    for (const char *p = text; at && p < at; p++)
+        line += *p == '\n';
+    return at ? line : 0;
+}
+
+static jpt_status refuse(const char *path, const jpt_plan *p, const char *at, jpt_error *err, const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+static jpt_status refuse(const char *path, const jpt_plan *p, const char *at, jpt_error *err, const char *fmt, ...) {
+    char    why[200];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(why, sizeof why, fmt, ap);
+    va_end(ap);
+    int line = line_of(p->text, at);
+    return line ? JPT_FAIL(err, FORMAT, "%s: line %d: %s", path, line, why) : JPT_FAIL(err, FORMAT, "%s: %s", path, why);
+}
+
+/* A SPEC of the plan in its canonical spelling, in the plan's memory. */
+static jpt_status canonical(const char *path, const jpt_plan *p, char **spec, jpt_error *err) {
+    jpt_spec_list list = {0};
+    jpt_error     why = {0};
+    jpt_status    st = JPT_OK;
+    if (jpt_spec_parse(*spec, &list, &why) != JPT_OK)
+        st = refuse(path, p, *spec, err, "%s", why.msg);
+    else if (list.n != 1)
+        st = refuse(path, p, *spec, err, "'%s' is a grid, and a comparison is of two settings", *spec);
+    char *copy = st == JPT_OK ? strdup(list.spec[0].text) : NULL;
+    if (st == JPT_OK && !copy)
+        st = JPT_FAIL(err, NOMEM, "%s: out of memory", path);
+    if (st == JPT_OK) {
+        free(*spec);
+        *spec = copy;
+    }
+    jpt_spec_list_fini(&list);
+    return st;
+}
+
+static jpt_status check(const char *path, jpt_plan *p, jpt_spec_list *specs, jpt_error *err) {
+    jpt_error why = {0};
+    if (!p->model == !p->models)
+        return refuse(path, p, "models", err, "expected either model or models");
+    if (p->seeds && p->seed)
+        return refuse(path, p, "seeds", err, "expected either seed or seeds");
+    for (unsigned i = 0; i < p->strategies_count; i++)
+        if (jpt_spec_parse(p->strategies[i], specs, &why) != JPT_OK)
+            return refuse(path, p, p->strategies[i], err, "%s", why.msg);
+    const struct {
+        const char *name;
+        double      value;
+    } positive[] = {{"blocks", p->blocks}, {"limit", p->limit}, {"max_new_tokens", p->max_new_tokens}, {"ctx", p->ctx}, {"max_joules", p->max_joules},
+                    {"seconds", p->windows ? p->windows->seconds : 0}, {"idle_seconds", p->windows ? p->windows->idle_seconds : 0},
+                    {"warm_up_seconds", p->windows ? p->windows->warm_up_seconds : 0}, {"repeats", p->windows ? p->windows->repeats : 0},
+                    {"joules", p->budget ? p->budget->joules : 0}, {"hours", p->budget ? p->budget->hours : 0}, {"blocks", p->stop ? p->stop->blocks : 0}};
+    for (size_t i = 0; i < sizeof positive / sizeof *positive; i++)
+        if (!(positive[i].value >= 0) || !isfinite(positive[i].value))
+            return refuse(path, p, positive[i].name, err, "%s: %g, expected none below 0", positive[i].name, positive[i].value);
+    for (unsigned i = 0; i < p->batch_sizes_count; i++)
+        if (p->batch_sizes[i] < 1 || p->batch_sizes[i] > 1024)
+            return refuse(path, p, "batch_sizes", err, "batch_sizes: %d, expected 1 to 1024", p->batch_sizes[i]);
+    if (p->windows && p->windows->seconds > 0 && p->windows->seconds < 2)
+        return refuse(path, p, "seconds", err, "seconds: %g, but a window shorter than 2 s tells nothing on a card", p->windows->seconds);
+    if (p->windows && p->windows->sentinel && strcmp(p->windows->sentinel, "always") != 0 && strcmp(p->windows->sentinel, "never") != 0 && strcmp(p->windows->sentinel, "auto") != 0)
+        return refuse(path, p, "sentinel", err, "sentinel: '%.40s', expected auto, always or never", p->windows->sentinel);
+    for (unsigned i = 0; i < p->exclude_count; i++)
+        if (!p->exclude[i].model && !p->exclude[i].task && !p->exclude[i].strategy && !p->exclude[i].device && !p->exclude[i].batch)
+            return refuse(path, p, "exclude", err, "an entry of exclude that names nothing would leave out everything");
+    if (!p->stop)
+        return JPT_OK;
+    if (p->stop->compare_count != 2)
+        return refuse(path, p, "compare", err, "compare: %u strategies, expected two", p->stop->compare_count);
+    if (!(p->stop->width > 0 && p->stop->width < 1))
+        return refuse(path, p, "width", err, "width: %g, expected a share between 0 and 1 (0.02 is 2 %%)", p->stop->width);
+    for (int k = 0; k < 2; k++) {
+        JPT_TRY(canonical(path, p, &p->stop->compare[k], err));
+        bool found = false;
+        for (size_t i = 0; i < specs->n; i++)
+            found = found || strcmp(specs->spec[i].text, p->stop->compare[k]) == 0;
+        if (!found)
+            return refuse(path, p, "compare", err, "compare: '%s' is none of the strategies", p->stop->compare[k]);
+    }
+    return JPT_OK;
+}
+
 jpt_status jpt_plan_load(const char *path, jpt_plan **out, jpt_spec_list *specs, jpt_error *err) {
     jpt_buf    text = {0};
     void      *data = NULL;
-    jpt_error  why = {0};
     jpt_status st = jpt_text_read(path, &text, err);
     if (st == JPT_OK)
         st = jpt_yaml_load(path, &text, &schema, &data, err);
     jpt_plan *p = data;
-    for (unsigned i = 0; st == JPT_OK && i < p->strategies_count; i++)
-        if (jpt_spec_parse(p->strategies[i], specs, &why) != JPT_OK)
-            st = JPT_FAIL(err, FORMAT, "%s: %s", path, why.msg);
-    if (st == JPT_OK && (p->seed < 0 || p->blocks < 0 || p->limit < 0 || p->max_new_tokens < 0))
-        st = JPT_FAIL(err, FORMAT, "%s: seed %d, blocks %d, limit %d, max_new_tokens %d: expected none below 0", path, p->seed, p->blocks, p->limit, p->max_new_tokens);
+    if (st == JPT_OK) {
+        p->text = text.p; /* moved */
+        text = (jpt_buf){0};
+        st = check(path, p, specs, err);
+    }
     jpt_buf_fini(&text);
     if (st != JPT_OK)
         jpt_plan_free(p);
@@ -43,92 +174,8 @@ jpt_status jpt_plan_load(const char *path, jpt_plan **out, jpt_spec_list *specs,
     return st;
 }
 
-void jpt_plan_free(jpt_plan *p) { jpt_yaml_free(&schema, p); }
-
-/* ---- dry run ------------------------------------------------------------------------------------------------- */
-
-enum { WIDTHS = 7, PROMPT = 64, REPEATS = 4 }; /* 1, 2, 4, ... 64 rows */
-
-typedef struct probe {
-    double step_s[WIDTHS]; /* a forward of 2^i rows */
-    double prefill_s;      /* a position of a prompt */
-    double watts;
-} probe;
-
-static jpt_status time_forward(jpt_session *s, jpt_seq seq, const int32_t *tokens, int32_t n, double *out, jpt_error *err) {
-    double best = INFINITY;
-    for (int i = 0; i < REPEATS; i++) {
-        jpt_batch_item item = {.seq = seq, .tokens = tokens, .n_tokens = n, .logits = JPT_ROWS_ALL};
-        jpt_batch      batch = {.items = &item, .n_items = 1};
-        int32_t        before = jpt_seq_length(s, seq);
-        double         t0 = jpt_now_s();
-        JPT_TRY(jpt_session_forward(s, &batch, err));
-        best = fmin(best, jpt_now_s() - t0);
-        JPT_TRY(jpt_seq_truncate(s, seq, before, err));
-    }
-    *out = best;
-    return JPT_OK;
-}
-
-static jpt_status run_probe(const jpt_run_options *o, probe *p, jpt_error *err) {
-    jpt_session_options so = {.n_ctx = 256, .n_outputs = 64};
-    jpt_session        *s;
-    jpt_seq             seq;
-    jpt_window          w;
-    jpt_energy          e;
-    int32_t             tokens[PROMPT];
-    for (int32_t i = 0; i < PROMPT; i++)
-        tokens[i] = (i * 37 + 11) % jpt_model_get_info(o->model)->n_vocab;
-    JPT_TRY(jpt_session_open(o->model, &so, &s, err));
-    jpt_status st = jpt_seq_new(s, &seq, err);
-    double     prefill = 0;
-    if (st == JPT_OK)
-        st = time_forward(s, seq, tokens, PROMPT, &prefill, err); /* warms up, too */
-    p->prefill_s = prefill / PROMPT;
-    jpt_window_begin(&w, o->meter);
-    double begun = jpt_now_s();
-    for (bool again = true; st == JPT_OK && again; again = jpt_now_s() - begun < 2.5 && !jpt_meter_get_limits(o->meter)->modelled)
-        for (int i = 0; st == JPT_OK && i < WIDTHS; i++)
-            st = time_forward(s, seq, tokens, 1 << i, &p->step_s[i], err);
-    jpt_window_end(&w, NAN, &e);
-    p->watts = e.valid ? e.mean_w : NAN;
-    jpt_session_close(s);
-    return st;
-}
-
-static double step_of(const probe *p, double rows) {
-    double  at = log2(rows < 1 ? 1 : rows > 64 ? 64 : rows);
-    int     i = (int)at < WIDTHS - 1 ? (int)at : WIDTHS - 2;
-    double  f = at - i;
-    return (1 - f) * p->step_s[i] + f * p->step_s[i + 1];
-}
-
-jpt_status jpt_run_dry(const jpt_run_options *o, jpt_run_estimate *out, jpt_error *err) {
-    probe p = {0};
-    *out = (jpt_run_estimate){.configurations = (int64_t)o->specs->n, .seconds = 0, .energy_j = NAN, .modelled = jpt_meter_get_limits(o->meter)->modelled};
-    JPT_TRY(run_probe(o, &p, err));
-    for (size_t t = 0; t < o->n_tasks; t++) {
-        const jpt_task_info *ti = jpt_task_get_info(o->tasks[t]);
-        int64_t              items = o->limit > 0 && (size_t)o->limit < ti->n_items ? o->limit : (int64_t)ti->n_items;
-        int32_t              n_new = o->max_new_tokens > 0 ? o->max_new_tokens : ti->max_new_tokens; /* max_total_tokens may end it earlier */
-        double               prompt = 0;
-        for (int64_t i = 0; i < items; i++) {
-            jpt_ids ids = {0};
-            JPT_TRY(jpt_run_encode_prompt(o->model, ti->system, jpt_task_get_item(o->tasks[t], (size_t)i)->prompt, ti->chat, &ids, err));
-            prompt += (double)ids.n;
-            jpt_ids_fini(&ids);
-        }
-        for (size_t k = 0; k < o->specs->n; k++) {
-            const jpt_strategy *st = o->specs->spec[k].strategy;
-            jpt_needs           needs = {.n_outputs = 1};
-            if (st->needs && strcmp(st->family, "speculative") != 0)
-                st->needs(&o->specs->spec[k], &needs);
-            out->requests += items * o->n_blocks;
-            out->seconds += o->n_blocks * (prompt * p.prefill_s + (double)items * n_new * step_of(&p, needs.n_outputs));
-        }
-    }
-    out->step_s = p.step_s[0];
-    out->watts = p.watts;
-    out->energy_j = p.watts * out->seconds;
-    return JPT_OK;
+void jpt_plan_free(jpt_plan *p) {
+    if (p)
+        free(p->text);
+    jpt_yaml_free(&schema, p);
 }

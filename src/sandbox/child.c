@@ -64,12 +64,13 @@ static void bubblewrap(const sandbox_child *c) {
                     "--remount-ro", "/",
                     "--chdir", "/tmp", "--clearenv", "--setenv", "PATH", "/usr/bin", "--setenv", "PYTHONDONTWRITEBYTECODE", "1", "--setenv", "HOME", "/tmp",
                     "--hostname", "sandbox", "--seccomp", fd, "/usr/bin/python3", "-I", "-S", "-c", code, NULL};
+    limit(RLIMIT_AS, c->limits->memory_bytes, c->limits->memory_bytes);
     /* --as-pid-1 makes the program PID 1 of its namespace: when it ends, all it started ends */
     execvp("bwrap", argv);
     fail("bwrap", errno);
 }
 
-static void landlock(void) {
+static void landlock(const sandbox_child *c) {
     char  code[sizeof runner + 32];
     char *argv[] = {"python3", "-I", "-S", "-c", code, NULL};
     char *envp[] = {"PATH=/usr/bin", "PYTHONDONTWRITEBYTECODE=1", "HOME=/nonexistent", "LC_CTYPE=C.UTF-8", NULL};
@@ -80,6 +81,7 @@ static void landlock(void) {
         rc = sandbox_load_filter();
     if (rc != 0)
         fail("Landlock", -rc);
+    limit(RLIMIT_AS, c->limits->memory_bytes, c->limits->memory_bytes); /* last: the filter was made on the heap */
     execve("/usr/bin/python3", argv, envp);
     fail("/usr/bin/python3", errno);
 }
@@ -100,7 +102,6 @@ _Noreturn void sandbox_run_child(const sandbox_child *c) {
     limit(RLIMIT_CPU, (uint64_t)ceil(l->cpu_s), (uint64_t)ceil(l->cpu_s)); /* the hard limit kills; PID 1 would ignore SIGXCPU */
     limit(RLIMIT_FSIZE, l->file_bytes, l->file_bytes);
     limit(RLIMIT_NOFILE, 64, 64);
-    limit(RLIMIT_AS, l->memory_bytes, l->memory_bytes);
     limit(RLIMIT_MEMLOCK, 0, 0);
     limit(RLIMIT_MSGQUEUE, 0, 0);
     signal(SIGPIPE, SIG_DFL);
@@ -110,7 +111,7 @@ _Noreturn void sandbox_run_child(const sandbox_child *c) {
         setsid();
         if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent) /* jpt is gone already */
             _exit(127);
-        landlock();
+        landlock(c);
     }
     bubblewrap(c);
     _exit(127);

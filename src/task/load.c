@@ -5,9 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const task_metric_names[METRIC_COUNT] = {"chrf", "chrf++", "bleu", "exact_match", "passed", "diversity", "distinct_1",
-                                                         "distinct_2", "distinct_3", "rep_2", "rep_3", "rep_4", "words"};
-
 /* What opening needs along the way. */
 typedef struct opening {
     jpt_task         *t;
@@ -29,14 +26,11 @@ static const char *fold(jpt_task *t, jpt_buf *b) { /* into the arena */
 /* ---- the form ------------------------------------------------------------------------------------------------------- */
 
 static jpt_status add_metric(jpt_task *t, const char *name, const char *path, jpt_error *err) {
-    int m = 0;
-    while (m < METRIC_COUNT && strcmp(task_metric_names[m], name) != 0)
-        m++;
-    if (m == METRIC_COUNT) {
-        const char *near = jpt_nearest(name, task_metric_names, METRIC_COUNT);
+    const char *near;
+    task_metric m = task_metric_named(name, &near);
+    if (m == METRIC_COUNT)
         return JPT_FAIL(err, FORMAT, "%s: unknown metric '%.40s'%s%s%s", path, name, near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
-    }
-    t->metric[t->n_metrics++] = (task_metric)m;
+    t->metric[t->n_metrics++] = m;
     return JPT_OK;
 }
 
@@ -76,8 +70,8 @@ static jpt_status apply_form(opening *o, jpt_error *err) {
     i->stop = stop;
     for (unsigned k = 0; k < f->metrics_count; k++)
         JPT_TRY(add_metric(t, f->metrics[k], o->path, err));
-    i->primary_metric = task_metric_names[t->metric[0]];
-    i->higher_is_better = t->metric[0] < METRIC_REP_2 || t->metric[0] > METRIC_REP_4;
+    i->primary_metric = task_metrics[t->metric[0]].name;
+    i->higher_is_better = !task_metrics[t->metric[0]].lower_is_better;
     return JPT_OK;
 }
 
@@ -346,7 +340,7 @@ static jpt_status open_jsonl(opening *o, jpt_error *err) {
         t->metric[t->n_metrics++] = with_refs[i];
     for (int i = 0; i < 3; i++)
         t->metric[t->n_metrics++] = open[i];
-    t->info.primary_metric = task_metric_names[t->metric[0]];
+    t->info.primary_metric = task_metrics[t->metric[0]].name;
     t->info.higher_is_better = true;
     return JPT_OK;
 }
@@ -362,11 +356,11 @@ static bool ends_with(const char *s, const char *tail) {
 static jpt_status check_items(const jpt_task *t, jpt_error *err) {
     for (size_t i = 0; i < t->info.n_items; i++)
         for (int32_t m = 0; m < t->n_metrics; m++) {
-            const char *name = task_metric_names[t->metric[m]];
+            const task_metric_def *d = &task_metrics[t->metric[m]];
             if (t->metric[m] == METRIC_PASSED && !t->item[i].tests)
                 return JPT_FAIL(err, FORMAT, "%s: item '%s' has no \"tests\", which the metric 'passed' needs", t->info.path, t->item[i].pub.id);
-            if (t->metric[m] <= METRIC_EXACT_MATCH && t->item[i].pub.n_references == 0)
-                return JPT_FAIL(err, FORMAT, "%s: item '%s' has no \"reference\", which the metric '%s' needs", t->info.path, t->item[i].pub.id, name);
+            if (d->needs_reference && t->item[i].pub.n_references == 0)
+                return JPT_FAIL(err, FORMAT, "%s: item '%s' has no \"reference\", which the metric '%s' needs", t->info.path, t->item[i].pub.id, d->name);
         }
     return JPT_OK;
 }

@@ -2,13 +2,23 @@
 #define JPT_TASK_PRIV_H
 
 #include <jansson.h>
+#include <jpt/metric.h>
 #include <jpt/task.h>
 
-/* What a metric's name in a YAML file may be. */
-typedef enum task_metric { METRIC_CHRF, METRIC_CHRF_WORDS, METRIC_BLEU, METRIC_EXACT_MATCH, /* these need a reference */
-                           METRIC_PASSED, METRIC_DIVERSITY, METRIC_DISTINCT_1, METRIC_DISTINCT_2, METRIC_DISTINCT_3,
-                           METRIC_REP_2, METRIC_REP_3, METRIC_REP_4, METRIC_WORDS, METRIC_COUNT } task_metric;
-extern const char *const task_metric_names[METRIC_COUNT];
+/* What a metric's name in a YAML file may be, in metrics.c's order. */
+typedef enum task_metric {
+    METRIC_CHRF, METRIC_CHRF_WORDS, METRIC_BLEU, METRIC_BLEU_ZH, METRIC_TER, /* of a corpus: statistics are added up */
+    METRIC_SMOOTHED_BLEU_4, METRIC_ROUGE_1, METRIC_ROUGE_2, METRIC_ROUGE_L, METRIC_ROUGE_LSUM, METRIC_EXACT_MATCH, METRIC_GSM8K_STRICT,
+    METRIC_GSM8K_FLEXIBLE, METRIC_GSM8K_COT, METRIC_GSM8K_INVALID, METRIC_PASSED, METRIC_DIVERSITY, METRIC_DISTINCT_1, METRIC_DISTINCT_2,
+    METRIC_DISTINCT_3, METRIC_REP_2, METRIC_REP_3, METRIC_REP_4, METRIC_SELF_BLEU, METRIC_WORDS, METRIC_COUNT
+} task_metric;
+typedef struct task_metric_def {
+    const char *name;
+    bool        corpus, needs_reference, lower_is_better;
+} task_metric_def;
+extern const task_metric_def task_metrics[METRIC_COUNT];
+/* By name; METRIC_COUNT when unknown, and *near a name worth suggesting or NULL. */
+task_metric task_metric_named(const char *name, const char **near);
 
 /* What of an answer is scored as code. */
 typedef enum task_extract { EXTRACT_CODE /* the first fenced block, else all */, EXTRACT_NONE } task_extract;
@@ -46,6 +56,12 @@ typedef struct task_form {
 } task_form;
 jpt_status task_form_load(const char *path, const jpt_buf *text, task_form **out, jpt_error *err);
 void       task_form_free(task_form *f); /* NULL accepted */
+
+/* A metric of one text.  "self_bleu" is of several texts: NAN. */
+jpt_status task_score_text(const jpt_task *t, size_t item, task_metric m, jpt_str text, double *out, jpt_error *err);
+/* Of a corpus metric: what to call jpt_corpus_* with, and the statistics of a text. */
+void       task_corpus_metric(task_metric m, jpt_corpus_metric *out);
+jpt_status task_corpus_stats(const task_item *it, const jpt_corpus_metric *m, jpt_str text, double *stats, jpt_error *err);
 
 /* Path of a task's file by name. */
 jpt_status task_find(const char *name, char *out, size_t cap, jpt_error *err);

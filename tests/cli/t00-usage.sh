@@ -33,7 +33,7 @@ expect 1 "unknown meter" "$JPT" meter --meter rappl -- true
 expect 2 "did you mean 'strategies'?" "$JPT" list strategis
 [ "$("$JPT" --version)" = "jpt 0.1.0" ] || { echo "FAIL: --version"; fails=$((fails + 1)); }
 "$JPT" --help | grep -q "jpt COMMAND" || { echo "FAIL: --help"; fails=$((fails + 1)); }
-for c in generate bench report compare advise audit status score meter doctor inspect perplexity pull list; do
+for c in generate bench calibrate report compare advise audit status score evaluate embed meter doctor inspect perplexity pull list; do
     "$JPT" $c --help >/dev/null 2>&1 || { echo "FAIL: $c --help"; fails=$((fails + 1)); }
 done
 "$JPT" --help >/dev/full 2>/dev/null && { echo "FAIL: a full standard output is not noticed"; fails=$((fails + 1)); }

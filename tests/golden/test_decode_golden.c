@@ -29,12 +29,24 @@ static tally *tally_of(const char *spec) {
     return &tallies[n_tallies++];
 }
 
-static int run_case(jpt_model *m, json_t *prompts, json_t *c, int32_t max_new) {
+static jpt_model *open_tiny(const char *name) {
+    char              path[512];
+    jpt_error         err = {0};
+    jpt_model_options o = {.dtype = "f32", .n_threads = 2};
+    jpt_model        *m;
+    snprintf(path, sizeof path, "%s/tests/golden/decode_tiny_%s.gguf", JPT_SOURCE_DIR, name);
+    if (jpt_model_open(path, &o, &m, &err) != JPT_OK)
+        fail_msg("%s", err.msg);
+    return m;
+}
+
+/* assistant: the other tiny model, or NULL. */
+static int run_case(jpt_model *m, jpt_model *assistant, json_t *prompts, json_t *c, int32_t max_new) {
     const char         *text = json_string_value(json_object_get(c, "spec"));
     jpt_error           err = {0};
     jpt_spec_list       specs = {0};
-    jpt_session_options so = {.n_ctx = 256};
-    jpt_session        *s;
+    jpt_session_options so = {.n_ctx = 256}, ao = {.n_ctx = 256, .n_seqs = 8, .n_outputs = 8};
+    jpt_session        *s, *a = NULL;
     int                 wrong = 0;
     size_t              i;
     json_t             *p;
@@ -43,6 +55,8 @@ static int run_case(jpt_model *m, json_t *prompts, json_t *c, int32_t max_new) {
     const jpt_spec *spec = &specs.spec[0];
     jpt_spec_session_options(&spec, 1, 1, &so);
     if (jpt_session_open(m, &so, &s, &err) != JPT_OK)
+        fail_msg("%s", err.msg);
+    if (assistant && (jpt_session_open(assistant, &ao, &a, &err) != JPT_OK || jpt_session_set_assistant(s, a, &err) != JPT_OK))
         fail_msg("%s", err.msg);
     tally *t = tally_of(text);
     json_array_foreach(prompts, i, p) {
@@ -78,13 +92,16 @@ static int run_case(jpt_model *m, json_t *prompts, json_t *c, int32_t max_new) {
         jpt_generation_fini(&g);
     }
     jpt_session_close(s);
+    jpt_session_close(a);
     jpt_spec_list_fini(&specs);
     return wrong;
 }
 
-static void print_tallies(const char *what, const char *version) {
+/* by: what the golden texts were made with. */
+static void print_tallies(const char *what, json_t *all) {
+    const char *by = json_string_value(json_object_get(all, "by")), *version = json_string_value(json_object_get(all, "transformers"));
     for (size_t i = 0; i < n_tallies; i++)
-        printf("golden: %s %s against transformers %s: %d of %d texts identical\n", what, tallies[i].name, version, tallies[i].identical, tallies[i].compared);
+        printf("golden: %s %s against %s%s: %d of %d texts identical\n", what, tallies[i].name, by ? by : "transformers ", by ? "" : version, tallies[i].identical, tallies[i].compared);
     n_tallies = 0;
     memset(tallies, 0, sizeof tallies);
 }
@@ -97,23 +114,18 @@ static void tiny_models(const char *file) {
     if (!all)
         fail_msg("%s: %s", file, e.text);
     json_array_foreach(json_object_get(all, "models"), i, model) {
-        char              path[512];
-        jpt_error         err = {0};
-        jpt_model_options o = {.dtype = "f32", .n_threads = 2};
-        jpt_model        *m;
-        snprintf(path, sizeof path, "%s/tests/golden/decode_tiny_%s.gguf", JPT_SOURCE_DIR, json_string_value(json_object_get(model, "name")));
-        if (jpt_model_open(path, &o, &m, &err) != JPT_OK)
-            fail_msg("%s", err.msg);
+        const char *name = json_string_value(json_object_get(model, "name"));
+        jpt_model  *m = open_tiny(name), *other = NULL;
         json_array_foreach(json_object_get(model, "cases"), k, c) {
-            char        name[64];
-            const char *spec = json_string_value(json_object_get(c, "spec"));
-            snprintf(name, sizeof name, "%.*s", (int)strcspn(spec, ":"), spec);
-            if (jpt_strategy_find(name))
-                wrong += run_case(m, json_object_get(model, "prompts"), c, (int32_t)json_integer_value(json_object_get(all, "max_new_tokens")));
+            const char *assistant = json_string_value(json_object_get(c, "assistant"));
+            if (assistant && !other)
+                other = open_tiny(assistant);
+            wrong += run_case(m, assistant ? other : NULL, json_object_get(model, "prompts"), c, (int32_t)json_integer_value(json_object_get(all, "max_new_tokens")));
         }
         jpt_model_close(m);
+        jpt_model_close(other);
     }
-    print_tallies("tiny", json_string_value(json_object_get(all, "transformers")));
+    print_tallies("tiny", all);
     json_decref(all);
     assert_int_equal(wrong, 0);
 }
@@ -128,11 +140,17 @@ static void tiny_models_equal_transformers(void **state) {
 static void beams_equal_vectorised_search(void **state) {
     (void)state;
     tiny_models(JPT_SOURCE_DIR "/tests/golden/decode_tiny_beam.json");
+    tiny_models(JPT_SOURCE_DIR "/tests/golden/decode_tiny_beam_more.json");
+}
+
+/* The processors that few use, on greedy search, group beams and beams; prompt lookup. */
+static void processors_equal_transformers(void **state) {
+    (void)state;
+    tiny_models(JPT_SOURCE_DIR "/tests/golden/decode_tiny_more.json");
 }
 
 /* The default model in float32: 10 prompts of 64 tokens. */
-static void smollm2_equals_transformers(void **state) {
-    (void)state;
+static void smollm2(const char *file) {
     const char       *path = getenv("JPT_MODEL");
     jpt_model_options o = {.dtype = "f32"};
     jpt_error         err = {0};
@@ -144,19 +162,32 @@ static void smollm2_equals_transformers(void **state) {
         printf("smollm2: skipped, JPT_MODEL is not set or JPT_SKIP_SLOW is\n");
         skip();
     }
-    all = json_load_file(JPT_SOURCE_DIR "/tests/golden/decode_smollm2.json", 0, NULL);
+    all = json_load_file(file, 0, NULL);
     assert_non_null(all);
     if (jpt_model_open(path, &o, &m, &err) != JPT_OK)
         fail_msg("%s", err.msg);
-    json_array_foreach(json_object_get(all, "cases"), k, c) wrong += run_case(m, json_object_get(all, "prompts"), c, (int32_t)json_integer_value(json_object_get(all, "max_new_tokens")));
+    json_array_foreach(json_object_get(all, "cases"), k, c) wrong += run_case(m, NULL, json_object_get(all, "prompts"), c, (int32_t)json_integer_value(json_object_get(all, "max_new_tokens")));
+    /* speculation of every kind writes greedy search's text */
+    static const char *const same[] = {"prompt-lookup:prompt_lookup_num_tokens=5,max_matching_ngram_size=3", "self-speculation:exit_layer=24", "lookahead:window=5,ngram=3,guess_set=5"};
+    json_t *first = json_array_get(json_object_get(all, "cases"), 0);
+    for (size_t i = 0; i < sizeof same / sizeof *same && strcmp(json_string_value(json_object_get(first, "spec")), "greedy") == 0; i++) {
+        json_t *twin = json_pack("{s:s,s:O}", "spec", same[i], "out", json_object_get(first, "out"));
+        wrong += run_case(m, NULL, json_object_get(all, "prompts"), twin, (int32_t)json_integer_value(json_object_get(all, "max_new_tokens")));
+        json_decref(twin);
+    }
     jpt_model_close(m);
-    print_tallies("SmolLM2", json_string_value(json_object_get(all, "transformers")));
+    print_tallies("SmolLM2", all);
     json_decref(all);
     assert_int_equal(wrong, 0);
 }
 
+static void smollm2_equals_transformers(void **state) {
+    (void)state;
+    smollm2(JPT_SOURCE_DIR "/tests/golden/decode_smollm2.json");
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(tiny_models_equal_transformers), cmocka_unit_test(beams_equal_vectorised_search),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(tiny_models_equal_transformers), cmocka_unit_test(beams_equal_vectorised_search), cmocka_unit_test(processors_equal_transformers),
                                        cmocka_unit_test(smollm2_equals_transformers)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -269,12 +269,73 @@ static void test_rowwise(void **ud) {
     jpt_backend_close(ref);
 }
 
+/* Similarities, products and contrasted rows: cpu's threads give the bits of ref, whose code is the definition; ref itself against sums
+ * in float64 and the formula of jpt_dola_divergence in its other form, the mean of (p + q) / 2 ln cosh((ln p - ln q) / 2). */
+static void test_looking_back(void **ud) {
+    (void)ud;
+    static const int32_t widths[] = {1, 15, 64, 67, 576}, counts[][2] = {{1, 1}, {5, 63}, {3, 64}, {25, 131}};
+    jpt_backend *ref = open_ref(), *cpu = open_cpu(NULL, 2, JPT_COMPUTE_AUTO);
+    double       worst = 0;
+    for (size_t w = 0; w < sizeof widths / sizeof *widths; w++)
+        for (size_t s = 0; s < sizeof counts / sizeof *counts; s++) {
+            int32_t D = widths[w], n = counts[s][0], m = counts[s][1], a[3] = {m - 1, 0, m / 2}, b[3] = {0, 0, m - 1};
+            float  *x = random_floats((size_t)(n * D)), *h = random_floats((size_t)(m * D)), *unit = random_floats((size_t)(m * D)), want[25], got[25], dots[3], again[3];
+            ref->ops->keep_rows(ref, h, m, D, true, unit);
+            assert_int_equal(ref->ops->similarity(ref, x, n, D, unit, m, want, NULL), JPT_OK);
+            assert_int_equal(cpu->ops->similarity(cpu, x, n, D, unit, m, got, NULL), JPT_OK);
+            assert_memory_equal(want, got, (size_t)n * sizeof *got);
+            for (int32_t i = 0; i < n; i++) {
+                double most = -INFINITY;
+                for (int32_t j = 0; j < m; j++) {
+                    double xh = 0, xx = 0, hh = 0;
+                    for (int32_t d = 0; d < D; d++)
+                        xh += (double)x[i * D + d] * (double)h[j * D + d], xx += pow((double)x[i * D + d], 2), hh += pow((double)h[j * D + d], 2);
+                    most = fmax(most, xh / sqrt(xx * hh));
+                }
+                worst = fmax(worst, fabs(most - (double)want[i]));
+            }
+            assert_int_equal(ref->ops->row_dots(ref, h, D, a, b, 3, dots, NULL), JPT_OK);
+            assert_int_equal(cpu->ops->row_dots(cpu, h, D, a, b, 3, again, NULL), JPT_OK);
+            assert_memory_equal(dots, again, sizeof dots);
+            free(x), free(h), free(unit);
+        }
+    print_message("similarity: worst difference from float64 %.1e\n", worst);
+    assert_true(worst < 2e-6);
+    enum { ROWS = 3, BASES = 4, V = 1003 };
+    static const int32_t rows[2] = {2, 0}, base_rows[2] = {1, 2};
+    for (int form = 0; form < 3; form++) {
+        jpt_contrast how = {(jpt_contrast_form)form, 0.5f, 1.5f, 0.1f};
+        size_t       all = ROWS * (1 + BASES) * V;
+        float       *z = random_floats(all), *y = random_floats(all), *p = random_floats(ROWS * V), *q = random_floats(ROWS * V), *log_p = random_floats(V), *log_q = random_floats(V);
+        for (size_t i = 0; i < all; i++)
+            z[i] = 6 * z[i];
+        memcpy(y, z, all * sizeof *z);
+        assert_true(jpt_log_softmax(z + 2 * V, V, log_p) && jpt_log_softmax(z + (ROWS + 1) * V, V, log_q));
+        double js = 0;
+        for (int v = 0; v < V; v++)
+            js += (exp((double)log_p[v]) + exp((double)log_q[v])) / 2 * log(cosh(((double)log_p[v] - (double)log_q[v]) / 2)) / V;
+        assert_float_equal(js, jpt_dola_divergence(log_p, log_q, V), 1e-9);
+        int n_base = form == JPT_CONTRAST_DOLA ? BASES : 1;
+        assert_int_equal(ref->ops->contrast(ref, &how, z, V, rows, 2, z + ROWS * V, n_base, ROWS, base_rows, p, NULL), JPT_OK);
+        assert_int_equal(cpu->ops->contrast(cpu, &how, y, V, rows, 2, y + ROWS * V, n_base, ROWS, base_rows, q, NULL), JPT_OK);
+        assert_memory_equal(z, y, all * sizeof *z);
+        for (int i = 0; i < 2; i++)
+            assert_memory_equal(p + rows[i] * V, q + rows[i] * V, V * sizeof *p);
+        assert_memory_equal(p + 2 * V, log_p, V * sizeof *p); /* the expert's own */
+        y[2 * V + 5] = NAN;
+        assert_int_equal(cpu->ops->contrast(cpu, &how, y, V, rows, 2, y + ROWS * V, n_base, ROWS, base_rows, q, NULL), JPT_DEVICE);
+        free(z), free(y), free(p), free(q), free(log_p), free(log_q);
+    }
+    jpt_backend_close(cpu), jpt_backend_close(ref);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_matmul),
         cmocka_unit_test(test_matmul_deterministic),
         cmocka_unit_test(test_attention),
         cmocka_unit_test(test_rowwise),
+        cmocka_unit_test(test_looking_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -360,6 +360,142 @@ static void chains(void **ud) {
     }
 }
 
+/* Similarities and products of hidden states, over widths that are and are not of four, one and many candidates. */
+static void looking_back(void **ud) {
+    (void)ud;
+    static const int32_t widths[] = {1, 15, 64, 67, 576, 1028, 4096}, counts[][2] = {{1, 1}, {5, 63}, {8, 130}, {9, 1}, {25, 131}, {33, 1027}, {70, 3}};
+    for (size_t w = 0; w < sizeof widths / sizeof *widths; w++)
+        for (size_t s = 0; s < sizeof counts / sizeof *counts; s++) {
+            int32_t D = widths[w], n = counts[s][0], m = counts[s][1], a[5] = {m - 1, 0, m / 2, m / 3, m - 1}, b[5] = {0, 0, m - 1, m / 2, m - 1};
+            size_t  nx = (size_t)n * (size_t)D, nh = (size_t)m * (size_t)D;
+            float  *x = random_floats(nx), *h = random_floats(nh), *unit = random_floats(nh), want[70], got[70], dots[5], again[5];
+            float  *dx = put(gpu, x, nx), *dh = put(gpu, h, nh), *du = poisoned(gpu, nh);
+            ref->ops->keep_rows(ref, h, m, D, true, unit);
+            gpu->ops->keep_rows(gpu, dh, m, D, true, du);
+            float *kept = get(gpu, du, nh);
+            if (!(nmse(unit, kept, nh) <= 1e-11))
+                fail_msg("keep_rows, %d rows of %d: NMSE %.2e", m, D, nmse(unit, kept, nh));
+            assert_int_equal(ref->ops->similarity(ref, x, n, D, unit, m, want, NULL), JPT_OK);
+            assert_int_equal(gpu->ops->similarity(gpu, dx, n, D, du, m, got, NULL), JPT_OK);
+            for (int32_t i = 0; i < n; i++)
+                if (!(fabsf(want[i] - got[i]) <= 1e-5f))
+                    fail_msg("similarity, %d columns, candidate %d of %d, %d rows of history: %.7f, expected %.7f", D, i, n, m, got[i], want[i]);
+            for (int32_t i = 0; i < n; i += 7) { /* a candidate alone: the same bits */
+                float alone;
+                assert_int_equal(gpu->ops->similarity(gpu, dx + (size_t)i * (size_t)D, 1, D, du, m, &alone, NULL), JPT_OK);
+                if (alone != got[i])
+                    fail_msg("similarity, %d columns: candidate %d of %d is %.9g and alone %.9g", D, i, n, got[i], alone);
+            }
+            assert_int_equal(ref->ops->row_dots(ref, h, D, a, b, 5, dots, NULL), JPT_OK);
+            assert_int_equal(gpu->ops->row_dots(gpu, dh, D, a, b, 5, again, NULL), JPT_OK);
+            for (int i = 0; i < 5; i++)
+                if (!(fabsf(dots[i] - again[i]) <= 1e-5f * (float)D))
+                    fail_msg("row_dots, %d columns, rows %d and %d: %.7f, expected %.7f", D, a[i], b[i], again[i], dots[i]);
+            gpu->ops->keep_rows(gpu, dh, m, D, false, du);
+            free(kept);
+            kept = get(gpu, du, nh);
+            assert_memory_equal(kept, h, nh * sizeof *h);
+            gpu->ops->free(gpu, dx), gpu->ops->free(gpu, dh), gpu->ops->free(gpu, du);
+            free(x), free(h), free(unit), free(kept);
+        }
+}
+
+/* Contrasted rows of every form; DoLa with one and several layers, one of them far from the last. */
+static void contrasts(void **ud) {
+    (void)ud;
+    enum { ROWS = 3 };
+    static const int32_t sizes[] = {1, 31, 4096, 4097, 128256}, rows[2] = {2, 0}, base_rows[2] = {1, 2};
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
+        for (int form = 0; form < 3; form++)
+            for (int n_base = 1; n_base <= (form == JPT_CONTRAST_DOLA ? 13 : 1); n_base += 6) {
+                int32_t      V = sizes[s];
+                jpt_contrast how = {(jpt_contrast_form)form, 0.5f, 1.5f, 0.1f};
+                size_t       n = (size_t)V, all = (size_t)(ROWS * (1 + n_base)) * n;
+                float       *z = random_floats(all), *p = random_floats(ROWS * n), *dz, *dp = poisoned(gpu, ROWS * n);
+                for (size_t i = 0; i < all; i++)
+                    z[i] *= i / n < ROWS ? 8.0f : 6.0f + (float)(i / n % 5);
+                dz = put(gpu, z, all);
+                assert_int_equal(ref->ops->contrast(ref, &how, z, V, rows, 2, z + ROWS * n, n_base, ROWS, base_rows, p, NULL), JPT_OK);
+                assert_int_equal(gpu->ops->contrast(gpu, &how, dz, V, rows, 2, dz + ROWS * n, n_base, ROWS, base_rows, dp, NULL), JPT_OK);
+                float *got = get(gpu, dz, ROWS * n), *own = get(gpu, dp, ROWS * n);
+                for (int r = 0; r < 2; r++) {
+                    double  worst = 0;
+                    int32_t edge = 0; /* tokens on the other side of the bound */
+                    for (size_t i = (size_t)rows[r] * n; i < (size_t)(rows[r] + 1) * n; i++) {
+                        if (!(fabsf(own[i] - p[i]) <= 2e-5f))
+                            fail_msg("form %d, V %d, row %d, token %zu: ln p %.7f, expected %.7f", form, V, rows[r], i % n, own[i], p[i]);
+                        if ((got[i] == -INFINITY) != (z[i] == -INFINITY))
+                            edge++;
+                        else if (z[i] > -INFINITY)
+                            worst = isfinite(got[i]) ? fmax(worst, fabs((double)got[i] - (double)z[i])) : INFINITY;
+                    }
+                    if (!(worst <= 1e-4) || edge > 1)
+                        fail_msg("form %d, V %d, %d layers, row %d: worst difference %.2e, %d tokens across the bound (a difference of whole units: another layer was chosen)", form, V,
+                                 n_base, rows[r], worst, edge);
+                }
+                for (size_t i = n; i < 2 * n; i++) /* the row that was not named */
+                    assert_true(got[i] == z[i]);
+                free(got), free(own);
+                float bad = NAN; /* told by what selects */
+                gpu->ops->upload(gpu, dz + 2 * n + n / 2, &bad, sizeof bad);
+                assert_int_equal(gpu->ops->contrast(gpu, &how, dz, V, rows, 2, dz + ROWS * n, n_base, ROWS, base_rows, dp, NULL), JPT_OK);
+                jpt_select_item it = {.row = 2};
+                jpt_selected    chosen;
+                assert_int_equal(gpu->ops->select(gpu, dz, V, &it, 1, &chosen, NULL), JPT_DEVICE);
+                gpu->ops->free(gpu, dz), gpu->ops->free(gpu, dp);
+                free(z), free(p);
+            }
+}
+
+/* The k best of rows after every chain that the card ranks by, with ties, with noise, before and after the log-softmax. */
+static void rankings(void **ud) {
+    (void)ud;
+    static const int32_t history[] = {7, 9, 7, 11, 9, 7, 9, 7, 11, 9}, ids[] = {9, 7, 9, 4000, 3}, ks[] = {1, 2, 20, 300}, sizes[] = {11, 4096, 5003, 49152, 128256};
+    static const float   values[] = {-1.5f, 0.25f, -0.5f, 3, -1};
+    static const jpt_chain c[] = {
+        {.n_links = 0, .min_tokens_to_keep = 1},
+        {.n_links = 1, .min_tokens_to_keep = 1, .link = {{.kind = JPT_LINK_BIAS, .ids = ids, .values = values, .n_ids = 5}}},
+        {.n_links = 2, .min_tokens_to_keep = 1, .link = {{.kind = JPT_LINK_REPETITION_PENALTY, .value = 1.3}, {.kind = JPT_LINK_TEMPERATURE, .value = 0.7}}},
+        {.n_links = 4, .min_tokens_to_keep = 1, .eos = {3, 4}, .n_eos = 2, .link = {{.kind = JPT_LINK_FREQUENCY_PENALTY, .value = 0.5}, {.kind = JPT_LINK_PRESENCE_PENALTY, .value = 0.4},
+         {.kind = JPT_LINK_NO_REPEAT_NGRAM, .value = 2, .count = 2}, {.kind = JPT_LINK_MIN_NEW_TOKENS, .value = 20, .count = 20}}},
+        {.n_links = 1, .min_tokens_to_keep = 1, .link = {{.kind = JPT_LINK_ALLOWED, .ids = ids, .n_ids = 3}}},
+        {.n_links = 1, .min_tokens_to_keep = 3, .link = {{.kind = JPT_LINK_TOP_K, .value = 5, .count = 5}}}, /* on the host */
+    };
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
+        for (int shape = 0; shape < 3; shape++) {
+            int32_t V = sizes[s];
+            float  *z = random_floats(3 * (size_t)V), *dz;
+            for (int32_t v = 0; v < 3 * V; v++)
+                z[v] = shape == 0 ? 4 * z[v] : shape == 1 ? floorf(4 * z[v]) : -3.0f; /* ties; all alike */
+            dz = put(gpu, z, 3 * (size_t)V);
+            for (size_t i = 0; i < sizeof c / sizeof *c; i++)
+                for (int way = 0; way < 6; way++)
+                    for (size_t q = 0; q < sizeof ks / sizeof *ks; q++) {
+                        jpt_score_item it[2];
+                        int32_t        ia[300], ta[300], na, ib[300], tb[300], nb, same = 0;
+                        float          sa[300], sb[300];
+                        for (int r = 0; r < 2; r++)
+                            it[r] = (jpt_score_item){.from = {.row = 2 - 2 * r, .chain = &c[i], .history = history, .n_history = 10, .n_prompt = 4, .key = {1, 2, (uint32_t)r, 3}},
+                                                     .bias = way % 2 ? -0.75f * (float)r : 0, .log_first = way / 2 == 1, .scored = way / 2 == 2, .perturb = way % 2};
+                        assert_int_equal(ref->ops->topk(ref, z, V, it, 2, ks[q], ia, ta, sa, &na, NULL), JPT_OK);
+                        assert_int_equal(gpu->ops->topk(gpu, dz, V, it, 2, ks[q], ib, tb, sb, &nb, NULL), JPT_OK);
+                        if (na != nb)
+                            fail_msg("V %d, shape %d, chain %zu, way %d, k %d: %d found, expected %d", V, shape, i, way, ks[q], nb, na);
+                        for (int32_t k = 0; k < na; k++) {
+                            for (int32_t m = 0; m < na; m++) /* of scores that rounding alone tells apart the order may differ */
+                                same += ia[k] == ib[m] && ta[k] == tb[m];
+                            if (!(fabsf(sa[k] - sb[k]) <= (way % 2 ? 1.0f : 2e-5f)))
+                                fail_msg("V %d, shape %d, chain %zu, way %d, k %d, place %d: row %d token %d score %.7f, expected row %d token %d score %.7f", V, shape, i, way, ks[q], k,
+                                         ib[k], tb[k], sb[k], ia[k], ta[k], sa[k]);
+                        }
+                        if (same < na - (way % 2 ? 4 : 2)) /* and at the end of the list fall on either side */
+                            fail_msg("V %d, shape %d, chain %zu, way %d, k %d: %d of %d the same", V, shape, i, way, ks[q], same, na);
+                    }
+            gpu->ops->free(gpu, dz);
+            free(z);
+        }
+}
+
 int main(void) {
     jpt_error           err = {0};
     jpt_backend_options exact = {.compute = JPT_COMPUTE_F32};
@@ -370,7 +506,7 @@ int main(void) {
     if (jpt_backend_open("cuda", &exact, &gpu32, &err) != JPT_OK || jpt_backend_open("ref", NULL, &ref, &err) != JPT_OK)
         return 1;
     const struct CMUnitTest tests[] = {cmocka_unit_test(matmul), cmocka_unit_test(embedding), cmocka_unit_test(rowwise), cmocka_unit_test(rotation),
-                                       cmocka_unit_test(attention), cmocka_unit_test(selection), cmocka_unit_test(chains)};
+                                       cmocka_unit_test(attention), cmocka_unit_test(selection), cmocka_unit_test(chains), cmocka_unit_test(looking_back), cmocka_unit_test(contrasts), cmocka_unit_test(rankings)};
     int rc = cmocka_run_group_tests(tests, NULL, NULL);
     jpt_backend_close(gpu), jpt_backend_close(gpu32), jpt_backend_close(ref);
     return rc;

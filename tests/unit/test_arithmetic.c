@@ -1,5 +1,6 @@
 /* The arithmetic of strategies on given numbers: values that their authors' code gives (worked out with it, see the comments). */
 #include "decode/decode_priv.h"
+#include "decode/vote.h"
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -85,7 +86,30 @@ static void dola(void **state) {
         assert_float_equal(jpt_dola_divergence(logp[0], logp[r + 1], 5), want[r], 1e-7);
 }
 
+/* What texts answer, and Adaptive-Consistency's stopping rule (Beta with a flat prior at one half). */
+static void votes(void **state) {
+    (void)state;
+    static const struct {
+        jpt_answer_kind kind;
+        const char     *text, *want;
+    } cases[] = {{JPT_ANSWER_NUMBER, "so 18.00", "18"}, {JPT_ANSWER_NUMBER, "it is $1,234.50.", "1234.5"}, {JPT_ANSWER_NUMBER, "none", ""}, {JPT_ANSWER_STRING, "so 18.00", "18.00"},
+                 {JPT_ANSWER_STRING, "first 3, then -7.", "-7"}, {JPT_ANSWER_STRING, "none.", ""}, {JPT_ANSWER_CHOICE, "The answer is (C).", "C"}, {JPT_ANSWER_CHOICE, "I think B, I do", "B"},
+                 {JPT_ANSWER_CHOICE, "nothing", ""}, {JPT_ANSWER_BOOLEAN, "No. Well, yes!", "yes"}, {JPT_ANSWER_BOOLEAN, "It is FALSE", "no"}, {JPT_ANSWER_BOOLEAN, "nobody yesterday", ""},
+                 {JPT_ANSWER_TEXT, " \n two words ", "two words"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        jpt_buf b = {0};
+        jpt_answer_of(cases[i].kind, jpt_str_z(cases[i].text), &b);
+        assert_string_equal(b.n ? b.p : "", cases[i].want);
+        jpt_buf_fini(&b);
+    }
+    assert_int_equal(jpt_answer_kind_named("choice"), JPT_ANSWER_CHOICE);
+    assert_int_equal(jpt_answer_kind_named("letter"), JPT_ANSWER_KINDS);
+    assert_float_equal(jpt_vote_certainty(1, 1), .5, 1e-12);
+    assert_float_equal(jpt_vote_certainty(3, 0), 1 - 1 / 16., 1e-12); /* 1 - 2^-4 */
+    assert_float_equal(jpt_vote_certainty(4, 1), 1 - 7 / 64., 1e-12); /* P(5 or 6 heads of 6) = 7/64 */
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(mirostat), cmocka_unit_test(guard), cmocka_unit_test(adaptive), cmocka_unit_test(fsd), cmocka_unit_test(dola)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(mirostat), cmocka_unit_test(guard), cmocka_unit_test(adaptive), cmocka_unit_test(fsd), cmocka_unit_test(dola), cmocka_unit_test(votes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

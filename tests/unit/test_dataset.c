@@ -349,7 +349,49 @@ static void pulling(void **state) {
     big[0]--;
     refused(jpt_dataset_pull(&d, &o, &err), JPT_FORMAT, &err, "not the file that jpt knows");
     holds("home/data/set/a.jsonl", big, SIZE); /* and the good one stays */
+    /* made from what the address holds, over the network; the sources are gone afterwards */
+    char   url[2][100];
+    gzFile g = gzopen(in_folder("a.gz"), "wb");
+    gzwrite(g, big, SIZE);
+    gzclose(g);
+    snprintf(url[0], sizeof url[0], "%s/a.gz", base);
+    file.url = url[0];
+    file.recipe = JPT_RECIPE_GUNZIP;
+    o = (jpt_pull_options){.force = true};
+    err = (jpt_error){0};
+    if (jpt_dataset_pull(&d, &o, &err) != JPT_OK)
+        fail_msg("%s", err.msg);
+    holds("home/data/set/a.jsonl", big, SIZE);
+    assert_int_equal(access(in_folder("home/data/set/a.jsonl.source"), F_OK), -1);
+    snprintf(url[0], sizeof url[0], "%s/cut/500/a.gz", base);
+    refused(jpt_dataset_pull(&d, &o, &err), JPT_IO, &err, "cut off after 500 bytes");
+    snprintf(url[0], sizeof url[0], "%s/a.gz", base);
+    err = (jpt_error){0};
+    assert_int_equal(jpt_dataset_pull(&d, &o, &err), JPT_OK); /* goes on */
+    assert_true(last_request_has("bytes=500-"));
+    put("other.gz", "not packed", 10);
+    snprintf(url[0], sizeof url[0], "%s/other.gz", base);
+    refused(jpt_dataset_pull(&d, &o, &err), JPT_FORMAT, &err, "no whole gzip file");
+    holds("home/data/set/a.jsonl", big, SIZE);
+    /* two sources of one file */
+    put_z("p", "{\"i\": \"[INST] Please help me complete the text continuation based on the following content.\\n\\nOnce [/INST]\"}\n");
+    put_z("q", "{\"g\": \"Once upon\"}\n");
+    const char *joined = "{\"instruction\": \"Once\", \"gold_ref\": \"Once upon\"}\n";
+    char        sha[65];
+    jpt_sha256  s;
+    jpt_sha256_init(&s);
+    jpt_sha256_update(&s, joined, strlen(joined));
+    jpt_sha256_final(&s, sha);
+    snprintf(url[0], sizeof url[0], "%s/p", base);
+    snprintf(url[1], sizeof url[1], "%s/q", base);
+    jpt_dataset_file two = {.path = "set/j.jsonl", .bytes = strlen(joined), .sha256 = sha, .url = url[0], .url2 = url[1], .recipe = JPT_RECIPE_JOIN, .detail = "i,g"};
+    jpt_dataset      dj = {.name = "joined", .file = &two, .n_files = 1};
+    err = (jpt_error){0};
+    if (jpt_dataset_pull(&dj, &o, &err) != JPT_OK)
+        fail_msg("%s", err.msg);
+    holds("home/data/set/j.jsonl", joined, strlen(joined));
     /* $JPT_DATA comes before the cache */
+    file.url = "https://nowhere.invalid/a";
     put("set/a.jsonl", big, SIZE);
     setenv("JPT_DATA", folder, 1);
     assert_int_equal(jpt_dataset_locate(&d, "set/a.jsonl", where, sizeof where, NULL), JPT_OK);

@@ -44,6 +44,18 @@ static void refused_specs(void **unused) {
         {"sample:top_p=0.9,top_p=0.8", "given twice"},
         {"sample top_p=1", "unexpected ' ' at character 7"},
         {"", "expected a strategy's name"},
+        {"greedy:suppress_tokens=1//2", "expected id/id"},
+        {"greedy:begin_suppress_tokens=1/x", "expected id/id"},
+        {"greedy:sequence_bias=1+2", "expected id+id:bias"},
+        {"greedy:logit_bias=1:1e9", "biases in [-1e6, 1e6]"},
+        {"greedy:exponential_decay_length_penalty=3", "expected start/factor"},
+        {"fsd:stop_words_ids=a", "expected id/id"},
+        {"assisted:acceptance=ratio", "add do_sample=true"},
+        {"assisted:acceptance=x,do_sample=true", "expected draw or ratio"},
+        {"self-consistency:early_stop=x", "expected never, decided or likely"},
+        {"self-consistency:answer=x", "expected number, string, choice, boolean or text"},
+        {"mirostat:form=x", "expected llama.cpp, paper or shi"},
+        {"sample:chain=forced_eos+forced_eos", "stands in it twice"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         jpt_spec_list l = {0};

@@ -178,7 +178,7 @@ static void advice(void **state) {
 static void compare(const char *a, const char *b, double margin, const char *line) {
     jpt_buf   out = {0};
     jpt_error err = {0};
-    if (jpt_report_compare(store, a, b, margin, &out, &err) != JPT_OK)
+    if (jpt_report_compare(store, (const char *const[]){a, b}, 2, margin, &out, &err) != JPT_OK)
         fail_msg("%s", err.msg);
     if (!strstr(out.p, line))
         fail_msg("no '%s' in:\n%s", line, out.p);

@@ -371,7 +371,7 @@ static void report_of_hostile_texts(void **unused) {
     assert_non_null(strstr(md.p, "30"));
     assert_non_null(strstr(csv.p, "\"<script>alert(1)</script> & \"\"quotes\"\", commas\nlines\""));
     jpt_buf words = {0};
-    assert_int_equal(jpt_report_compare(s, "greedy", "top-p", 0.01, &words, &err), JPT_OK);
+    assert_int_equal(jpt_report_compare(s, (const char *const[]){"greedy", "top-p"}, 2, 0.01, &words, &err), JPT_OK);
     assert_true(words.n > 20);
     jpt_buf_fini(&words), jpt_buf_fini(&html), jpt_buf_fini(&md), jpt_buf_fini(&csv);
     jpt_store_close(s);

@@ -80,7 +80,7 @@ static void yaml_is_read(void **state) {
 static void yaml_is_refused(void **state) {
     (void)state;
     put("i.jsonl", "{\"a\": \"x\", \"b\": \"y\", \"reference\": \"r\"}\n");
-    refused(put("bad.yaml", "name: t\nflavour: 3\n"), JPT_FORMAT, "flavour", "line: ");
+    refused(put("bad.yaml", "name: t\nflavour: 3\n"), JPT_FORMAT, "flavour", "line ");
     refused(put("bad.yaml", "name: [t\n"), JPT_FORMAT, "bad.yaml", "");
     refused(put("bad.yaml", ""), JPT_FORMAT, "bad.yaml", "");
     refused(put("bad.yaml", "name: t\ndescription: d\nlicense: l\nitems: i.jsonl\nprompt: \"{a}\"\nchat: true\nmetrics: [chrf]\nmax_new_tokens: nine\n"), JPT_FORMAT, "max_new_tokens", "line: 8");

@@ -6,6 +6,7 @@
 #include <cmocka.h>
 #include <jpt/sandbox.h>
 #include <jpt/task.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -239,6 +240,77 @@ static void study_forms(void **state) {
     jpt_task_close(t);
 }
 
+static double value(const jpt_task_score *s, int32_t n, const char *name) {
+    for (int32_t i = 0; i < n; i++)
+        if (strcmp(s[i].name, name) == 0)
+            return s[i].value;
+    fail_msg("no metric '%s'", name);
+    return NAN;
+}
+
+static void near(double got, double want, double eps) {
+    if (!(fabs(got - want) <= eps))
+        fail_msg("%.9g, expected %.9g", got, want);
+}
+
+/* Names reach the functions they mean; the numbers are the references' (sacreBLEU 2.6, rouge-score, CodeXGLUE, lm-evaluation-harness). */
+static void metrics_by_name(void **state) {
+    (void)state;
+    put("i.jsonl", "{\"q\": \"1\", \"reference\": \"The cat is sitting on the mat.\"}\n{\"q\": \"2\", \"reference\": \"A dog is in the garden.\"}\n"
+                   "{\"q\": \"3\", \"reference\": \"It costs 3.50 euros, not 4.\"}\n{\"q\": \"4\", \"reference\": \"Empty here\"}\n{\"q\": \"5\", \"reference\": \"Hello there\"}\n");
+    jpt_task      *t = open_as(form("license: l\nitems: i.jsonl\nprompt: \"{q}\"\nmetrics: [ter, bleu, chrf++, self_bleu, rouge1, words]\n"), NULL);
+    const jpt_str  text[5] = {jpt_str_z("The cat sat on the mat."), jpt_str_z("There is a dog, in the garden!"), jpt_str_z("It costs 3.50 euros - not 4."), jpt_str_z(""), jpt_str_z("Hello")};
+    const int32_t  item[5] = {0, 1, 2, 3, 4};
+    jpt_task_score each[5][JPT_TASK_SCORES_MAX], flat[30], all[JPT_TASK_SCORES_MAX];
+    int32_t        n = 0;
+    assert_false(jpt_task_get_info(t)->higher_is_better); /* of TER less is better */
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(jpt_task_score_item(t, (size_t)i, text[i], each[i], &n, NULL), JPT_OK);
+        assert_int_equal(n, 6);
+        memcpy(flat + 6 * i, each[i], 6 * sizeof *flat);
+    }
+    near(value(each[0], n, "ter"), 28.571429, 1e-6);
+    near(value(each[4], n, "bleu"), 36.787944, 1e-6);
+    assert_true(isnan(value(each[0], n, "self_bleu")));
+    assert_int_equal(jpt_task_score_all(t, item, text, flat, 6, 5, all, &n, NULL), JPT_OK);
+    near(value(all, n, "ter"), 47.8260869565, 1e-9);
+    near(value(all, n, "bleu"), 33.6672433094, 1e-9);
+    near(value(all, n, "chrf++"), 56.9260349054, 1e-9);
+    assert_true(value(all, n, "self_bleu") >= 0 && isnan(all[3].ci_low) && all[0].ci_low < all[0].value && all[0].value < all[0].ci_high);
+    jpt_task_close(t);
+
+    put("i.jsonl", "{\"q\": \"1\", \"reference\": \"Return the sum of two numbers .\"}\n");
+    t = open_as(form("license: l\nitems: i.jsonl\nprompt: \"{q}\"\nmetrics: [smoothed_bleu_4, bleu_zh]\n"), NULL);
+    assert_int_equal(jpt_task_score_item(t, 0, jpt_str_z("Returns the sum of two numbers"), all, &n, NULL), JPT_OK);
+    near(value(all, n, "smoothed_bleu_4"), 69.6474340414, 1e-6);
+    jpt_task_close(t);
+
+    put("i.jsonl", "{\"q\": \"1\", \"reference\": \"testing one\"}\n");
+    t = open_as(form("license: l\nitems: i.jsonl\nprompt: \"{q}\"\nmetrics: [rouge1, rouge2, rougeL, rougeLsum]\n"), NULL);
+    assert_int_equal(jpt_task_score_item(t, 0, jpt_str_z("testing one two"), all, &n, NULL), JPT_OK);
+    near(value(all, n, "rouge1"), 80, 1e-9);
+    near(value(all, n, "rouge2"), 200.0 / 3, 1e-9);
+    near(value(all, n, "rougeL"), 80, 1e-9);
+    near(value(all, n, "rougeLsum"), 80, 1e-9);
+    jpt_task_close(t);
+
+    put("i.jsonl", "{\"q\": \"1\", \"reference\": \"3*5=<<3*5=15>>15 dollars.\\n#### 1,200\"}\n");
+    t = open_as(form("license: l\nitems: i.jsonl\nprompt: \"{q}\"\nmetrics: [gsm8k_flexible, gsm8k_strict, gsm8k_cot, gsm8k_invalid, exact_match]\n"), NULL);
+    static const struct {
+        const char *text;
+        double      flexible, strict, cot, invalid, exact;
+    } gsm[] = {{"so it is\n#### 1200", 1, 1, 0, 0, 1}, {"The answer is 1,200. Then 7.", 0, 0, 1, 1, 0}, {"I get $1,200.", 1, 0, 0, 1, 1}, {"#### 1200 and #### 8", 0, 1, 0, 0, 0}, {"1200.00", 0, 0, 0, 1, 1}};
+    for (size_t i = 0; i < sizeof gsm / sizeof *gsm; i++) {
+        assert_int_equal(jpt_task_score_item(t, 0, jpt_str_z(gsm[i].text), all, &n, NULL), JPT_OK);
+        near(value(all, n, "gsm8k_flexible"), gsm[i].flexible, 0);
+        near(value(all, n, "gsm8k_strict"), gsm[i].strict, 0);
+        near(value(all, n, "gsm8k_cot"), gsm[i].cot, 0);
+        near(value(all, n, "gsm8k_invalid"), gsm[i].invalid, 0);
+        near(value(all, n, "exact_match"), gsm[i].exact, 0);
+    }
+    jpt_task_close(t);
+}
+
 static double passed(const jpt_task *t, const char *answer) {
     jpt_task_score s[JPT_TASK_SCORES_MAX];
     jpt_error      err = {0};
@@ -269,7 +341,7 @@ static void programs(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(python_random), cmocka_unit_test(templates), cmocka_unit_test(examples), cmocka_unit_test(parallel_texts),
-                                       cmocka_unit_test(broken_data), cmocka_unit_test(own_items), cmocka_unit_test(study_forms), cmocka_unit_test(programs)};
+                                       cmocka_unit_test(broken_data), cmocka_unit_test(own_items), cmocka_unit_test(study_forms), cmocka_unit_test(programs), cmocka_unit_test(metrics_by_name)};
     snprintf(folder, sizeof folder, "/tmp/jpt-forms-XXXXXX");
     if (!mkdtemp(folder))
         return 1;

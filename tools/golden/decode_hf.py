@@ -4,7 +4,7 @@ Writes tests/golden/decode_tiny_{llama,qwen2}.gguf, tests/golden/decode_tiny.jso
 for each strategy of jpt (as a SPEC) and each prompt the generated ids.  gap is the smallest difference in score between a
 choice and the best one not taken, where it is known (greedy): what differs below 1e-5 is a tie.
 Run: python tools/golden/decode_hf.py [--smollm model.gguf]    (needs torch, transformers 4.46, gguf)
-     python tools/golden/decode_hf.py --beam                    (transformers 4.55: tests/golden/decode_tiny_beam.json)
+     python tools/golden/decode_hf.py --beam                    [--more] (transformers 4.55: tests/golden/decode_tiny_beam.json, _beam_more.json)
 """
 import argparse, json, os, sys
 import torch, transformers
@@ -66,8 +66,10 @@ def specs(layers):
     return rows
 
 
-def more_specs():
-    """The processors that are not in specs(), alone, with group beams (4.46's own scorer) and with beams; and speculation."""
+def more_specs(beam):
+    """The processors that are not in specs(), alone, with group beams (4.46's own scorer) and with beams; and prompt lookup.
+    Left out: encoder_repetition_penalty with beams, which changes the first beam alone there.  By 4.50 and later (--beam --more): beams
+    under a decaying length penalty, where 4.46 counts ends among the running beams."""
     # ids joined by / in a SPEC, sequences by +
     a, b, c, d = 3, 40, 65, 100
     ways = [("encoder_repetition_penalty=1.5", {"encoder_repetition_penalty": 1.5}), ("encoder_no_repeat_ngram_size=2", {"encoder_no_repeat_ngram_size": 2}),
@@ -80,10 +82,17 @@ def more_specs():
              {"repetition_penalty": 1.3, "encoder_repetition_penalty": 1.2, "no_repeat_ngram_size": 3, "suppress_tokens": [3, 40], "exponential_decay_length_penalty": (2, 1.2)})]
     rows = []
     for text, kw in ways:
+        if beam:
+            if "decay" in text and "encoder" not in text:
+                rows += [(f"beam:num_beams={b},early_stopping={str(e).lower()},{text}", {"num_beams": b, "early_stopping": e, **kw}) for b, e in ((4, False), (3, True), (2, "never"))]
+            continue
         rows.append((f"greedy:{text}", kw))
+        if "encoder_repetition" in text:
+            continue
         rows.append((f"diverse-beam:num_beams=4,num_beam_groups=2,diversity_penalty=1,{text}", {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 1.0, **kw}))
-        rows.append((f"beam:num_beams=4,early_stopping=false,{text}", {"num_beams": 4, **kw}))
-    for n, m in ((2, 2), (10, 2), (5, 3)):
+        if "decay" not in text:
+            rows.append((f"beam:num_beams=4,early_stopping=false,{text}", {"num_beams": 4, **kw}))
+    for n, m in () if beam else ((2, 2), (10, 2), (5, 3)):
         rows.append((f"prompt-lookup:prompt_lookup_num_tokens={n},max_matching_ngram_size={m}", {"prompt_lookup_num_tokens": n, "max_matching_ngram_size": m}))
     return rows
 
@@ -99,7 +108,7 @@ def run(model, prompts, rows, max_new, eos, pad, only=None):
             ids = torch.tensor([p])
             correct_constraints.n_prompt = len(p)
             with torch.no_grad():
-                out = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=cfg)[0, len(p):].tolist()
+                out = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=cfg)[0, len(p):].tolist()[:max_new]  # 4.46's lookup may pass the limit
             outs.append(out)
         cases.append({"spec": spec, "out": outs})
         print(spec, "done", sum(len(o) for o in outs), flush=True)
@@ -125,10 +134,7 @@ def main():
                 "contrastive:top_k=5,penalty_alpha=0.6", "dola:dola_layers=low,repetition_penalty=1.2", "dola:dola_layers=high"]
         rows = [r for r in specs(model.config.num_hidden_layers) if any(r[0].startswith(k) for k in keep)]
         if a.more:
-            rows = [r for r in specs(model.config.num_hidden_layers) if r[0].startswith("guidance:guidance_scale=1.5") or r[0].startswith("contrastive:top_k=4")]
-            rows += [("prompt-lookup:prompt_lookup_num_tokens=10", {"prompt_lookup_num_tokens": 10}),
-                     ("greedy:encoder_repetition_penalty=1.3,no_repeat_ngram_size=3", {"encoder_repetition_penalty": 1.3, "no_repeat_ngram_size": 3}),
-                     ("beam:num_beams=5,length_penalty=0,repetition_penalty=1.2", {"num_beams": 5, "length_penalty": 0.0, "repetition_penalty": 1.2})]
+            rows = [("guidance:guidance_scale=1.5", {"guidance_scale": 1.5}), ("prompt-lookup:prompt_lookup_num_tokens=10", {"prompt_lookup_num_tokens": 10})]
         cases = run(model, prompts, rows, 64, [0, 2], 1)
         json.dump({**versions, "prompts": prompts, "max_new_tokens": 64, "cases": cases}, open(os.path.join(folder, f"decode_smollm2{'_more' if a.more else ''}.json"), "w"), separators=(",", ":"))
         return
@@ -140,9 +146,9 @@ def main():
         prompts = [torch.randint(0, 261, (3 + i,), generator=g).tolist() for i in range(20)]
         if a.more:
             prompts += [[p[0]] for p in prompts[:3]] + [p[:6] * 3 for p in prompts[5:9]]  # of one token: forced_bos_token_id; repeats: lookup
-        rows = more_specs() if a.more else [r for r in specs(6) if r[0].startswith("beam") == a.beam]
+        rows = more_specs(a.beam) if a.more else [r for r in specs(6) if r[0].startswith("beam") == a.beam]
         out["models"].append({"name": name, "prompts": prompts, "cases": run(model, prompts, rows, 24, [EOS, 261, 263], PAD)})
-    json.dump(out, open(os.path.join(folder, "decode_tiny_beam.json" if a.beam else "decode_tiny_more.json" if a.more else "decode_tiny.json"), "w"), separators=(",", ":"))
+    json.dump(out, open(os.path.join(folder, f"decode_tiny{'_beam' if a.beam else ''}{'_more' if a.more else ''}.json"), "w"), separators=(",", ":"))
 
 
 if __name__ == "__main__":

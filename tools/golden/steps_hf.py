@@ -4,7 +4,9 @@ models of decode_hf.py.
 torch.multinomial is replaced by one that notes the probabilities and returns the token that is written down.  For each step
 tests/golden/steps_tiny.json holds how many tokens are left, a hash of their ids, and the sum of p(id) * weight(id) with weights
 spread over [0, 1): two distributions with the same three are the same.
-Run: python tools/golden/steps_hf.py    (needs torch, transformers 4.46, gguf)
+Run: python tools/golden/steps_hf.py [--beam]    (needs torch, transformers 4.46, gguf)
+With --beam tests/golden/steps_tiny_beam.json: what beam sampling draws its candidates from, over all beams (id = beam * V + token),
+with the candidates forced.
 """
 import json, os, sys
 import torch, transformers
@@ -37,7 +39,45 @@ def fingerprint(p):
     return [len(ids), h, round(w, 8)]
 
 
+beam_specs = [("beam-sample:num_beams=2", {"num_beams": 2}), ("beam-sample:num_beams=4,temperature=0.7,top_k=20", {"num_beams": 4, "temperature": 0.7, "top_k": 20}),
+              ("beam-sample:num_beams=3,top_p=0.9,length_penalty=0", {"num_beams": 3, "top_p": 0.9, "length_penalty": 0.0}),
+              ("beam-sample:num_beams=3,top_k=50,repetition_penalty=1.3,early_stopping=true", {"num_beams": 3, "top_k": 50, "repetition_penalty": 1.3, "early_stopping": True})]
+
+
+def beams():
+    out = {"made_by": "tools/golden/steps_hf.py --beam", "transformers": transformers.__version__, "torch": torch.__version__, "models": []}
+    for name, arch, tied, seed in (("llama", "llama", False, 71), ("qwen2", "qwen2", True, 72)):
+        model = logits_tiny.build(seed, arch, 6, tied, 10000.0, None)
+        g = torch.Generator().manual_seed(seed)
+        prompts = [torch.randint(0, 261, (3 + i,), generator=g).tolist() for i in range(PROMPTS)]
+        cases = []
+        for spec, kw in beam_specs:
+            rows, picks, outs = [], [], []
+            for prompt in prompts:
+                notes, taken = [], []
+                real = torch.multinomial
+
+                def multinomial(p, num_samples=1, **_):
+                    notes.append(fingerprint(p[0]))
+                    pick = real(p, num_samples=num_samples, generator=g)
+                    taken.append(pick[0].tolist())
+                    return pick
+                torch.multinomial = multinomial
+                cfg = GenerationConfig(**{"max_new_tokens": STEPS, "do_sample": True, "top_k": 0, "eos_token_id": [decode_hf.EOS, 261, 263], "pad_token_id": decode_hf.PAD, **kw})
+                ids = torch.tensor([prompt])
+                with torch.no_grad():
+                    text = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=cfg)[0, len(prompt):].tolist()
+                torch.multinomial = real
+                rows.append(notes), picks.append(taken), outs.append(text)
+            cases.append({"spec": spec, "steps": rows, "picks": picks, "out": outs})
+            print(name, spec, "done", flush=True)
+        out["models"].append({"name": name, "prompts": prompts, "cases": cases})
+    json.dump(out, open(os.path.join(here, "../../tests/golden/steps_tiny_beam.json"), "w"), separators=(",", ":"))
+
+
 def main():
+    if "--beam" in sys.argv:
+        return beams()
     out = {"made_by": "tools/golden/steps_hf.py", "transformers": transformers.__version__, "torch": torch.__version__, "models": []}
     for name, arch, tied, seed in (("llama", "llama", False, 71), ("qwen2", "qwen2", True, 72)):
         model = logits_tiny.build(seed, arch, 6, tied, 10000.0, None)

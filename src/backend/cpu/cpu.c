@@ -209,12 +209,23 @@ static void cpu_kv_write(jpt_backend *be, const jpt_kv_view *kv, int32_t layer, 
     each_row(c, kv_row, &job, n);
 }
 
+/* ---- looking back ------------------------------------------------------------------------------------------------ */
+
+static jpt_status cpu_similarity(jpt_backend *be, const float *x, int32_t n, int32_t D, const float *h, int32_t m, float *out, jpt_error *err) {
+    return host_similarity((host_backend *)be, ((cpu_backend *)be)->pool, x, n, D, h, m, out, err);
+}
+
+static jpt_status cpu_contrast(jpt_backend *be, const jpt_contrast *how, float *logits, int32_t V, const int32_t *rows, int32_t n, float *base, int32_t n_base, int32_t stride,
+                               const int32_t *base_rows, float *logp, jpt_error *err) {
+    return host_contrast(((cpu_backend *)be)->pool, how, logits, V, rows, n, base, n_base, stride, base_rows, logp, err);
+}
+
 static const jpt_backend_ops cpu_ops = {
     .name = "cpu", .close = cpu_close, .describe = cpu_describe, .alloc = host_alloc, .free = host_free, .upload = host_upload,
     .download = host_download, .sync = host_sync, .weight_new = cpu_weight_new, .weight_free = cpu_weight_free, .embed = host_embed,
     .rmsnorm = cpu_rmsnorm, .matmul = cpu_matmul, .matmul_many = cpu_matmul_many, .rope = cpu_rope, .kv_write = cpu_kv_write, .attention = cpu_attention,
     .kv_copy_page = host_kv_copy_page, .swiglu = cpu_swiglu, .add = cpu_add, .gather = host_gather, .select = host_select,
-    .topk = host_topk,
+    .topk = host_topk, .keep_rows = host_keep_rows, .similarity = cpu_similarity, .row_dots = host_row_dots, .contrast = cpu_contrast,
 };
 
 #if defined(__x86_64__)

@@ -56,6 +56,11 @@ bool cuda_room(cuda_backend *c, cu_pointer *p, size_t *cap, size_t bytes) {
     return true;
 }
 
+bool cuda_zeros(cuda_backend *c, cu_pointer *p, size_t *cap, size_t bytes) {
+    size_t before = *cap;
+    return cuda_room(c, p, cap, bytes) && (*cap == before || cuda_ok(c, c->cu.set(*p, 0, *cap, c->stream)));
+}
+
 /* ---- memory -------------------------------------------------------------------------------------------------------- */
 
 static void *cuda_alloc(jpt_backend *be, size_t bytes) {
@@ -328,26 +333,26 @@ static bool q8_room(cuda_backend *c, mm_job *j, int n, int cols) {
     return true;
 }
 
-/* Eight-bit activations of the job's x, where the weights want them. */
-static bool quantize(cuda_backend *c, mm_job *j) {
-    int cols = j->part[0].w.cols;
-    if (!q8_room(c, j, j->n, cols))
+/* Eight-bit activations of the job's x, through the norm where a gain is given. */
+static bool bring_x8(cuda_backend *c, mm_job *j) {
+    int D = j->part[0].w.cols;
+    if (!q8_room(c, j, j->n, D))
         return false;
-    LAUNCH(c, quantize_rows, blocks((size_t)j->n * (size_t)cols / 32, 8), 1, 1, 256, 0, &j->x, &j->n, &cols, &j->pad, &j->xq, &j->xs, &j->xt);
-    return true;
-}
-
-static bool norm_quantize(cuda_backend *c, mm_job *j, const float *x, const float *gain, int n, int D, float eps) {
-    if (!q8_room(c, j, n, D))
-        return false;
-    LAUNCH(c, norm_quantize, n, 1, 1, 256, 0, &x, &gain, &D, &eps, &j->pad, &j->xq, &j->xs, &j->xt);
+    if (j->gain)
+        LAUNCH(c, norm_quantize, j->n, 1, 1, 256, 0, &j->x, &j->gain, &D, &j->eps, &j->pad, &j->xq, &j->xs, &j->xt);
+    else
+        LAUNCH(c, quantize_rows, blocks((size_t)j->n * (size_t)D / 32, 8), 1, 1, 256, 0, &j->x, &j->n, &D, &j->pad, &j->xq, &j->xs, &j->xt);
     return true;
 }
 
 static void *scratch16(cuda_backend *c, cu_pointer *p, size_t *cap, size_t n) { return cuda_room(c, p, cap, n * 2) ? (void *)(uintptr_t)*p : NULL; }
 
-/* Rows so few that each block of a product may as well apply the norm before it itself. */
-static bool norm_inside(int n, int D) { return n * D <= 4096 && D % 4 == 0; }
+/* Shared memory that each block of a product takes to bring few rows of x itself; 0: they come prepared. */
+static size_t staged_bytes(const dev_weight *w, int n, bool gain) {
+    size_t D = (size_t)w->cols, rows = wants_q8(w) ? (size_t)n * D + 2 * D / 32 * (n <= 2 ? 2 : 8) * sizeof(float) + 64 : (size_t)n * (D + 8) * 2,
+           bytes = rows + (gain && D <= STAGED_GAIN ? D * sizeof(float) : 0);
+    return (n == 1 || (size_t)n * D <= 4096) && n <= 8 && D % 4 == 0 && bytes <= 40 << 10 ? bytes : 0;
+}
 
 /* x16 is given, or made of x: by the norm where a gain is given, else by rounding. */
 static bool bring_x16(cuda_backend *c, mm_job *j) {
@@ -366,16 +371,16 @@ static bool bring_x16(cuda_backend *c, mm_job *j) {
 
 /* Matrices in tiles. */
 static void tiled_job(cuda_backend *c, mm_job *j, bool pair) {
-    int n_blocks = 0, tiles = j->n <= 8 ? 0 : j->n <= 16 ? 1 : j->n <= 32 ? 2 : 3, kind = j->part[0].w.kind, D = j->part[0].w.cols;
+    int n_blocks = 0, tiles = j->n <= 8 ? 0 : j->n <= 16 ? 1 : j->n <= 32 ? 2 : 3, kind = j->part[0].w.kind;
     for (int i = 0; i < (pair ? 1 : j->n_parts); i++) {
         j->part[i].first_block = n_blocks;
         n_blocks += (j->part[i].w.rows + 15) / 16;
     }
-    bool inside = !wants_q8(&j->part[0].w) && !j->x16 && j->gain && norm_inside(j->n, D);
-    if (wants_q8(&j->part[0].w) ? !j->xq && !quantize(c, j) : !inside && !j->x16 && !bring_x16(c, j))
+    bool   q8 = wants_q8(&j->part[0].w);
+    size_t staged = q8 && j->xq ? 0 : staged_bytes(&j->part[0].w, j->n, j->gain != NULL);
+    if (!staged && (q8 ? !j->xq && !bring_x8(c, j) : !j->x16 && !bring_x16(c, j)))
         return;
-    cuda_launch(c, c->tiled[kind - K_PLAIN][inside ? 4 : tiles][pair], (unsigned)n_blocks, (unsigned)((j->n + (8 << tiles) - 1) / (8 << tiles)), 1, 256,
-                inside ? (size_t)j->n * (size_t)(D + 8) * 2 : 0, (void *[]){j});
+    cuda_launch(c, c->tiled[kind - K_PLAIN][staged ? 4 : tiles][pair], (unsigned)n_blocks, (unsigned)((j->n + (8 << tiles) - 1) / (8 << tiles)), 1, 256, staged, (void *[]){j});
 }
 
 /* Parts side by side, or (pair) gate and up row by row with SwiGLU. */
@@ -594,26 +599,21 @@ static void layer_16(cuda_backend *c, const jpt_layer_job *l) {
 }
 
 static void layer_q8(cuda_backend *c, const jpt_layer_job *l) {
-    int    heads = l->shape->n_heads * l->shape->head_dim;
-    mm_job j = {.n = l->n};
-    if (!norm_quantize(c, &j, l->d_x, l->d_attn_norm, l->n, l->D, l->eps))
-        return;
-    project(c, &j, (const jpt_weight *const[]){l->q, l->k, l->v}, (const float *const[]){l->d_q_bias, l->d_k_bias, l->d_v_bias}, (float *const[]){l->d_q, l->d_k, l->d_v}, 3);
+    mm_job q = {.x = l->d_x, .gain = l->d_attn_norm, .eps = l->eps, .n = l->n};
+    project(c, &q, (const jpt_weight *const[]){l->q, l->k, l->v}, (const float *const[]){l->d_q_bias, l->d_k_bias, l->d_v_bias}, (float *const[]){l->d_q, l->d_k, l->d_v}, 3);
     mm_job o = {.part = {{*dev(l->o), NULL, l->d_x, 0}}, .x = l->d_attn, .n_parts = 1, .n = l->n, .accumulate = 1};
-    if (attends_wide(l->kv, l->shape->head_dim)) {
-        if (!q8_room(c, &o, l->n, heads))
+    if (!staged_bytes(dev(l->o), l->n, false) && attends_wide(l->kv, l->shape->head_dim)) {
+        if (!q8_room(c, &o, l->n, dev(l->o)->cols))
             return;
         attend_layer(c, l, &(attn_io){.y = (void *)(uintptr_t)o.xq, .to = TO_Q8, .xs = (float *)(uintptr_t)o.xs, .xt = (float *)(uintptr_t)o.xt, .pad = o.pad});
     } else {
         attend_layer(c, l, &(attn_io){.y = l->d_attn});
     }
-    matmul_job(c, &o, false);
-    mm_job g = {.part = {{*dev(l->gate), NULL, l->d_gate, 0}, {*dev(l->up), NULL, l->d_up, 0}}, .n_parts = 2, .n = l->n};
-    if (!norm_quantize(c, &g, l->d_x, l->d_ffn_norm, l->n, l->D, l->eps))
-        return;
-    matmul_job(c, &g, true);
+    tiled_job(c, &o, false);
+    mm_job g = {.part = {{*dev(l->gate), NULL, l->d_gate, 0}, {*dev(l->up), NULL, l->d_up, 0}}, .x = l->d_x, .gain = l->d_ffn_norm, .eps = l->eps, .n_parts = 2, .n = l->n};
+    tiled_job(c, &g, true);
     mm_job d = {.part = {{*dev(l->down), NULL, l->d_x, 0}}, .x = l->d_gate, .n_parts = 1, .n = l->n, .accumulate = 1};
-    matmul_job(c, &d, false);
+    tiled_job(c, &d, false);
 }
 
 static void cuda_layer(jpt_backend *be, const jpt_layer_job *l) {
@@ -710,7 +710,7 @@ static void cuda_close(jpt_backend *be) {
         for (int i = 0; i < c->n_graphs; i++)
             if (c->graph[i].exec)
                 c->cu.graph_exec_destroy(c->graph[i].exec);
-        cu_pointer d[] = {c->in_dev, c->xq, c->x16, c->y16, c->attn, c->done, c->work, c->arg, c->arg_done, (cu_pointer)(uintptr_t)c->inv_freq_dev};
+        cu_pointer d[] = {c->in_dev, c->xq, c->x16, c->y16, c->attn, c->done, c->work, c->pick, c->arg, c->arg_done, c->look, c->look_done, (cu_pointer)(uintptr_t)c->inv_freq_dev};
         for (size_t i = 0; i < sizeof d / sizeof *d; i++)
             if (d[i])
                 c->cu.memory_free(d[i]);
@@ -721,8 +721,9 @@ static void cuda_close(jpt_backend *be) {
             c->cu.host_free(c->host_row);
         if (c->pick_host)
             c->cu.host_free(c->pick_host);
-        if (c->module)
-            c->cu.module_unload(c->module);
+        for (int i = 0; i < CUDA_MODULES; i++)
+            if (c->module[i])
+                c->cu.module_unload(c->module[i]);
         if (c->stream)
             c->cu.stream_destroy(c->stream);
         c->cu.context_release(c->device);
@@ -737,41 +738,50 @@ static const jpt_backend_ops cuda_ops = {
     .download = cuda_download, .sync = cuda_sync, .weight_new = cuda_weight_new, .weight_free = cuda_weight_free, .embed = cuda_embed,
     .rmsnorm = cuda_rmsnorm, .matmul = cuda_matmul, .rope = cuda_rope, .kv_write = cuda_kv_write, .attention = cuda_attention,
     .kv_copy_page = cuda_kv_copy_page, .swiglu = cuda_swiglu, .add = cuda_add, .gather = cuda_gather, .select = cuda_select,
-    .topk = cuda_topk, .layer = cuda_layer, .pass_begin = cuda_pass_begin, .pass_end = cuda_pass_end,
+    .topk = cuda_topk, .keep_rows = cuda_keep_rows, .similarity = cuda_similarity, .row_dots = cuda_row_dots, .contrast = cuda_contrast, .layer = cuda_layer, .pass_begin = cuda_pass_begin, .pass_end = cuda_pass_end,
 };
 
 #if defined(JPT_HAVE_CUDA)
-extern const unsigned char jpt_cuda_kernels[];
-static const void *kernels(void) { return jpt_cuda_kernels; }
+extern const unsigned char *const jpt_cuda_modules[]; /* a fatbin a file of kernels, NULL at the end: made by the build */
+static const unsigned char *const *modules(void) { return jpt_cuda_modules; }
 #else
-static const void *kernels(void) { return NULL; }
+static const unsigned char *const *modules(void) { return NULL; }
 #endif
+
+/* A kernel by its name, in whatever module it is. */
+static jpt_status find_kernel(cuda_backend *c, const char *name, cu_function *f, jpt_error *err) {
+    cu_result r = CU_OK;
+    for (int i = 0; i < CUDA_MODULES && c->module[i]; i++)
+        if ((r = c->cu.module_function(f, c->module[i], name)) == CU_OK)
+            return JPT_OK;
+    return JPT_FAIL(err, UNSUPPORTED, "%s: kernel %s: %s", c->name, name, cu_text(&c->cu, r));
+}
 
 static jpt_status load_kernels(cuda_backend *c, jpt_error *err) {
     static const char *const kinds[K_PLAIN] = {"f32", "f16", "bf16"}, *const tiles[K_COUNT - K_PLAIN] = {"f16", "bf16", "i8", "i8m", "i8h", "i4"};
-    cu_result r = c->cu.module_load(&c->module, kernels());
-    if (r != CU_OK)
-        return JPT_FAIL(err, UNSUPPORTED, "%s does not take jpt's kernels: %s", c->name, cu_text(&c->cu, r));
+    for (int i = 0; modules()[i]; i++) {
+        JPT_ASSERT(i < CUDA_MODULES);
+        cu_result r = c->cu.module_load(&c->module[i], modules()[i]);
+        if (r != CU_OK)
+            return JPT_FAIL(err, UNSUPPORTED, "%s does not take jpt's kernels: %s", c->name, cu_text(&c->cu, r));
+    }
     for (int i = 0; i < KN_COUNT; i++)
-        if ((r = c->cu.module_function(&c->kernel[i], c->module, kernel_name[i])) != CU_OK)
-            return JPT_FAIL(err, UNSUPPORTED, "%s: kernel %s: %s", c->name, kernel_name[i], cu_text(&c->cu, r));
+        JPT_TRY(find_kernel(c, kernel_name[i], &c->kernel[i], err));
     for (int k = 0; k < K_PLAIN; k++)
         for (int x = 0; x < 4; x++)
             for (int w = 0; w < 3; w++) {
                 static const char *const forms[] = {"one", "two", "pair"};
                 char                     name[64];
                 snprintf(name, sizeof name, "matmul_%s_%d_%s", kinds[k], 1 << x, forms[w]);
-                if ((r = c->cu.module_function(&c->matmul[k][x][w], c->module, name)) != CU_OK)
-                    return JPT_FAIL(err, UNSUPPORTED, "%s: kernel %s: %s", c->name, name, cu_text(&c->cu, r));
+                JPT_TRY(find_kernel(c, name, &c->matmul[k][x][w], err));
             }
     for (int k = 0; k < K_COUNT - K_PLAIN; k++)
-        for (int x = 0; x < (k + K_PLAIN <= K_TB16 ? 5 : 4); x++)
+        for (int x = 0; x < 5; x++)
             for (int pair = 0; pair < 2; pair++) {
-                static const char *const forms[] = {"1", "2", "4", "8", "norm"};
+                static const char *const forms[] = {"1", "2", "4", "8", "staged"};
                 char                     name[64];
                 snprintf(name, sizeof name, "tiled_%s_%s%s", tiles[k], forms[x], pair ? "_pair" : "");
-                if ((r = c->cu.module_function(&c->tiled[k][x][pair], c->module, name)) != CU_OK)
-                    return JPT_FAIL(err, UNSUPPORTED, "%s: kernel %s: %s", c->name, name, cu_text(&c->cu, r));
+                JPT_TRY(find_kernel(c, name, &c->tiled[k][x][pair], err));
             }
     return JPT_OK;
 }
@@ -818,7 +828,7 @@ jpt_status jpt_cuda_open(const char *name, const jpt_backend_options *opt, jpt_b
     } else if (name[4]) {
         return JPT_FAIL(err, ARG, "device '%s': expected cuda or cuda:N", name);
     }
-    if (!kernels())
+    if (!modules())
         return JPT_FAIL(err, UNSUPPORTED, "device '%s': this build has no CUDA kernels (nvcc was not there); use --device cpu", name);
     cuda_backend *c = calloc(1, sizeof *c);
     if (!c)

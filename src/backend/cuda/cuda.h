@@ -6,12 +6,13 @@
 #include "driver.h"
 #include "kernels.h"
 
-enum { GRAPHS = 64, GRAPH_ROWS = 16, SLOTS = 4 };
+enum { GRAPHS = 64, GRAPH_ROWS = 16, SLOTS = 4, CUDA_MODULES = 8 };
 
 #define KERNELS(X)                                                                                                         \
     X(quantize_rows) X(norm_quantize) X(narrow_weight) X(to_tiles) X(repack) X(embed) X(rmsnorm) X(rope) X(kv_write) X(attend_f16) X(attend_f32) X(narrow)                     \
     X(attend_64_1) X(attend_64_2) X(attend_64_3) X(attend_64_4) X(attend_128_1) X(attend_128_2) X(attend_128_3) X(attend_128_4)                   \
-    X(swiglu) X(add) X(gather) X(argmax) X(rope_and_store) X(choose) X(best_k)
+    X(swiglu) X(add) X(gather) X(argmax) X(rope_and_store) X(choose)                                                       \
+    X(keep_rows) X(similarity_8) X(similarity_32) X(row_dots) X(contrast_stats) X(dola_divergence) X(contrast_write) X(rank_stats) X(rank_rows)
 #define KERNEL_ID(name) KN_##name,
 enum { KERNELS(KERNEL_ID) KN_COUNT };
 typedef struct cuda_weight {
@@ -35,10 +36,10 @@ typedef struct cuda_backend {
     cu_driver     cu;
     cu_device     device;
     cu_context    context;
-    cu_module     module;
+    cu_module     module[CUDA_MODULES]; /* one a file of kernels */
     cu_stream     stream;
     cu_function   kernel[KN_COUNT], matmul[K_PLAIN][4][3]; /* by rows of x (1, 2, 4, 8); one or two weight rows a warp, or a pair of gate and up */
-    cu_function   tiled[K_COUNT - K_PLAIN][5][2];          /* 8, 16, 32, 64 rows of x, 8 with the norm before (16 bits alone); pairs */
+    cu_function   tiled[K_COUNT - K_PLAIN][5][2];          /* 8, 16, 32, 64 rows of x, 8 that are staged; pairs */
     int           n_sm;
     bool          overlap; /* sm_90: kernels may start before their predecessor ends */
     char          name[96], uuid[48];
@@ -55,11 +56,11 @@ typedef struct cuda_backend {
     int32_t        n, chunks;
     bool           in_pass, apart; /* apart: no row of the pass attends to another of it */
     /* scratch */
-    cu_pointer xq, x16, y16, attn, done, work, arg, arg_done;
-    size_t     xq_cap, x16_cap, y16_cap, attn_cap, done_cap, work_cap, arg_cap, arg_done_cap;
-    /* selection: what the card reads and writes there, and the number of the call */
+    cu_pointer xq, x16, y16, attn, done, work, pick, arg, arg_done, look, look_done;
+    size_t     xq_cap, x16_cap, y16_cap, attn_cap, done_cap, work_cap, pick_cap, arg_cap, arg_done_cap, look_cap, look_done_cap;
+    /* selection: what goes to the card and what comes back, host side */
     char    *pick_host;
-    unsigned call;
+    unsigned call; /* the number of a choice that the card reports into host memory */
     size_t   pick_host_cap, host_row_cap;
     float *host_row;
     recorded graph[GRAPHS];
@@ -79,6 +80,23 @@ void       cuda_launch(cuda_backend *c, cu_function f, unsigned gx, unsigned gy,
 /* Scratch that grows; never while a pass is recorded (the first time a pass is seen it is run plainly). */
 bool       cuda_room(cuda_backend *c, cu_pointer *p, size_t *cap, size_t bytes);
 void       cuda_download(jpt_backend *be, void *host, const void *d, size_t bytes);
+
+/* Room for `up` bytes to the card and `down` bytes back (select.c): the host writes c->pick_host, cuda_send takes it to c->pick; what
+ * kernels write from cuda_back(up) on comes back with cuda_receive, which waits. */
+jpt_status cuda_stage(cuda_backend *c, size_t up, size_t down, jpt_error *err);
+void       cuda_send(cuda_backend *c, size_t up);
+jpt_status cuda_receive(cuda_backend *c, size_t up, size_t down, void **out, jpt_error *err);
+static inline size_t cuda_back(size_t up) { return (up + 255) & ~(size_t)255; }
+static inline void  *cuda_staged(const cuda_backend *c, size_t at) { return (void *)(uintptr_t)(c->pick + at); }
+/* Scratch of counters: zeroed when it grows. */
+bool cuda_zeros(cuda_backend *c, cu_pointer *p, size_t *cap, size_t bytes);
+
+/* Looking back (look.c). */
+void       cuda_keep_rows(jpt_backend *be, const float *d_x, int32_t n, int32_t D, bool unit, float *d_y);
+jpt_status cuda_similarity(jpt_backend *be, const float *d_x, int32_t n, int32_t D, const float *d_h, int32_t m, float *out, jpt_error *err);
+jpt_status cuda_row_dots(jpt_backend *be, const float *d_h, int32_t D, const int32_t *a, const int32_t *b, int32_t n, float *out, jpt_error *err);
+jpt_status cuda_contrast(jpt_backend *be, const jpt_contrast *how, float *d_logits, int32_t V, const int32_t *rows, int32_t n, float *d_base, int32_t n_base, int32_t stride,
+                         const int32_t *base_rows, float *d_logp, jpt_error *err);
 
 /* Selection (select.c): on the card where the chain can run there, else on the host. */
 jpt_status cuda_select(jpt_backend *be, const float *d_logits, int32_t V, const jpt_select_item *items, int32_t n, jpt_selected *out, jpt_error *err);

@@ -7,34 +7,8 @@
  * once: that one's blocks come when this one's have all begun, and fetch their first weights while the last of these work. */
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
-#include <stdint.h>
 
-#include "kernels.h"
-
-#define WARP 32
-#define FULL 0xffffffffu
-
-__device__ static void after_predecessor() {
-#if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
-}
-__device__ static void let_successor_start() {
-#if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-#endif
-}
-
-__device__ static float warp_sum(float v) {
-    for (int o = WARP / 2; o > 0; o /= 2)
-        v += __shfl_xor_sync(FULL, v, o);
-    return v;
-}
-__device__ static float warp_max(float v) {
-    for (int o = WARP / 2; o > 0; o /= 2)
-        v = fmaxf(v, __shfl_xor_sync(FULL, v, o));
-    return v;
-}
+#include "device.cuh"
 
 __device__ static uint4 load16(const void *p) {
     uint4 v;
@@ -190,19 +164,24 @@ __device__ static void store_to(float *y, float v) { *y = v; }
 __device__ static void store_to(__half *y, float v) { *y = __float2half_rn(v); }
 __device__ static void store_to(__nv_bfloat16 *y, float v) { *y = __float2bfloat16_rn(v); }
 
-/* What a row is multiplied by, in a block of 256 threads: the same bits wherever it stands. */
-__device__ static float norm_scale(const float *x, int D, float eps) {
+/* What a row is multiplied by, in a block of 256 threads: the same bits wherever it stands.  v: its first `held` pieces, where they
+ * have been read (D a multiple of 4). */
+template <int N> __device__ static float norm_scale(const float *x, int D, float eps, const float4 (&v)[N], int held) {
     __shared__ float part[8];
     float            sum = 0;
     int              tid = threadIdx.x;
-    if (D % 4 == 0)
-        for (int k = 4 * tid; k < D; k += 1024) {
-            float4 v = *(const float4 *)(x + k);
-            sum = __fmaf_rn(v.x, v.x, __fmaf_rn(v.y, v.y, __fmaf_rn(v.z, v.z, __fmaf_rn(v.w, v.w, sum))));
-        }
-    else
+    auto add = [&](float4 r) { sum = __fmaf_rn(r.x, r.x, __fmaf_rn(r.y, r.y, __fmaf_rn(r.z, r.z, __fmaf_rn(r.w, r.w, sum)))); };
+    if (D % 4 == 0) {
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            if (i < held && 4 * tid + 1024 * i < D)
+                add(v[i]);
+        for (int k = 4 * tid + 1024 * held; k < D; k += 1024)
+            add(*(const float4 *)(x + k));
+    } else {
         for (int k = tid; k < D; k += 256)
             sum = __fmaf_rn(x[k], x[k], sum);
+    }
     sum = warp_sum(sum);
     __syncthreads(); /* part may still be read for the row before */
     if (tid % WARP == 0)
@@ -212,31 +191,34 @@ __device__ static float norm_scale(const float *x, int D, float eps) {
     return rsqrtf(sum / D + eps);
 }
 
-/* y may be in shared memory and is not synchronised. */
+/* y and gain may be in shared memory; y is not synchronised. */
 template <typename T> __device__ static void norm_row(const float *x, const float *gain, int D, float eps, T *y) {
-    float scale = norm_scale(x, D, eps);
-    int   tid = threadIdx.x;
-    if (D % 4 == 0)
-        for (int k = 4 * tid; k < D; k += 1024) {
-            float4 v = *(const float4 *)(x + k), u = *(const float4 *)(gain + k);
-            store_to(y + k, __fmul_rn(__fmul_rn(v.x, scale), u.x)), store_to(y + k + 1, __fmul_rn(__fmul_rn(v.y, scale), u.y));
-            store_to(y + k + 2, __fmul_rn(__fmul_rn(v.z, scale), u.z)), store_to(y + k + 3, __fmul_rn(__fmul_rn(v.w, scale), u.w));
-        }
-    else
+    int tid = threadIdx.x;
+    if (D % 4 == 0) {
+        enum { HELD = 4 }; /* as much of the row as registers hold is read once */
+        float4 v[HELD];
+#pragma unroll
+        for (int i = 0; i < HELD; i++)
+            if (4 * tid + 1024 * i < D)
+                v[i] = *(const float4 *)(x + 4 * tid + 1024 * i);
+        float scale = norm_scale(x, D, eps, v, HELD);
+        auto  put = [&](int k, float4 r) {
+            float4 u = *(const float4 *)(gain + k);
+            store_to(y + k, __fmul_rn(__fmul_rn(r.x, scale), u.x)), store_to(y + k + 1, __fmul_rn(__fmul_rn(r.y, scale), u.y));
+            store_to(y + k + 2, __fmul_rn(__fmul_rn(r.z, scale), u.z)), store_to(y + k + 3, __fmul_rn(__fmul_rn(r.w, scale), u.w));
+        };
+#pragma unroll
+        for (int i = 0; i < HELD; i++)
+            if (4 * tid + 1024 * i < D)
+                put(4 * tid + 1024 * i, v[i]);
+        for (int k = 4 * tid + 1024 * HELD; k < D; k += 1024)
+            put(k, *(const float4 *)(x + k));
+    } else {
+        float4 none[1];
+        float  scale = norm_scale(x, D, eps, none, 0);
         for (int k = tid; k < D; k += 256)
             store_to(y + k, __fmul_rn(__fmul_rn(x[k], scale), gain[k]));
-}
-
-#include "tiled.cuh"
-
-extern "C" __global__ void narrow(const float *x, size_t n, int bf16, void *y) {
-    let_successor_start();
-    after_predecessor();
-    size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < n && bf16)
-        ((__nv_bfloat16 *)y)[i] = __float2bfloat16_rn(x[i]);
-    else if (i < n)
-        ((__half *)y)[i] = __float2half_rn(x[i]);
+    }
 }
 
 /* Activations to eight bits in groups of 32: x = xs q; xt = xs times the sum of q; scales by groups, `pad` rows each.  A group's
@@ -254,6 +236,18 @@ __device__ static void quantize_group(float v, int row, int group, int cols, int
     }
 }
 
+#include "tiled.cuh"
+
+extern "C" __global__ void narrow(const float *x, size_t n, int bf16, void *y) {
+    let_successor_start();
+    after_predecessor();
+    size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n && bf16)
+        ((__nv_bfloat16 *)y)[i] = __float2bfloat16_rn(x[i]);
+    else if (i < n)
+        ((__half *)y)[i] = __float2half_rn(x[i]);
+}
+
 extern "C" __global__ void quantize_rows(const float *x, int n, int cols, int pad, int8_t *q, float *xs, float *xt) {
     let_successor_start();
     after_predecessor();
@@ -267,7 +261,8 @@ extern "C" __global__ void __launch_bounds__(256) norm_quantize(const float *x, 
     let_successor_start();
     after_predecessor();
     const float *row = x + (size_t)blockIdx.x * D;
-    float        scale = norm_scale(row, D, eps);
+    float4       none[1];
+    float        scale = norm_scale(row, D, eps, none, 0);
     for (int k = threadIdx.x; k < D; k += 256)
         quantize_group(__fmul_rn(__fmul_rn(row[k], scale), gain[k]), blockIdx.x, k / 32, D, pad, q, xs, xt);
 }
@@ -910,12 +905,6 @@ extern "C" __global__ void __launch_bounds__(256) argmax(const float *logits, in
 
 /* ---- selection: one block a row ---------------------------------------------------------------------------------------------- */
 
-/* Scores order as unsigned integers. */
-__device__ static unsigned sortable(float z) {
-    unsigned u = __float_as_uint(z);
-    return u & 0x80000000u ? ~u : u | 0x80000000u;
-}
-
 enum { PICK_THREADS = 1024, BINS = 2048 };
 #define PICK_BOUNDS __launch_bounds__(PICK_THREADS, 1)
 
@@ -1225,48 +1214,3 @@ extern "C" __global__ void PICK_BOUNDS choose(const float *logits, int V, const 
         hand_over(&r->ready, call);
     }
 }
-
-/* The k best of a row of plain logits, in no order, with what makes scores of them: score = (z - most) - log_sum. */
-extern "C" __global__ void PICK_BOUNDS best_k(const float *logits, int V, const int *rows, int k, unsigned call, best_row *info, best_entry *out) {
-    __shared__ pick_room s;
-    __shared__ int       n_out;
-    let_successor_start();
-    after_predecessor();
-    const float *z = logits + (size_t)rows[blockIdx.x] * V;
-    int          tid = threadIdx.x, bad = 0;
-    float        most = -INFINITY;
-    for (int v = tid; v < V; v += PICK_THREADS) {
-        bad |= z[v] != z[v];
-        most = fmaxf(most, z[v]);
-    }
-    most = block_max(s, most);
-    if (tid == 0)
-        n_out = 0;
-    if (block_any(bad) || !(most > -INFINITY && most < INFINITY)) {
-        if (tid == 0) {
-            info[blockIdx.x].status = 1;
-            hand_over(&info[blockIdx.x].ready, call);
-        }
-        return;
-    }
-    double sum = 0;
-    for (int v = tid; v < V; v += PICK_THREADS)
-        sum += (double)expf(z[v] - most);
-    sum = block_sum(s, sum);
-    float       bound = k < V ? kth_largest(s, z, V, k) : -INFINITY;
-    best_entry *mine = out + (size_t)blockIdx.x * k;
-    for (int v = tid; v < V; v += PICK_THREADS)
-        if (z[v] > bound)
-            mine[atomicAdd(&n_out, 1)] = {z[v], v};
-    __syncthreads();
-    int greater = n_out;
-    if (bound > -INFINITY)
-        first_of_ties(s, V, [&](int v) { return sortable(z[v]); }, sortable(bound), k - greater, [&](int v) { mine[atomicAdd(&n_out, 1)] = {z[v], v}; });
-    __syncthreads();
-    if (tid == 0) {
-        best_row *r = &info[blockIdx.x];
-        r->status = 0, r->n = n_out, r->most = most, r->log_sum = (float)log(sum);
-        hand_over(&r->ready, call);
-    }
-}
-

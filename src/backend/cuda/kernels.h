@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { ATTN_CHUNK = 128, MM_PARTS = 3 };
+enum { ATTN_CHUNK = 128, MM_PARTS = 3, STAGED_GAIN = 4096 };
 
 /* How activations are written: eight bits in groups of 32 with a scale and a scaled sum each. */
 enum { TO_F32, TO_F16, TO_BF16, TO_Q8 };
@@ -35,8 +35,7 @@ typedef struct mm_job {
     const float  *xs, *xt; /* by groups of 32 columns, `pad` rows each */
     const void   *x16; /* x in the weights' 16 bits, for the tensor cores */
     void         *y16; /* a pair's result, likewise */
-    const float  *gain; /* of the RMS norm that a kernel with one applies to x first; of rows[i] instead of i where rows is given */
-    const int    *rows;
+    const float  *gain; /* of the RMS norm that comes before, NULL: none */
     float         eps;
     int           n_parts, n, accumulate, pad;
 } mm_job;
@@ -66,7 +65,7 @@ typedef struct attn_job {
 } attn_job;
 
 /* ---- selection */
-enum { D_EDITS, D_TEMPERATURE, D_TOP_K, D_TOP_P, D_MIN_P, D_EPSILON, D_ETA };
+enum { D_EDITS, D_TEMPERATURE, D_TOP_K, D_TOP_P, D_MIN_P, D_EPSILON, D_ETA, D_ALLOWED }; /* D_ALLOWED: the edits' ids stay, rank_rows alone */
 enum { E_ADD, E_PENALTY, E_BAN };
 typedef struct edit { /* of one id's score */
     int   id, op;
@@ -89,15 +88,44 @@ typedef struct choose_result {
     float    logprob, entropy, kept_prob;
     unsigned ready;
 } choose_result;
-typedef struct best_row {
-    int      status, n;
-    float    most, log_sum;
-    unsigned ready;
-} best_row;
-typedef struct best_entry {
-    float z;
+
+/* ---- rows of scores in parts, a block a part */
+enum { ROW_PART = 4096, ROW_THREADS = 256, ROW_EACH = ROW_PART / ROW_THREADS };
+typedef struct row_part {
+    float most, sum; /* the largest, and the sum of exp(z - it) */
+    int   bad;       /* a NaN */
+} row_part;
+
+/* ---- the k best */
+typedef struct rank_job {
+    int      row, n_links, log_first, scored, perturb; /* as in jpt_score_item */
+    float    bias;
+    uint32_t seed_low, seed_high, prompt, sequence, step; /* of the noise */
+    dev_link link[DEV_LINKS];
+} rank_job;
+typedef struct rank_entry {
+    float z, noise;
     int   id;
-} best_entry;
+} rank_entry;
+typedef struct rank_row {
+    int   status, n;     /* status 1: no finite logit; 2: nothing is left */
+    float most, log_sum; /* score = bias + (z - most) - log_sum; 0 where z is a score */
+} rank_row;
+
+/* ---- contrast */
+enum { C_DOLA, C_LOGITS, C_LOGPROBS }; /* as jpt_contrast_form */
+enum { CONTRAST_ROWS = 64, CONTRAST_BASES = 64 };
+typedef struct contrast_job {
+    float       *logits, *logp;
+    const float *base;   /* base e of row i: row e * stride + base_row[i] */
+    row_part    *parts;  /* [rows, 1 + n_base, n_parts] */
+    double      *js;     /* [rows, n_parts, n_base] */
+    int         *chosen; /* [rows] */
+    unsigned    *done;   /* [rows] parts that are there; zero between launches */
+    int          V, n_parts, n_base, stride, form;
+    float        beta, temperature, log_top;
+    int          row[CONTRAST_ROWS], base_row[CONTRAST_ROWS];
+} contrast_job;
 
 enum { ARGMAX_PARTS = 32 };
 typedef struct greedy_part {

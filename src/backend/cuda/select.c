@@ -1,5 +1,5 @@
-/* Selection of the CUDA back-end.  Greedy choice, draws after the usual chains, and the k best of plain rows are found on the
- * card; other chains (DRY, typical and the rarer cuts, noise) fetch the row and run the host's definition.
+/* Selection of the CUDA back-end.  Greedy choice, draws after the usual chains, and the k best of rows (with noise or not) are found
+ * on the card; other chains (DRY, typical and the rarer cuts, cuts before a ranking) fetch the row and run the host's definition.
  *
  * What a processor does depends on the text, not on the scores, so it goes over as a list of edits of single ids. */
 #include "cuda.h"
@@ -9,10 +9,7 @@
 
 /* ---- staging ------------------------------------------------------------------------------------------------------ */
 
-/* What a kernel reads and writes here lies in host memory that the card sees: a few hundred bytes cost less on the way than two
- * copies and a wait for the stream do.  `up` bytes for the card, then from *out on `down` bytes from it. */
-static jpt_status stage(cuda_backend *c, size_t up, size_t down, void **out, jpt_error *err) {
-    size_t at = (up + 255) & ~(size_t)255, all = at + down;
+static bool host_room(cuda_backend *c, size_t all) {
     if (all > c->pick_host_cap) {
         void *p = NULL;
         if (c->pick_host)
@@ -23,6 +20,32 @@ static jpt_status stage(cuda_backend *c, size_t up, size_t down, void **out, jpt
             c->pick_host = p, c->pick_host_cap = 2 * all;
         }
     }
+    return c->broken == CU_OK;
+}
+
+/* Room for `up` bytes to the card and `down` bytes back; the card's side lies in c->pick, `down` after `up`. */
+jpt_status cuda_stage(cuda_backend *c, size_t up, size_t down, jpt_error *err) {
+    size_t all = ((up + 255) & ~(size_t)255) + down;
+    if (host_room(c, all))
+        cuda_room(c, &c->pick, &c->pick_cap, all);
+    return cuda_check(c, err);
+}
+
+void cuda_send(cuda_backend *c, size_t up) { cuda_ok(c, c->cu.upload(c->pick, c->pick_host, up, c->stream)); }
+
+jpt_status cuda_receive(cuda_backend *c, size_t up, size_t down, void **out, jpt_error *err) {
+    size_t at = (up + 255) & ~(size_t)255;
+    cuda_ok(c, c->cu.download(c->pick_host + at, c->pick + at, down, c->stream));
+    cuda_ok(c, c->cu.stream_sync(c->stream));
+    *out = c->pick_host + at;
+    return cuda_check(c, err);
+}
+
+/* The choice of every token goes another way: its kernel reads c->pick_host and writes *out itself, in host memory that the card
+ * sees.  A few hundred bytes cost less so than two copies and a wait for the stream do. */
+static jpt_status share(cuda_backend *c, size_t up, size_t down, void **out, jpt_error *err) {
+    size_t at = (up + 255) & ~(size_t)255;
+    host_room(c, at + down);
     JPT_TRY(cuda_check(c, err));
     *out = c->pick_host + at;
     if (++c->call == 0)
@@ -54,7 +77,7 @@ static jpt_status wait_for(cuda_backend *c, void *ready, size_t stride, int32_t 
 static jpt_status choose_greedily(cuda_backend *c, const float *d_logits, int32_t V, const jpt_select_item *items, int32_t n, jpt_selected *out, jpt_error *err) {
     size_t parts = (size_t)n * ARGMAX_PARTS * sizeof(greedy_part), before;
     void  *back;
-    JPT_TRY(stage(c, (size_t)n * sizeof(int), (size_t)n * sizeof(greedy_result), &back, err));
+    JPT_TRY(share(c, (size_t)n * sizeof(int), (size_t)n * sizeof(greedy_result), &back, err));
     cuda_room(c, &c->arg, &c->arg_cap, parts);
     before = c->arg_done_cap;
     cuda_room(c, &c->arg_done, &c->arg_done_cap, (size_t)n * sizeof(unsigned));
@@ -121,19 +144,10 @@ static void count_ids(edits *l, const int32_t *ids, int32_t n, int32_t V, int op
 /* The edits of a processor; false: it is none that is known here. */
 static bool edits_of(const jpt_link *l, const jpt_chain *chain, const jpt_select_item *it, int32_t V, edits *out) {
     const int32_t *h = it->history, n = it->n_history, own = it->n_history - it->n_prompt;
-    size_t         from = out->n;
     bool           counts = l->kind == JPT_LINK_REPETITION_PENALTY || l->kind == JPT_LINK_FREQUENCY_PENALTY || l->kind == JPT_LINK_PRESENCE_PENALTY;
     if (counts && l->count2 != 0) /* a window of its own */
         return false;
     switch (l->kind) {
-    case JPT_LINK_BIAS:
-        for (int32_t i = 0; i < l->n_ids; i++) {
-            for (size_t k = from; k < out->n; k++)
-                if (out->e[k].id == l->ids[i])
-                    return false; /* an id twice: edits of one link happen at once */
-            add_edit(out, l->ids[i], V, E_ADD, l->values[i]);
-        }
-        return true;
     case JPT_LINK_REPETITION_PENALTY: count_ids(out, h, n, V, E_PENALTY, (float)l->value, 0); return true;
     case JPT_LINK_FREQUENCY_PENALTY: count_ids(out, h + it->n_prompt, own, V, E_ADD, 0, -(float)l->value); return true;
     case JPT_LINK_PRESENCE_PENALTY: count_ids(out, h + it->n_prompt, own, V, E_ADD, -(float)l->value, 0); return true;
@@ -150,6 +164,10 @@ static bool edits_of(const jpt_link *l, const jpt_chain *chain, const jpt_select
                 add_edit(out, l->ids[at + len], V, E_BAN, 0);
         }
         return true;
+    case JPT_LINK_ALLOWED:
+        for (int32_t i = 0; i < l->n_ids; i++)
+            add_edit(out, l->ids[i], V, E_BAN, 0);
+        return true;
     case JPT_LINK_MIN_NEW_TOKENS:
         if (own < l->count)
             for (int32_t i = 0; i < chain->n_eos; i++)
@@ -159,14 +177,43 @@ static bool edits_of(const jpt_link *l, const jpt_chain *chain, const jpt_select
     }
 }
 
-/* The chain as the card runs it; false: it holds a link that only the host knows. */
-static bool translate(const jpt_select_item *it, int32_t V, choose_job *j, edits *e) {
-    *j = (choose_job){.row = it->row, .sample = it->sample, .u = it->sample ? jpt_rng_uniform(it->key, 0) : 0};
+/* How often ids[i] stands before place i. */
+static int32_t earlier(const int32_t *ids, int32_t i) {
+    int32_t count = 0;
+    for (int32_t k = 0; k < i; k++)
+        count += ids[k] == ids[i];
+    return count;
+}
+
+/* Edits of one link happen at once, so that an id's second bias is a link of its own. */
+static bool add_bias(const jpt_link *l, int32_t V, dev_link *link, int *n, edits *e) {
+    int32_t times = 0;
+    for (int32_t i = 0; i < l->n_ids; i++)
+        times = earlier(l->ids, i) > times ? earlier(l->ids, i) : times;
+    for (int32_t t = 0; t <= times; t++) {
+        if (*n == DEV_LINKS)
+            return false;
+        link[*n] = (dev_link){.kind = D_EDITS, .first = (int)e->n};
+        for (int32_t i = 0; i < l->n_ids; i++)
+            if (earlier(l->ids, i) == t)
+                add_edit(e, l->ids[i], V, E_ADD, l->values[i]);
+        link[*n].count = (int)e->n - link[*n].first;
+        ++*n;
+    }
+    return true;
+}
+
+/* A chain as the card runs it; false: it holds a link that only the host knows.  Rankings know edits, temperatures and lists of
+ * what is allowed; choices know cuts instead of the last. */
+static bool translate(const jpt_select_item *it, int32_t V, bool ranking, dev_link *link, int *n, edits *e) {
     for (int32_t i = 0; it->chain && i < it->chain->n_links; i++) {
         const jpt_link *l = &it->chain->link[i];
-        dev_link        d = {.value = (float)l->value, .mass = l->value, .count = l->count, .first = (int)e->n};
-        if (j->n_links == DEV_LINKS)
-            return false;
+        dev_link        d = {.kind = D_EDITS, .value = (float)l->value, .mass = l->value, .count = l->count, .first = (int)e->n};
+        if (l->kind == JPT_LINK_BIAS) {
+            if (!add_bias(l, V, link, n, e))
+                return false;
+            continue;
+        }
         switch (l->kind) {
         case JPT_LINK_TEMPERATURE: d.kind = D_TEMPERATURE; break;
         case JPT_LINK_TOP_K: d.kind = D_TOP_K; break;
@@ -175,15 +222,15 @@ static bool translate(const jpt_select_item *it, int32_t V, choose_job *j, edits
         case JPT_LINK_EPSILON: d.kind = D_EPSILON; break;
         case JPT_LINK_ETA: d.kind = D_ETA; break;
         default:
-            d.kind = D_EDITS;
-            if (!edits_of(l, it->chain, it, V, e))
+            if ((l->kind == JPT_LINK_ALLOWED && !ranking) || !edits_of(l, it->chain, it, V, e))
                 return false;
+            d.kind = l->kind == JPT_LINK_ALLOWED ? D_ALLOWED : D_EDITS;
             d.count = (int)e->n - d.first;
         }
-        bool cut = d.kind != D_EDITS && d.kind != D_TEMPERATURE;
-        if (cut && it->chain->min_tokens_to_keep > 1)
+        bool cut = d.kind != D_EDITS && d.kind != D_TEMPERATURE && d.kind != D_ALLOWED;
+        if (*n == DEV_LINKS || (cut && (ranking || it->chain->min_tokens_to_keep > 1)))
             return false;
-        j->link[j->n_links++] = d;
+        link[(*n)++] = d;
     }
     return !e->oom;
 }
@@ -191,7 +238,7 @@ static bool translate(const jpt_select_item *it, int32_t V, choose_job *j, edits
 static jpt_status choose_by_chain(cuda_backend *c, const float *d_logits, int32_t V, const choose_job *jobs, const edits *e, int32_t n, jpt_selected *out, jpt_error *err) {
     size_t at_edits = ((size_t)n * sizeof *jobs + 255) & ~(size_t)255;
     void  *back;
-    JPT_TRY(stage(c, at_edits + e->n * sizeof *e->e, (size_t)n * sizeof(choose_result), &back, err));
+    JPT_TRY(share(c, at_edits + e->n * sizeof *e->e, (size_t)n * sizeof(choose_result), &back, err));
     cuda_room(c, &c->work, &c->work_cap, (size_t)n * (size_t)V * sizeof(float));
     JPT_TRY(cuda_check(c, err));
     memcpy(c->pick_host, jobs, (size_t)n * sizeof *jobs);
@@ -237,8 +284,10 @@ jpt_status cuda_select(jpt_backend *be, const float *d_logits, int32_t V, const 
     choose_job *jobs = malloc((size_t)n * sizeof *jobs);
     if (!jobs)
         return JPT_FAIL(err, NOMEM, "out of memory for %d choices", n);
-    for (int32_t i = 0; known && i < n; i++)
-        known = translate(&items[i], V, &jobs[i], &e);
+    for (int32_t i = 0; known && i < n; i++) {
+        jobs[i] = (choose_job){.row = items[i].row, .sample = items[i].sample, .u = items[i].sample ? jpt_rng_uniform(items[i].key, 0) : 0};
+        known = translate(&items[i], V, false, jobs[i].link, &jobs[i].n_links, &e);
+    }
     jpt_status st = known ? choose_by_chain(c, d_logits, V, jobs, &e, n, out, err) : JPT_OK;
     for (int32_t i = 0; !known && st == JPT_OK && i < n; i++) {
         jpt_select_item it = items[i];
@@ -255,9 +304,16 @@ jpt_status cuda_select(jpt_backend *be, const float *d_logits, int32_t V, const 
 /* ---- the k best ------------------------------------------------------------------------------------------------------------ */
 
 typedef struct ranked {
-    float   score;
+    float   rank, score; /* rank: the score, or with noise */
     int32_t index, token;
 } ranked;
+
+static int by_rank(const void *a, const void *b) {
+    const ranked *x = a, *y = b;
+    if (x->rank != y->rank)
+        return x->rank < y->rank ? 1 : -1;
+    return x->index != y->index ? (x->index > y->index ? 1 : -1) : (x->token > y->token) - (x->token < y->token);
+}
 
 static int by_score(const void *a, const void *b) {
     const ranked *x = a, *y = b;
@@ -266,33 +322,28 @@ static int by_score(const void *a, const void *b) {
     return x->index != y->index ? (x->index > y->index ? 1 : -1) : (x->token > y->token) - (x->token < y->token);
 }
 
-static jpt_status topk_on_card(cuda_backend *c, const float *d_logits, int32_t V, const jpt_score_item *items, int32_t n, int32_t k, int32_t *out_index, int32_t *out_token,
-                               float *out_score, int32_t *n_out, jpt_error *err) {
-    int32_t per = k < V ? k : V;
-    size_t  at_entries = ((size_t)n * sizeof(best_row) + 255) & ~(size_t)255, count = 0;
-    void   *back;
-    JPT_TRY(stage(c, (size_t)n * sizeof(int), at_entries + (size_t)n * (size_t)per * sizeof(best_entry), &back, err));
-    for (int32_t i = 0; i < n; i++)
-        ((int *)c->pick_host)[i] = items[i].from.row;
-    char *entries = (char *)back + at_entries;
-    LAUNCH(c, best_k, n, 1, 1, 1024, 0, &d_logits, &V, &c->pick_host, &per, &c->call, &back, &entries);
-    JPT_TRY(wait_for(c, &((best_row *)back)->ready, sizeof(best_row), n, err));
+/* The k best of each row's k best. */
+static jpt_status merge_rows(const jpt_score_item *items, int32_t n, int32_t k, int32_t per, const rank_row *info, const rank_entry *entry, int32_t *out_index, int32_t *out_token,
+                             float *out_score, int32_t *n_out, jpt_error *err) {
+    size_t  count = 0;
     ranked *all = malloc((size_t)n * (size_t)per * sizeof *all);
     if (!all)
         return JPT_FAIL(err, NOMEM, "out of memory for %d candidates", k);
     for (int32_t i = 0; i < n; i++) {
-        const best_row   *r = (const best_row *)back + i;
-        const best_entry *e = (const best_entry *)((const char *)back + at_entries) + (size_t)i * (size_t)per;
+        const rank_row *r = &info[i];
         if (r->status) {
             free(all);
-            return JPT_FAIL(err, DEVICE, "the model produced no finite logit");
+            return JPT_FAIL(err, DEVICE, "%s", r->status == 1 ? "the model produced no finite logit" : "no finite score is left to choose from");
         }
-        for (int32_t m = 0; m < r->n; m++)
-            if (e[m].z > -INFINITY)
-                all[count++] = (ranked){items[i].bias + ((e[m].z - r->most) - r->log_sum), i, e[m].id};
+        for (int32_t m = 0; m < r->n; m++) {
+            const rank_entry *e = entry + (size_t)i * (size_t)per + m;
+            float             score = items[i].bias + ((e->z - r->most) - r->log_sum);
+            all[count++] = (ranked){score + e->noise, score, i, e->id};
+        }
     }
-    qsort(all, count, sizeof *all, by_score);
+    qsort(all, count, sizeof *all, by_rank);
     *n_out = count < (size_t)k ? (int32_t)count : k;
+    qsort(all, (size_t)*n_out, sizeof *all, by_score);
     for (int32_t i = 0; i < *n_out; i++) {
         out_index[i] = all[i].index;
         out_token[i] = all[i].token;
@@ -302,15 +353,49 @@ static jpt_status topk_on_card(cuda_backend *c, const float *d_logits, int32_t V
     return JPT_OK;
 }
 
+static jpt_status rank_on_card(cuda_backend *c, const float *d_logits, int32_t V, const jpt_score_item *items, const rank_job *jobs, const edits *e, int32_t n, int32_t k,
+                               int32_t *out_index, int32_t *out_token, float *out_score, int32_t *n_out, jpt_error *err) {
+    int32_t per = k < V ? k : V, n_parts = (V + ROW_PART - 1) / ROW_PART;
+    size_t  at_edits = cuda_back((size_t)n * sizeof *jobs), up = at_edits + e->n * sizeof *e->e, at_entries = cuda_back((size_t)n * sizeof(rank_row));
+    size_t  down = at_entries + (size_t)n * (size_t)per * sizeof(rank_entry), stats = cuda_back((size_t)n * (size_t)n_parts * sizeof(row_part));
+    void   *back;
+    JPT_TRY(cuda_stage(c, up, down, err));
+    cuda_room(c, &c->look, &c->look_cap, 2 * stats + (size_t)n * (size_t)n_parts * (size_t)per * sizeof(rank_entry));
+    cuda_zeros(c, &c->look_done, &c->look_done_cap, (size_t)n * sizeof(unsigned));
+    JPT_TRY(cuda_check(c, err));
+    memcpy(c->pick_host, jobs, (size_t)n * sizeof *jobs);
+    if (e->n)
+        memcpy(c->pick_host + at_edits, e->e, e->n * sizeof *e->e);
+    cuda_send(c, up);
+    void *d_jobs = cuda_staged(c, 0), *d_edits = cuda_staged(c, at_edits), *info = cuda_staged(c, cuda_back(up)), *out = cuda_staged(c, cuda_back(up) + at_entries);
+    void *before = (void *)(uintptr_t)c->look, *after = (void *)(uintptr_t)(c->look + stats), *entries = (void *)(uintptr_t)(c->look + 2 * stats);
+    LAUNCH(c, rank_stats, n_parts, n, 1, ROW_THREADS, 0, &d_logits, &V, &d_jobs, &before);
+    LAUNCH(c, rank_rows, n_parts, n, 1, ROW_THREADS, 0, &d_logits, &V, &d_jobs, &d_edits, &before, &after, &entries, &c->look_done, &per, &info, &out);
+    JPT_TRY(cuda_receive(c, up, down, &back, err));
+    return merge_rows(items, n, k, per, back, (const rank_entry *)((const char *)back + at_entries), out_index, out_token, out_score, n_out, err);
+}
+
 jpt_status cuda_topk(jpt_backend *be, const float *d_logits, int32_t V, const jpt_score_item *items, int32_t n, int32_t k, int32_t *out_index, int32_t *out_token,
                      float *out_score, int32_t *n_out, jpt_error *err) {
+    enum { MOST = 4096 }; /* larger k: the parts' own lists would take the memory of the rows */
     cuda_backend *c = cuda_of(be);
-    bool          plain = k > 0;
+    bool          known = k > 0 && k <= MOST && n > 0;
+    edits         e = {0};
     JPT_TRY(cuda_check(c, err));
-    for (int32_t i = 0; i < n; i++)
-        plain = plain && !items[i].perturb && !items[i].scored && (!items[i].from.chain || items[i].from.chain->n_links == 0);
-    if (plain)
-        return topk_on_card(c, d_logits, V, items, n, k, out_index, out_token, out_score, n_out, err);
+    rank_job *jobs = calloc((size_t)(n ? n : 1), sizeof *jobs);
+    if (!jobs)
+        return JPT_FAIL(err, NOMEM, "out of memory for %d rows to rank", n);
+    for (int32_t i = 0; known && i < n; i++) {
+        const jpt_score_item *it = &items[i];
+        jobs[i] = (rank_job){.row = it->from.row, .log_first = it->log_first, .scored = it->scored, .perturb = it->perturb, .bias = it->bias, .seed_low = (uint32_t)it->from.key.seed,
+                             .seed_high = (uint32_t)(it->from.key.seed >> 32), .prompt = it->from.key.prompt, .sequence = it->from.key.sequence, .step = it->from.key.step};
+        known = translate(&it->from, V, true, jobs[i].link, &jobs[i].n_links, &e);
+    }
+    jpt_status on_card = known ? rank_on_card(c, d_logits, V, items, jobs, &e, n, k, out_index, out_token, out_score, n_out, err) : JPT_OK;
+    free(jobs);
+    free(e.e);
+    if (known)
+        return on_card;
     /* all rows at once: they are ranked together */
     float          *rows = malloc((size_t)n * (size_t)V * sizeof *rows);
     jpt_score_item *local = malloc((size_t)n * sizeof *local);

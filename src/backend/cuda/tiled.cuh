@@ -12,7 +12,8 @@
  * A block of eight warps takes one tile (pairs: the tile of the gate and of the up matrix); the warps share its units.  Up to
  * 8 x TILES rows of x go along.  Sums of eight-bit products are exact within a group.  A row's sums have one order, whatever
  * TILES is, so its bits do not depend on the batch.
- * NORM: x is float32, few rows; each block applies the RMS norm before it and keeps the rows in shared memory. */
+ * STAGED: few rows; each block brings them into shared memory, through the RMS norm where there is one (x is float32 then, and for
+ * eight bits always) and into the form that the product wants. */
 #ifndef JPT_CUDA_TILED_CUH
 #define JPT_CUDA_TILED_CUH
 
@@ -103,18 +104,23 @@ __device__ static void add_least(float (&acc)[4], float2 m, float2 xt) {
     acc[3] = fmaf(m.y, xt.y, acc[3]);
 }
 
-/* x of eight bits: of `unit`, group `at` of it. */
-template <int KIND> __device__ static void multiply(float (&acc)[4], const unit_of<KIND> &u, const mm_job &j, int unit, int row, int two, int t) {
+/* Eight-bit rows of x and their scales (quantize_group). */
+struct rows8 {
+    const int8_t *q;
+    const float  *s, *t;
+    int           n, cols, pad;
+};
+
+template <int KIND> __device__ static void multiply(float (&acc)[4], const unit_of<KIND> &u, const rows8 &x, int unit, int row, int two, int t) {
     static_assert(KIND >= K_T8, "eight-bit x");
     constexpr int GROUPS = form<KIND>::COLS / 32;
-    int           cols = j.part[0].w.cols;
 #pragma unroll
     for (int at = 0; at < GROUPS; at++) {
         int group = unit * GROUPS + at, d[4] = {};
-        if (GROUPS > 1 && group * 32 >= cols)
+        if (GROUPS > 1 && group * 32 >= x.cols)
             break;
-        int2   b = row < j.n ? *(const int2 *)(j.xq + (size_t)row * cols + group * 32 + 8 * t) : int2{0, 0};
-        float2 xs = *(const float2 *)(j.xs + (size_t)group * j.pad + two);
+        int2   b = row < x.n ? *(const int2 *)(x.q + (size_t)row * x.cols + group * 32 + 8 * t) : int2{0, 0};
+        float2 xs = *(const float2 *)(x.s + (size_t)group * x.pad + two);
         if constexpr (KIND == K_T8H) {
             int e[4] = {};
             mma8_half(d, u.w[0].x, u.w[0].y, b.x);
@@ -124,12 +130,12 @@ template <int KIND> __device__ static void multiply(float (&acc)[4], const unit_
         } else if constexpr (KIND == K_T4) {
             mma8(d, at ? high_nibbles(u.w[0]) : low_nibbles(u.w[0]), b);
             add_scaled(acc, d, halves(u.s[2 * at]), xs);
-            add_least(acc, halves(u.s[2 * at + 1]), *(const float2 *)(j.xt + (size_t)group * j.pad + two));
+            add_least(acc, halves(u.s[2 * at + 1]), *(const float2 *)(x.t + (size_t)group * x.pad + two));
         } else {
             mma8(d, u.w[0], b);
             add_scaled(acc, d, halves(u.s[0]), xs);
             if constexpr (KIND == K_T8M)
-                add_least(acc, halves(u.s[1]), *(const float2 *)(j.xt + (size_t)group * j.pad + two));
+                add_least(acc, halves(u.s[1]), *(const float2 *)(x.t + (size_t)group * x.pad + two));
         }
     }
 }
@@ -141,12 +147,12 @@ template <typename T, int KIND> __device__ static void multiply16(float (&acc)[4
     mma16(acc, u.w[3].x, u.w[3].z, u.w[3].y, u.w[3].w, b1.z, b1.w, (const T *)nullptr);
 }
 
-template <int KIND, int TILES, bool PAIR, bool NORM> __device__ static void matmul_tiled(const mm_job &j) {
+template <int KIND, int TILES, bool PAIR, bool STAGED> __device__ static void matmul_tiled(const mm_job &j) {
     typedef form<KIND>    F;
     typedef typename F::T T;
     constexpr int           M = PAIR ? 2 : 1, U = F::AHEAD / M / (TILES == 8 ? 2 : 1) > 0 ? F::AHEAD / M / (TILES == 8 ? 2 : 1) : 1, WARPS = 8, N = 8 * TILES;
     __shared__ float        red[WARPS][16][N + 1];
-    extern __shared__ uint4 normed[]; /* NORM: [n, cols + 8] of T */
+    extern __shared__ uint4 staged[]; /* STAGED: the gain where there is room for it, then the rows */
     let_successor_start();
     int part = 0, block = blockIdx.x;
     while (!PAIR && part + 1 < j.n_parts && block >= j.part[part + 1].first_block)
@@ -169,15 +175,44 @@ template <int KIND, int TILES, bool PAIR, bool NORM> __device__ static void matm
             if (k < units)
                 v[u][m].load(w[m] + (size_t)k * F::WORDS * WARP, s[m] + (size_t)k * 8 * F::SCALES);
         }
-    float     acc[M][TILES][4] = {};
-    const int i0 = blockIdx.y * N, stride = NORM ? cols + 8 : cols;
-    const T  *x = (NORM ? (const T *)normed : (const T *)j.x16) + t * 16;
+    const int    i0 = blockIdx.y * N, stride = STAGED ? cols + 8 : cols;
+    const float *gain = j.gain;
+    char        *at = (char *)staged;
+    if (STAGED && gain && cols <= STAGED_GAIN) {
+        for (int k = 4 * threadIdx.x; k < cols; k += 1024)
+            *(float4 *)((float *)at + k) = *(const float4 *)(gain + k);
+        gain = (const float *)at;
+        at += cols * sizeof(float);
+    }
+    const T *x = (const T *)j.x16 + t * 16;
+    rows8    x8 = {j.xq, j.xs, j.xt, j.n, cols, j.pad};
     after_predecessor();
-    if constexpr (NORM) {
+    if constexpr (STAGED && F::WORDS == 4) {
         for (int i = 0; i < j.n; i++)
-            norm_row(j.x + (size_t)(j.rows ? j.rows[i] : i) * cols, j.gain, cols, j.eps, (T *)normed + i * stride);
+            if (gain)
+                norm_row(j.x + (size_t)i * cols, gain, cols, j.eps, (T *)at + i * stride);
+            else if (j.x16)
+                for (int k = threadIdx.x; k < cols / 8; k += 256)
+                    ((uint4 *)((T *)at + i * stride))[k] = ((const uint4 *)((const T *)j.x16 + (size_t)i * cols))[k];
+            else
+                for (int k = threadIdx.x; k < cols; k += 256)
+                    store_to((T *)at + i * stride + k, j.x[(size_t)i * cols + k]);
+        x = (const T *)at + t * 16;
+        __syncthreads();
+    } else if constexpr (STAGED) {
+        x8.pad = j.n <= 2 ? 2 : 8; /* of more columns than there are rows nothing is kept, and what they read is here */
+        float *scales = (float *)(at + (size_t)j.n * cols), *sums = scales + cols / 32 * x8.pad;
+        for (int i = 0; i < j.n; i++) {
+            const float *row = j.x + (size_t)i * cols;
+            float4       none[1];
+            float        scale = gain ? norm_scale(row, cols, j.eps, none, 0) : 0;
+            for (int k = threadIdx.x; k < cols; k += 256)
+                quantize_group(gain ? __fmul_rn(__fmul_rn(row[k], scale), gain[k]) : row[k], i, k / 32, cols, x8.pad, (int8_t *)at, scales, sums);
+        }
+        x8.q = (const int8_t *)at, x8.s = scales, x8.t = sums;
         __syncthreads();
     }
+    float acc[M][TILES][4] = {};
     for (int k0 = warp; k0 < units; k0 += U * WARPS) {
 #pragma unroll
         for (int u = 0; u < U; u++) {
@@ -199,7 +234,7 @@ template <int KIND, int TILES, bool PAIR, bool NORM> __device__ static void matm
                 } else {
 #pragma unroll
                     for (int m = 0; m < M; m++)
-                        multiply<KIND>(acc[m][n], v[u][m], j, k, row, i0 + n * 8 + 2 * t, t);
+                        multiply<KIND>(acc[m][n], v[u][m], x8, k, row, i0 + n * 8 + 2 * t, t);
                 }
             }
             int next = k + U * WARPS;
@@ -247,10 +282,9 @@ template <int KIND, int TILES, bool PAIR, bool NORM> __device__ static void matm
     TILED1(tiled_##name##_1, kind, 1, false, false, 2) TILED1(tiled_##name##_1_pair, kind, 1, true, false, 2)     \
     TILED1(tiled_##name##_2, kind, 2, false, false, 2) TILED1(tiled_##name##_2_pair, kind, 2, true, false, 2)     \
     TILED1(tiled_##name##_4, kind, 4, false, false, 2) TILED1(tiled_##name##_4_pair, kind, 4, true, false, 1)     \
-    TILED1(tiled_##name##_8, kind, 8, false, false, 1) TILED1(tiled_##name##_8_pair, kind, 8, true, false, 1)
-#define NORMED(name, kind) TILED1(tiled_##name##_norm, kind, 1, false, true, 2) TILED1(tiled_##name##_norm_pair, kind, 1, true, true, 2)
+    TILED1(tiled_##name##_8, kind, 8, false, false, 1) TILED1(tiled_##name##_8_pair, kind, 8, true, false, 1)     \
+    TILED1(tiled_##name##_staged, kind, 1, false, true, 2) TILED1(tiled_##name##_staged_pair, kind, 1, true, true, 2)
 TILED(f16, K_T16) TILED(bf16, K_TB16) TILED(i8, K_T8) TILED(i8m, K_T8M) TILED(i8h, K_T8H) TILED(i4, K_T4)
-NORMED(f16, K_T16) NORMED(bf16, K_TB16)
 
 /* ---- into tiles, and a weight out of them ------------------------------------------------------------------------------ */
 

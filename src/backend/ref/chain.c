@@ -257,7 +257,7 @@ static void top_p(float *z, int32_t n, double mass, int32_t keep, const room *r)
 static void probability_floor(float *z, int32_t n, float bound, int32_t keep, const room *r) {
     float kept = kth_largest(z, n, keep < n ? keep : n, r);
     for (int32_t i = 0; i < n; i++)
-        z[i] = (r->p[i] < bound) & (z[i] < kept) ? -INFINITY : z[i];
+        z[i] = ((r->p[i] < bound) & (z[i] < kept)) ? -INFINITY : z[i];
 }
 
 static void min_p(float *z, int32_t n, double min, int32_t keep, const room *r) {

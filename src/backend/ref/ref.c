@@ -101,12 +101,22 @@ static void ref_swiglu(jpt_backend *be, const float *gate, const float *up, size
         y[i] = (float)((double)gate[i] / (1 + exp(-(double)gate[i])) * (double)up[i]);
 }
 
+static jpt_status ref_similarity(jpt_backend *be, const float *x, int32_t n, int32_t D, const float *h, int32_t m, float *out, jpt_error *err) {
+    return host_similarity((host_backend *)be, NULL, x, n, D, h, m, out, err);
+}
+
+static jpt_status ref_contrast(jpt_backend *be, const jpt_contrast *how, float *logits, int32_t V, const int32_t *rows, int32_t n, float *base, int32_t n_base, int32_t stride,
+                               const int32_t *base_rows, float *logp, jpt_error *err) {
+    (void)be;
+    return host_contrast(NULL, how, logits, V, rows, n, base, n_base, stride, base_rows, logp, err);
+}
+
 static const jpt_backend_ops ref_ops = {
     .name = "ref", .close = ref_close, .describe = ref_describe, .alloc = host_alloc, .free = host_free, .upload = host_upload,
     .download = host_download, .sync = host_sync, .weight_new = ref_weight_new, .weight_free = host_weight_free, .embed = host_embed,
     .rmsnorm = ref_rmsnorm, .matmul = ref_matmul, .rope = host_rope, .kv_write = host_kv_write, .attention = ref_attention,
     .kv_copy_page = host_kv_copy_page, .swiglu = ref_swiglu, .add = host_add, .gather = host_gather, .select = host_select,
-    .topk = host_topk,
+    .topk = host_topk, .keep_rows = host_keep_rows, .similarity = ref_similarity, .row_dots = host_row_dots, .contrast = ref_contrast,
 };
 
 jpt_status jpt_ref_open(const jpt_backend_options *opt, jpt_backend **out, jpt_error *err) {

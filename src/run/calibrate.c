@@ -1,0 +1,192 @@
+/* What a device pays at rest, for a byte, for a FLOP, and while it waits for launches. */
+#include "run_priv.h"
+#include <jansson.h>
+#include <time.h>
+
+/* ---- measuring ------------------------------------------------------------------------------------------------------- */
+
+enum { WIDTHS = 4, MOST = 512 };
+static const int32_t width[WIDTHS] = {1, 8, 64, MOST};
+
+typedef struct point {
+    double watts, seconds; /* above idle, a forward */
+    double bytes, flops;
+} point;
+
+/* Forwards of n rows (n_layers of them; 0: all) for so long, in one window. */
+static jpt_status measure(jpt_session *s, jpt_meter *m, int32_t n, int32_t n_layers, double seconds, point *out, jpt_error *err) {
+    jpt_seq    seq;
+    int32_t    tokens[MOST], n_vocab = jpt_model_get_info(jpt_session_model(s))->n_vocab, count = 0;
+    jpt_window w;
+    jpt_energy e;
+    for (int32_t i = 0; i < n; i++)
+        tokens[i] = (i * 37 + 11) % n_vocab;
+    JPT_TRY(jpt_seq_new(s, &seq, err));
+    jpt_status st = JPT_OK;
+    double     begun = jpt_now_s();
+    for (int phase = 0; phase < 2 && st == JPT_OK; phase++) { /* wakes first, then is measured */
+        if (phase == 1)
+            jpt_window_begin_aligned(&w, m);
+        begun = jpt_now_s();
+        for (count = 0; st == JPT_OK && (count < 2 || jpt_now_s() - begun < (phase ? seconds : fmin(0.5, 0.2 * seconds))); count++) {
+            jpt_batch_item item = {.seq = seq, .tokens = tokens, .n_tokens = n, .logits = JPT_ROWS_LAST};
+            jpt_batch      batch = {.items = &item, .n_items = 1, .n_layers = n_layers};
+            st = jpt_session_forward(s, &batch, err);
+            if (st == JPT_OK)
+                st = jpt_seq_truncate(s, seq, 0, err);
+        }
+    }
+    if (st == JPT_OK)
+        jpt_window_end(&w, NAN, &e);
+    jpt_seq_free(s, seq);
+    JPT_TRY(st);
+    if (!e.valid)
+        return JPT_FAIL(err, METER, "a window of the calibration is not valid: %s", e.reasons);
+    out->watts = e.mean_w;
+    out->seconds = e.duration_s / count;
+    jpt_run_cost(jpt_session_model(s), 1, n, 1, 0.5 * n * (n - 1), &out->bytes, &out->flops);
+    return JPT_OK;
+}
+
+/* Joules above idle of each width as bytes and FLOPs: least squares in shares, so that the small ones count too. */
+static void fit(const point *p, double idle_w, jpt_calibration *out) {
+    double a[WIDTHS * 2], b[WIDTHS], x[2];
+    for (int i = 0; i < WIDTHS; i++) {
+        double joules = (p[i].watts - idle_w) * p[i].seconds;
+        a[2 * i] = p[i].bytes * 1e-12 / joules;
+        a[2 * i + 1] = p[i].flops * 1e-12 / joules;
+        b[i] = 1;
+        out->bytes_per_s = fmax(out->bytes_per_s, p[i].bytes / p[i].seconds);
+        out->flops_per_s = fmax(out->flops_per_s, p[i].flops / p[i].seconds);
+    }
+    out->residual = jpt_nnls(a, b, WIDTHS, 2, x) / sqrt(WIDTHS);
+    out->pj_per_byte = x[0];
+    out->pj_per_flop = x[1];
+}
+
+jpt_status jpt_run_calibrate(const jpt_run_engine *e, double seconds, jpt_calibration *out, jpt_error *err) {
+    const jpt_model_info   *i = jpt_model_get_info(e->model);
+    const jpt_meter_limits *l = jpt_meter_get_limits(e->meter);
+    jpt_session_options     so = {.n_ctx = MOST, .n_outputs = 1};
+    jpt_session            *s;
+    point                   p[WIDTHS], launch;
+    time_t                  now = time(NULL);
+    struct tm               utc;
+    *out = (jpt_calibration){.modelled = l->modelled, .idle_w = NAN, .launch_w = NAN, .launch_s = NAN};
+    if (l->kind == JPT_METER_NONE)
+        return JPT_FAIL(err, METER, "there is no meter to calibrate with");
+    if (i->n_ctx_train < MOST)
+        so.n_ctx = i->n_ctx_train;
+    snprintf(out->device, sizeof out->device, "%s", e->device);
+    snprintf(out->backend, sizeof out->backend, "%s", i->backend);
+    snprintf(out->card_uuid, sizeof out->card_uuid, "%s", i->gpu_uuid);
+    snprintf(out->energy_source, sizeof out->energy_source, "%s", l->name);
+    strftime(out->taken, sizeof out->taken, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+    if (e->model_sha256)
+        snprintf(out->model_sha256, sizeof out->model_sha256, "%s", e->model_sha256);
+    else
+        JPT_TRY(jpt_sha256_file(i->path, out->model_sha256, err));
+    double each_s = seconds / (WIDTHS + 3) * (l->modelled ? 0.1 : 1);
+    JPT_TRY(jpt_session_open(e->model, &so, &s, err));
+    jpt_status st = measure(s, e->meter, 1, 0, fmax(each_s, l->shortest_s), &launch, err); /* awake and warm before anything counts */
+    if (st == JPT_OK && !l->modelled)
+        st = jpt_meter_idle(e->meter, fmax(each_s, l->shortest_s + 0.5), &out->idle_w, err);
+    for (int k = 0; st == JPT_OK && k < WIDTHS; k++)
+        st = measure(s, e->meter, width[k] < so.n_ctx ? width[k] : so.n_ctx, 0, fmax(each_s, l->shortest_s), &p[k], err);
+    if (st == JPT_OK)
+        st = measure(s, e->meter, 1, 1, fmax(each_s, l->shortest_s), &launch, err); /* one layer: hardly a byte a launch */
+    jpt_session_close(s);
+    JPT_TRY(st);
+    out->launch_w = launch.watts;
+    out->launch_s = launch.seconds;
+    fit(p, isnan(out->idle_w) ? 0 : out->idle_w, out);
+    return isfinite(out->residual) ? JPT_OK : JPT_FAIL(err, METER, "the calibration's forwards take no more than idling: nothing can be told of bytes and FLOPs");
+}
+
+/* ---- keeping ----------------------------------------------------------------------------------------------------------- */
+
+static jpt_status file_name(char out[4096], jpt_error *err) {
+    char home[4000];
+    JPT_TRY(jpt_home(home, sizeof home, err));
+    JPT_TRY(jpt_mkdirs(home, err));
+    snprintf(out, 4096, "%s/calibration.jsonl", home);
+    return JPT_OK;
+}
+
+static json_t *number(double v) { return isfinite(v) ? json_real(v) : json_null(); }
+
+jpt_status jpt_calibration_save(const jpt_calibration *c, jpt_error *err) {
+    char       path[4096];
+    jpt_buf    text = {0};
+    JPT_TRY(file_name(path, err));
+    (void)jpt_file_read(path, &text, NULL); /* there may be none yet */
+    json_t *o = json_object();
+    json_object_set_new(o, "device", json_string(c->device));
+    json_object_set_new(o, "backend", json_string(c->backend));
+    json_object_set_new(o, "card_uuid", json_string(c->card_uuid));
+    json_object_set_new(o, "model_sha256", json_string(c->model_sha256));
+    json_object_set_new(o, "energy_source", json_string(c->energy_source));
+    json_object_set_new(o, "taken", json_string(c->taken));
+    json_object_set_new(o, "modelled", json_boolean(c->modelled));
+    json_object_set_new(o, "idle_w", number(c->idle_w));
+    json_object_set_new(o, "pj_per_byte", number(c->pj_per_byte));
+    json_object_set_new(o, "pj_per_flop", number(c->pj_per_flop));
+    json_object_set_new(o, "launch_w", number(c->launch_w));
+    json_object_set_new(o, "bytes_per_s", number(c->bytes_per_s));
+    json_object_set_new(o, "flops_per_s", number(c->flops_per_s));
+    json_object_set_new(o, "launch_s", number(c->launch_s));
+    json_object_set_new(o, "residual", number(c->residual));
+    char *line = json_dumps(o, JSON_COMPACT);
+    json_decref(o);
+    if (line) {
+        jpt_buf_addz(&text, line);
+        jpt_buf_addc(&text, '\n');
+    }
+    jpt_status st = !line || text.oom ? JPT_FAIL(err, NOMEM, "%s: out of memory", path) : jpt_file_write(path, text.p, text.n, err);
+    free(line);
+    jpt_buf_fini(&text);
+    return st;
+}
+
+static void copy_text(const json_t *o, const char *key, char *out, size_t cap) {
+    const char *v = json_string_value(json_object_get(o, key));
+    snprintf(out, cap, "%s", v ? v : "");
+}
+
+static double copy_number(const json_t *o, const char *key) {
+    const json_t *v = json_object_get(o, key);
+    return json_is_number(v) ? json_number_value(v) : NAN;
+}
+
+jpt_status jpt_calibration_find(const char *device, const char *card_uuid, const char *energy_source, const char *model_sha256, jpt_calibration *out, jpt_error *err) {
+    char       path[4096];
+    jpt_buf    text = {0};
+    bool       found = false, same_model = false;
+    JPT_TRY(file_name(path, err));
+    if (jpt_file_read(path, &text, NULL) == JPT_OK && text.n)
+        for (const char *p = text.p; p && *p; p = strchr(p, '\n'), p = p ? p + 1 : NULL) {
+            json_t         *o = json_loadb(p, strcspn(p, "\n"), 0, NULL);
+            jpt_calibration c = {0};
+            copy_text(o, "device", c.device, sizeof c.device);
+            copy_text(o, "backend", c.backend, sizeof c.backend);
+            copy_text(o, "card_uuid", c.card_uuid, sizeof c.card_uuid);
+            copy_text(o, "model_sha256", c.model_sha256, sizeof c.model_sha256);
+            copy_text(o, "energy_source", c.energy_source, sizeof c.energy_source);
+            copy_text(o, "taken", c.taken, sizeof c.taken);
+            c.modelled = json_is_true(json_object_get(o, "modelled"));
+            c.idle_w = copy_number(o, "idle_w"), c.pj_per_byte = copy_number(o, "pj_per_byte"), c.pj_per_flop = copy_number(o, "pj_per_flop");
+            c.launch_w = copy_number(o, "launch_w"), c.bytes_per_s = copy_number(o, "bytes_per_s"), c.flops_per_s = copy_number(o, "flops_per_s");
+            c.launch_s = copy_number(o, "launch_s"), c.residual = copy_number(o, "residual");
+            bool usable = o && strcmp(c.device, device) == 0 && strcmp(c.card_uuid, card_uuid) == 0 && strcmp(c.energy_source, energy_source) == 0 && c.pj_per_byte >= 0 &&
+                          c.pj_per_flop >= 0 && c.bytes_per_s > 0 && c.flops_per_s > 0 && c.residual < 0.25;
+            bool same = strcmp(c.model_sha256, model_sha256) == 0;
+            if (usable && (same || !same_model)) { /* the last line stands */
+                *out = c;
+                found = true;
+                same_model = same;
+            }
+            json_decref(o);
+        }
+    jpt_buf_fini(&text);
+    return found ? JPT_OK : JPT_FAIL(err, NOT_FOUND, "no calibration of '%s' with meter '%s' yet: jpt calibrate makes one", device, energy_source);
+}

@@ -322,10 +322,11 @@ static void cuda_rmsnorm(jpt_backend *be, const float *x, const float *gain, int
 
 static bool wants_q8(const dev_weight *w) { return w->kind >= K_T8; }
 
-/* Room for n rows of eight-bit activations, and the job's pointers to it. */
+/* Room for n rows of eight-bit activations, and the job's pointers to it.  Lanes of a product read the scales of eight rows, of which
+ * the last may not be there: what they make of them is thrown away, but must lie in the buffer. */
 static bool q8_room(cuda_backend *c, mm_job *j, int n, int cols) {
-    j->pad = (n + 7) & ~7;
-    size_t codes = ((size_t)n * (size_t)cols + 255) & ~(size_t)255, scales = (size_t)(cols / 32) * (size_t)j->pad;
+    j->pad = n <= 2 ? 2 : (n + 7) & ~7;
+    size_t codes = ((size_t)n * (size_t)cols + 15) & ~(size_t)15, scales = ((size_t)(cols / 32) * (size_t)j->pad + SCALES_SLACK + 3) & ~(size_t)3;
     if (!cuda_room(c, &c->xq, &c->xq_cap, codes + 2 * scales * sizeof(float)))
         return false;
     float *s = (void *)(uintptr_t)(c->xq + codes);
@@ -347,11 +348,12 @@ static bool bring_x8(cuda_backend *c, mm_job *j) {
 
 static void *scratch16(cuda_backend *c, cu_pointer *p, size_t *cap, size_t n) { return cuda_room(c, p, cap, n * 2) ? (void *)(uintptr_t)*p : NULL; }
 
-/* Shared memory that each block of a product takes to bring few rows of x itself; 0: they come prepared. */
-static size_t staged_bytes(const dev_weight *w, int n, bool gain) {
-    size_t D = (size_t)w->cols, rows = wants_q8(w) ? (size_t)n * D + 2 * D / 32 * (n <= 2 ? 2 : 8) * sizeof(float) + 64 : (size_t)n * (D + 8) * 2,
-           bytes = rows + (gain && D <= STAGED_GAIN ? D * sizeof(float) : 0);
-    return (n == 1 || (size_t)n * D <= 4096) && n <= 8 && D % 4 == 0 && bytes <= 40 << 10 ? bytes : 0;
+/* Shared memory that each block of a product takes to bring few rows of x itself; 0: too many. */
+static size_t staged_bytes(const mm_job *j) {
+    const dev_weight *w = &j->part[0].w;
+    size_t n = (size_t)j->n, D = (size_t)w->cols, gain = !wants_q8(w) && j->gain && D <= STAGED_GAIN ? D * sizeof(float) : 0,
+           rows = wants_q8(w) ? n * D + 16 + 2 * (D / 32 * (size_t)j->pad + SCALES_SLACK + 4) * sizeof(float) : n * (D + 8) * 2;
+    return (n == 1 || n * D <= 4096) && n <= 8 && D % 4 == 0 && rows + gain <= 40 << 10 ? rows + gain : 0;
 }
 
 /* x16 is given, or made of x: by the norm where a gain is given, else by rounding. */
@@ -376,9 +378,11 @@ static void tiled_job(cuda_backend *c, mm_job *j, bool pair) {
         j->part[i].first_block = n_blocks;
         n_blocks += (j->part[i].w.rows + 15) / 16;
     }
-    bool   q8 = wants_q8(&j->part[0].w);
-    size_t staged = q8 && j->xq ? 0 : staged_bytes(&j->part[0].w, j->n, j->gain != NULL);
-    if (!staged && (q8 ? !j->xq && !bring_x8(c, j) : !j->x16 && !bring_x16(c, j)))
+    bool q8 = wants_q8(&j->part[0].w);
+    if (q8 && !j->xq && !bring_x8(c, j))
+        return;
+    size_t staged = staged_bytes(j);
+    if (!staged && !q8 && !j->x16 && !bring_x16(c, j))
         return;
     cuda_launch(c, c->tiled[kind - K_PLAIN][staged ? 4 : tiles][pair], (unsigned)n_blocks, (unsigned)((j->n + (8 << tiles) - 1) / (8 << tiles)), 1, 256, staged, (void *[]){j});
 }
@@ -602,7 +606,7 @@ static void layer_q8(cuda_backend *c, const jpt_layer_job *l) {
     mm_job q = {.x = l->d_x, .gain = l->d_attn_norm, .eps = l->eps, .n = l->n};
     project(c, &q, (const jpt_weight *const[]){l->q, l->k, l->v}, (const float *const[]){l->d_q_bias, l->d_k_bias, l->d_v_bias}, (float *const[]){l->d_q, l->d_k, l->d_v}, 3);
     mm_job o = {.part = {{*dev(l->o), NULL, l->d_x, 0}}, .x = l->d_attn, .n_parts = 1, .n = l->n, .accumulate = 1};
-    if (!staged_bytes(dev(l->o), l->n, false) && attends_wide(l->kv, l->shape->head_dim)) {
+    if (attends_wide(l->kv, l->shape->head_dim)) {
         if (!q8_room(c, &o, l->n, dev(l->o)->cols))
             return;
         attend_layer(c, l, &(attn_io){.y = (void *)(uintptr_t)o.xq, .to = TO_Q8, .xs = (float *)(uintptr_t)o.xs, .xt = (float *)(uintptr_t)o.xt, .pad = o.pad});

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { ATTN_CHUNK = 128, MM_PARTS = 3, STAGED_GAIN = 4096 };
+enum { ATTN_CHUNK = 128, MM_PARTS = 3, STAGED_GAIN = 4096, SCALES_SLACK = 8 };
 
 /* How activations are written: eight bits in groups of 32 with a scale and a scaled sum each. */
 enum { TO_F32, TO_F16, TO_BF16, TO_Q8 };
@@ -32,7 +32,7 @@ typedef struct mm_job {
     mm_part       part[MM_PARTS];
     const float  *x;
     const int8_t *xq; /* x in eight bits, for T8* and T4 */
-    const float  *xs, *xt; /* by groups of 32 columns, `pad` rows each */
+    const float  *xs, *xt; /* by groups of 32 columns, `pad` rows each, and SCALES_SLACK behind */
     const void   *x16; /* x in the weights' 16 bits, for the tensor cores */
     void         *y16; /* a pair's result, likewise */
     const float  *gain; /* of the RMS norm that comes before, NULL: none */

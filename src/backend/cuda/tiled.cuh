@@ -12,8 +12,8 @@
  * A block of eight warps takes one tile (pairs: the tile of the gate and of the up matrix); the warps share its units.  Up to
  * 8 x TILES rows of x go along.  Sums of eight-bit products are exact within a group.  A row's sums have one order, whatever
  * TILES is, so its bits do not depend on the batch.
- * STAGED: few rows; each block brings them into shared memory, through the RMS norm where there is one (x is float32 then, and for
- * eight bits always) and into the form that the product wants. */
+ * STAGED: few rows; each block brings them into shared memory: of 16 bits through the RMS norm where there is one (x is float32 then),
+ * of eight bits as they are. */
 #ifndef JPT_CUDA_TILED_CUH
 #define JPT_CUDA_TILED_CUH
 
@@ -46,19 +46,19 @@ template <> struct form<K_T4> {
 /* ---- mma ------------------------------------------------------------------------------------------------------------ */
 
 __device__ static void mma16(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1, const __nv_bfloat16 *) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                  : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 __device__ static void mma16(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1, const __half *) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                  : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 __device__ static void mma8(int (&d)[4], uint4 a, int2 b) { /* 32 columns */
-    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                  : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3]) : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b.x), "r"(b.y));
 }
 __device__ static void mma8_half(int (&d)[4], uint32_t a0, uint32_t a1, int b) { /* 16 columns */
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+    asm("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
                  : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3]) : "r"(a0), "r"(a1), "r"(b));
 }
 __device__ static uint4 low_nibbles(uint4 v) { return {v.x & 0x0f0f0f0fu, v.y & 0x0f0f0f0fu, v.z & 0x0f0f0f0fu, v.w & 0x0f0f0f0fu}; }
@@ -199,51 +199,51 @@ template <int KIND, int TILES, bool PAIR, bool STAGED> __device__ static void ma
                     store_to((T *)at + i * stride + k, j.x[(size_t)i * cols + k]);
         x = (const T *)at + t * 16;
         __syncthreads();
-    } else if constexpr (STAGED) {
-        x8.pad = j.n <= 2 ? 2 : 8; /* of more columns than there are rows nothing is kept, and what they read is here */
-        float *scales = (float *)(at + (size_t)j.n * cols), *sums = scales + cols / 32 * x8.pad;
-        for (int i = 0; i < j.n; i++) {
-            const float *row = j.x + (size_t)i * cols;
-            float4       none[1];
-            float        scale = gain ? norm_scale(row, cols, j.eps, none, 0) : 0;
-            for (int k = threadIdx.x; k < cols; k += 256)
-                quantize_group(gain ? __fmul_rn(__fmul_rn(row[k], scale), gain[k]) : row[k], i, k / 32, cols, x8.pad, (int8_t *)at, scales, sums);
-        }
-        x8.q = (const int8_t *)at, x8.s = scales, x8.t = sums;
+    } else if constexpr (STAGED) { /* codes, scales and sums lie one behind the other there, and here */
+        const int q16 = (j.n * cols + 15) / 16, s4 = (cols / 32 * j.pad + SCALES_SLACK + 3) / 4;
+        for (int k = threadIdx.x; k < q16; k += 256)
+            ((uint4 *)at)[k] = ((const uint4 *)j.xq)[k];
+        float4 *scales = (float4 *)(at + q16 * 16);
+        for (int k = threadIdx.x; k < 2 * s4; k += 256)
+            scales[k] = ((const float4 *)j.xs)[k];
+        x8.q = (const int8_t *)at, x8.s = (const float *)scales, x8.t = (const float *)(scales + s4);
         __syncthreads();
     }
     float acc[M][TILES][4] = {};
-    for (int k0 = warp; k0 < units; k0 += U * WARPS) {
+    auto step = [&](int u, int k) { /* unit k, which is in v[u]; then v[u] is filled again */
 #pragma unroll
-        for (int u = 0; u < U; u++) {
-            int k = k0 + u * WARPS;
-            if (k >= units)
-                break;
-#pragma unroll
-            for (int n = 0; n < TILES; n++) {
-                int row = i0 + n * 8 + g;
-                if constexpr (F::WORDS == 4) {
-                    uint4 b0 = {0, 0, 0, 0}, b1 = b0;
-                    if (row < j.n) {
-                        b0 = *(const uint4 *)(x + (size_t)row * stride + k * F::COLS);
-                        b1 = *(const uint4 *)(x + (size_t)row * stride + k * F::COLS + 8);
-                    }
-#pragma unroll
-                    for (int m = 0; m < M; m++)
-                        multiply16<T>(acc[m][n], v[u][m], b0, b1);
-                } else {
-#pragma unroll
-                    for (int m = 0; m < M; m++)
-                        multiply<KIND>(acc[m][n], v[u][m], x8, k, row, i0 + n * 8 + 2 * t, t);
+        for (int n = 0; n < TILES; n++) {
+            int row = i0 + n * 8 + g;
+            if constexpr (F::WORDS == 4) {
+                uint4 b0 = {0, 0, 0, 0}, b1 = b0;
+                if (row < j.n) {
+                    b0 = *(const uint4 *)(x + (size_t)row * stride + k * F::COLS);
+                    b1 = *(const uint4 *)(x + (size_t)row * stride + k * F::COLS + 8);
                 }
-            }
-            int next = k + U * WARPS;
-            if (next < units)
 #pragma unroll
                 for (int m = 0; m < M; m++)
-                    v[u][m].load(w[m] + (size_t)next * F::WORDS * WARP, s[m] + (size_t)next * 8 * F::SCALES);
+                    multiply16<T>(acc[m][n], v[u][m], b0, b1);
+            } else {
+#pragma unroll
+                for (int m = 0; m < M; m++)
+                    multiply<KIND>(acc[m][n], v[u][m], x8, k, row, i0 + n * 8 + 2 * t, t);
+            }
         }
-    }
+        int next = k + U * WARPS;
+        if (next < units)
+#pragma unroll
+            for (int m = 0; m < M; m++)
+                v[u][m].load(w[m] + (size_t)next * F::WORDS * WARP, s[m] + (size_t)next * 8 * F::SCALES);
+    };
+    int k0 = warp;
+    for (; k0 + (U - 1) * WARPS < units; k0 += U * WARPS) /* whole rounds, without a branch between units */
+#pragma unroll
+        for (int u = 0; u < U; u++)
+            step(u, k0 + u * WARPS);
+#pragma unroll
+    for (int u = 0; u < U; u++)
+        if (k0 + u * WARPS < units)
+            step(u, k0 + u * WARPS);
     constexpr int OUT = (16 * N + 255) / 256;
     float         gate[OUT];
 #pragma unroll

@@ -13,7 +13,7 @@ void score_print(const score_options *o, json_t *out) {
     const char *key;
     json_t     *v;
     if (o->json) {
-        json_dumpf(out, stdout, JSON_COMPACT | JSON_REAL_PRECISION(12));
+        json_dumpf(out, stdout, JSON_COMPACT | JSON_REAL_PRECISION(17));
         putchar('\n');
     } else {
         json_object_foreach(out, key, v) {

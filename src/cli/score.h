@@ -8,8 +8,8 @@
 
 enum { SCORE_FILES_MAX = 32 };
 
-/* A file's segments: a line each, or, from a .jsonl file, a string, the field of an object, or a list of strings (several answers to
- * one question). */
+/* A file's segments: a line each, or, from a .jsonl file, a string, the field of an object, or a list of strings (several
+ * answers to one question). */
 typedef struct score_file {
     const char *path;
     jpt_buf     text;    /* the lines; of .jsonl: unused */
@@ -19,8 +19,8 @@ typedef struct score_file {
     size_t      n, n_segments;
 } score_file;
 
-/* field NULL: "text", or of a reference file "reference" or "answer".  Trailing white space of plain lines is dropped, as sacreBLEU
- * does.  Errors name the file and the line. */
+/* field NULL: "text", or of a reference file "reference" or "answer".  Trailing white space of plain lines is dropped, as
+ * sacreBLEU does.  Errors name the file and the line. */
 jpt_status score_file_read(const char *path, const char *field, bool reference, score_file *out, jpt_error *err);
 void       score_file_free(score_file *f);
 

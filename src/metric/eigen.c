@@ -15,8 +15,8 @@ static double dot(const double *a, const double *b, size_t n) {
     return (s[0] + s[1]) + (s[2] + s[3]);
 }
 
-/* Step k mirrors the rest of row k onto its first element, by H = 1 - beta v v^T; the rest of the matrix becomes H A H.  The vectors v
- * stay in the rows of a, beta in `beta`. */
+/* Step k mirrors the rest of row k onto its first element, by H = 1 - beta v v^T; the rest of the matrix becomes H A H.  The
+ * vectors v stay in the rows of a, beta in `beta`. */
 static void tridiagonal(double *a, size_t n, double *diagonal, double *off, double *beta, double *work) {
     for (size_t k = 0; k < n; k++) {
         double *v = a + k * n + k + 1;

@@ -1,5 +1,5 @@
-/* k-means as faiss's Clustering runs it, draw for draw: random points as first centres, single precision, empty clusters split off
- * large ones, several starts of which the one with the least distortion counts. */
+/* k-means as faiss's Clustering runs it, draw for draw: random points as first centres, single precision, empty clusters split
+ * off large ones, several starts of which the one with the least distortion counts. */
 #ifndef JPT_METRIC_KMEANS_H
 #define JPT_METRIC_KMEANS_H
 

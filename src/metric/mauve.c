@@ -22,8 +22,8 @@ static double divergence(const double *p, const double *r, int32_t n) { /* Kullb
     return sum;
 }
 
-/* The curve falls, so of points above each other the highest comes first: equal sets then have the area 1, where the package's sort
- * may give 0.75. */
+/* The curve falls, so of points above each other the highest comes first: equal sets then have the area 1, where the package's
+ * sort may give 0.75. */
 static int along_curve(const void *a, const void *b) {
     const point *p = a, *q = b;
     return p->x != q->x ? (p->x > q->x) - (p->x < q->x) : (p->y < q->y) - (p->y > q->y);

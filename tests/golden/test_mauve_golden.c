@@ -1,5 +1,5 @@
-/* MAUVE against the mauve-text package (tools/golden/mauve_text.py): from counts, and from features with the clustering; and what both
- * stand on, eigenvectors. */
+/* MAUVE against the mauve-text package (tools/golden/mauve_text.py): from counts, and from features with the clustering; and
+ * what both stand on, eigenvectors. */
 #include <jansson.h>
 #include <jpt/mauve.h>
 #include <math.h>

@@ -203,10 +203,56 @@ static void ter_and_others_edges(void **state) {
     assert_true(jpt_corpus_metric_named("ter", &m) && !jpt_corpus_higher_is_better(&m));
 }
 
+/* Whatever the bytes: nothing breaks, a text equals itself, and scores stay in their range. */
+static void any_bytes(void **state) {
+    (void)state;
+    static const char *const pieces[] = {
+        " ", "a", "b",   ".",  ",",        "-",     "&amp;", "\xc3\xa9",     "\xff",          "\xe4\xb8\xad", "\xf0\x9f\x98\x80",
+        "7", "$", "'s ", "\n", "\xce\xa3", "#### ", "\xc3",  "\xef\xbc\x8c", "The answer is "};
+    enum { N_PIECES = sizeof pieces / sizeof *pieces };
+    for (uint32_t t = 0; t < 600; t++) {
+        jpt_buf  b[2] = {{0}, {0}};
+        uint32_t length = (uint32_t)(jpt_rng_uniform((jpt_rng_key){1, t, 0, 0}, 0) * 60);
+        for (uint32_t i = 0; i < 2 * length; i++)
+            jpt_buf_addz(&b[i & 1], pieces[(int)(jpt_rng_uniform((jpt_rng_key){1, t, 1, i}, 0) * N_PIECES)]);
+        jpt_str text = {b[0].p ? b[0].p : "", b[0].n}, both[2] = {{b[1].p ? b[1].p : "", b[1].n}, text}, got;
+        for (int option = 0; option < 8; option++)
+            for (int kind = JPT_CORPUS_BLEU; kind <= JPT_CORPUS_TER; kind++) {
+                double            stats[JPT_CORPUS_STATS_MAX];
+                jpt_corpus_metric m = {.kind = (jpt_corpus_kind)kind, .smoothing = JPT_BLEU_EXP, .effective_order = true};
+                m.bleu = (jpt_bleu_options){(jpt_bleu_tokenizer)(option % 5), option & 1};
+                m.chrf = (jpt_chrf_options){option % 3, option & 1, option & 2, option & 4};
+                m.ter = (jpt_ter_options){option & 1, option & 2, option & 4, option == 3};
+                assert_int_equal(jpt_corpus_segment(&m, text, both, 1, stats, NULL), JPT_OK);
+                double v = jpt_corpus_score(&m, stats);
+                assert_true(v >= 0 && (kind == JPT_CORPUS_TER || v <= 100 + 1e-9));
+                assert_int_equal(jpt_corpus_segment(&m, text, &both[1], 1, stats, NULL), JPT_OK);
+                v = jpt_corpus_score(&m, stats);
+                assert_true(kind == JPT_CORPUS_TER ? v == 0 : fabs(v - 100) < 1e-9 || v < 1e-9 || m.chrf.eps_smoothing);
+            }
+        jpt_rouge r = {0};
+        assert_int_equal(jpt_rouge_segment(t & 1, text, both, 2, &r, NULL), JPT_OK);
+        for (int k = 0; k < JPT_ROUGE_COUNT; k++)
+            assert_true(r.of[k].f == 0 || fabs(r.of[k].f - 1) < 1e-12); /* the best of two references is itself */
+        for (int f = JPT_ANSWER_STRICT; f <= JPT_ANSWER_LLAMA; f++)
+            if (jpt_answer_extract((jpt_answer_filter)f, text, &got))
+                assert_true(got.n > 0 && got.p >= text.p && got.p + got.n <= text.p + text.n &&
+                            got.n <= text.n);
+        double                self[2], v;
+        jpt_corpus_repetition rep;
+        assert_int_equal(jpt_self_bleu(NULL, both, 2, self, NULL), JPT_OK);
+        assert_int_equal(jpt_corpus_repetition_of(both, 2, &rep, NULL), JPT_OK);
+        assert_int_equal(jpt_bleu_code_summary(text, both, 2, &v, NULL), JPT_OK);
+        assert_true(self[0] >= 0 && self[0] <= 100 + 1e-9 && v >= 0 && v <= 100 + 1e-9 && rep.n_texts == 2);
+        jpt_buf_fini(&b[0]);
+        jpt_buf_fini(&b[1]);
+    }
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(last_number), cmocka_unit_test(answers),
-                                       cmocka_unit_test(likelihood),  cmocka_unit_test(ter_and_others_edges),
-                                       cmocka_unit_test(repetition),  cmocka_unit_test(bleu_and_chrf_edges),
-                                       cmocka_unit_test(bootstrap)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(last_number),         cmocka_unit_test(answers),
+                                       cmocka_unit_test(likelihood),          cmocka_unit_test(ter_and_others_edges),
+                                       cmocka_unit_test(any_bytes),           cmocka_unit_test(repetition),
+                                       cmocka_unit_test(bleu_and_chrf_edges), cmocka_unit_test(bootstrap)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

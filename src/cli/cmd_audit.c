@@ -16,19 +16,31 @@ static int print_and_close(jpt_store *store, jpt_buf *out, jpt_status st, int do
 }
 
 int cmd_audit(int argc, char **argv) {
-    if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
-        puts("usage: jpt audit results.db\n\nexit 1 when a rule fails");
-        return CLI_OK;
-    }
-    if (argc != 2)
+    static const struct option options[] = {{"fingerprint", required_argument, NULL, 'f'}, {"help", no_argument, NULL, 'h'}, {0}};
+    const char                *expected = NULL;
+    for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;)
+        switch (c) {
+        case 'f':
+            if (strlen(optarg) != 64 || strspn(optarg, "0123456789abcdef") != 64)
+                return cli_usage("--fingerprint %s: expected 64 hexadecimal digits as an earlier audit printed them", optarg);
+            expected = optarg;
+            break;
+        case 'h':
+            puts("usage: jpt audit results.db [--fingerprint SHA256]\n\n"
+                 "rows against each other, figures against rows; then a fingerprint of all rows, which changes with any of them.\n"
+                 "exit 1 when a rule fails, or the fingerprint is another");
+            return CLI_OK;
+        default: return cli_bad_option("audit", argv);
+        }
+    if (optind + 1 != argc)
         return cli_usage("audit: expected one results file");
     jpt_error  err = {0};
     jpt_store *store = NULL;
     jpt_buf    out = {0};
     int        failed = 0;
-    jpt_status st = jpt_store_open(argv[1], JPT_STORE_READ, &store, &err);
+    jpt_status st = jpt_store_open(argv[optind], JPT_STORE_READ, &store, &err);
     if (st == JPT_OK)
-        st = jpt_report_audit(store, &out, &failed, &err);
+        st = jpt_report_audit(store, expected, &out, &failed, &err);
     return print_and_close(store, &out, st, failed ? CLI_FAILED : CLI_OK, &err);
 }
 

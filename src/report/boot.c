@@ -6,8 +6,8 @@
 
 const ratio_of report_figures[N_FIGURES] = {
     [QUALITY] = {SUM_SCORE, SUM_SCORES, "quality", ""},
-    [J_TOKEN] = {SUM_ENERGY, SUM_ENERGY_TOKENS, "J/token", "J"},
-    [NET_J_TOKEN] = {SUM_NET, SUM_NET_TOKENS, "J/token net", "J"},
+    [J_TOKEN] = {SUM_TOKENS_ENERGY, SUM_TOKENS, "J/token", "J"},
+    [NET_J_TOKEN] = {SUM_TOKENS_NET, SUM_NET_TOKENS, "J/token net", "J"},
     [J_REQUEST] = {SUM_ENERGY, SUM_ENERGIES, "J/request", "J"},
     [NET_J_REQUEST] = {SUM_NET, SUM_NETS, "J/request net", "J"},
     [LATENCY] = {SUM_SECONDS, SUM_DURATIONS, "s/request", "s"},

@@ -63,6 +63,8 @@ static int run_case(jpt_model *m, jpt_model *assistant, json_t *prompts, json_t 
         int32_t ids[128], n = (int32_t)json_array_size(p);
         json_t *want = json_array_get(json_object_get(c, "out"), i);
         assert_true(n <= 128);
+        if (json_is_null(want)) /* the maker says why */
+            continue;
         for (int32_t k = 0; k < n; k++)
             ids[k] = (int32_t)json_integer_value(json_array_get(p, (size_t)k));
         jpt_request    r = {.spec = spec, .prompt = ids, .n_prompt = n, .max_new_tokens = max_new};

@@ -368,6 +368,8 @@ difference report_difference(const panel *p, const cell *a, const cell *b, figur
         if (isfinite(ra[i]) && rb[i] > 0)
             m.sorted[k++] = ra[i] / rb[i];
     percentiles(m.sorted, k, d.ratio.mean, by, &d.ratio.low, &d.ratio.high);
+    if (va >= 0)
+        d.ratio.low = isfinite(d.ratio.low) ? fmax(d.ratio.low, 0) : d.ratio.low; /* of what is never negative */
 out:
     room_fini(&m);
     free(ra);

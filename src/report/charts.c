@@ -232,7 +232,8 @@ void report_chart_latency(const report *r, const panel *p, jpt_buf *b) {
     for (int i = 0; i < s.n; i++)
         w0 = fmin(w0, s.v[i].y.mean / s.v[i].x.mean), w1 = fmax(w1, s.v[i].y.mean / s.v[i].x.mean);
     jpt_buf_printf(b, "<clipPath id=\"clip%lld-%lld\"><path d=\"M%d %dH%dV%dH%dz\"/></clipPath>", (long long)p->task->id, (long long)p->meter->id, LEFT, TOP, W - RIGHT, H - BOTTOM, LEFT);
-    scale w = report_scale(w0, w1, 0, INFINITY, true, 0, 1, 3);
+    scale  w = report_scale(w0, w1, 0, INFINITY, true, 0, 1, 3);
+    double told = -100; /* height of the last label */
     for (int i = 0; i < w.n_ticks; i++) {
         jpt_buf_printf(b, "<path class=\"iso\" clip-path=\"url(#clip%lld-%lld)\" d=\"", (long long)p->task->id, (long long)p->meter->id);
         double tx = NAN, ty = NAN;
@@ -243,8 +244,8 @@ void report_chart_latency(const report *r, const panel *p, jpt_buf *b) {
                 tx = px, ty = py;
         }
         jpt_buf_addz(b, "\"/>");
-        if (isfinite(tx))
-            jpt_buf_printf(b, "<text class=\"iso\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%g W</text>", tx, ty - 5, w.ticks[i]);
+        if (isfinite(tx) && fabs(ty - told) > 15)
+            told = ty, jpt_buf_printf(b, "<text class=\"iso\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%g W</text>", tx, ty - 5, w.ticks[i]);
     }
     for (int i = 0; i < s.n; i++) {
         const point *at = &s.v[i];

@@ -16,14 +16,15 @@ static void key_with(const report *r, jpt_buf *b, const cell *c, const char *nam
 }
 static void key_of(const report *r, jpt_buf *b, const cell *c) { key_with(r, b, c, c->label); }
 
-static void each_line(jpt_buf *b, const char *text, const char *before, const char *after) {
+/* A verdict's sentences: what is compared with, and the count at the end, stand back. */
+static void sentences(jpt_buf *b, const char *text) {
     for (const char *end; text && *text; text = *end ? end + 1 : end) {
         end = text + strcspn(text, "\n");
         char line[1200];
         snprintf(line, sizeof line, "%.*s", (int)(end - text), text);
-        jpt_buf_addz(b, before);
+        jpt_buf_addz(b, strncmp(line, "Of ", 3) == 0 ? "<li class=\"count\">" : strstr(line, " J a token") || strstr(line, "; energy not measured") ? "<li class=\"base\">" : "<li>");
         report_escape(b, line);
-        jpt_buf_addz(b, after);
+        jpt_buf_addz(b, "</li>");
     }
 }
 
@@ -79,7 +80,7 @@ static void header(const report *r, jpt_buf *b) {
         jpt_buf_addz(b, i ? ", " : "");
         report_escape(b, r->meters[i].source);
     }
-    jpt_buf_addz(b, "</p></div><button id=\"theme\" type=\"button\" hidden>dark or light</button></header>");
+    jpt_buf_addz(b, "</p></div><button id=\"theme\" type=\"button\" hidden>dark / light</button></header>");
     if (r->modelled)
         jpt_buf_addz(b, "<p class=\"warn\">Energy here is modelled, not measured: good for comparing work on one machine, no statement on its power.</p>");
 }
@@ -94,7 +95,7 @@ static void verdicts(const report *r, jpt_buf *b) {
         jpt_buf_addz(b, "\">");
         report_escape(b, r->panels[i].title);
         jpt_buf_addz(b, "</a></h2><ul>");
-        each_line(b, words.p, "<li>", "</li>");
+        sentences(b, words.p);
         jpt_buf_addz(b, "</ul></article>");
         b->oom = b->oom || words.oom;
         jpt_buf_fini(&words);

@@ -45,7 +45,8 @@ typedef struct jpt_paired {
 
 /* Paired bootstrap (Koehn 2004; sacreBLEU's variant): on each of n_resamples draws of items both systems are scored; p is the
  * share of draws whose absolute difference, less its mean over the draws, exceeds the observed one ((count + 1) / (n_resamples +
- * 1)). */
+ * 1)).
+ * Liberal: equal systems differ at 5 % in about 14 % of trials (tests/unit/test_stats.c). */
 jpt_status jpt_paired_bootstrap(jpt_sum_score_fn score, void *ud, const double *base, const double *system, int32_t n, int32_t k,
                                 int32_t n_resamples, uint64_t seed, jpt_paired *out, jpt_error *err);
 /* Paired approximate randomisation (Riezler & Maxwell 2005): the systems' items change places by a coin, n_shuffles times; p is

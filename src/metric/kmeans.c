@@ -32,6 +32,7 @@ static uint32_t twister_next(twister *t) {
     return y ^ y >> 18;
 }
 
+/* As faiss to 1.15 draws, by remainder. */
 static void permute(int32_t *perm, int32_t n, uint32_t seed) {
     twister t;
     twister_seed(&t, seed);

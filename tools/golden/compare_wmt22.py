@@ -2,7 +2,7 @@
 """BLEU, chrF, chrF++, TER and ROUGE of `jpt score` against sacreBLEU and rouge-score on WMT22: four directions, system-like outputs
 (system_like.py), every corpus and every sentence; prints a table of the largest differences and exits 1 above 1e-6.
 
-Needs sacrebleu, rouge-score.  Run: compare_wmt22.py JPT DATA [SEGMENTS_OF_TER]     DATA holds wmt22/; all segments but of TER (400)
+Needs sacrebleu, rouge-score.  Run: compare_wmt22.py JPT DATA [SEGMENTS_OF_TER [SEGMENTS]]     DATA holds wmt22/; 400 segments of TER, all of the others
 """
 import json, logging, os, subprocess, sys, tempfile
 import rouge_score.rouge_scorer, sacrebleu
@@ -10,12 +10,13 @@ from sacrebleu.metrics import BLEU, CHRF, TER
 from system_like import system_like
 
 logging.disable(logging.WARNING)
-jpt, data, ter_segments = sys.argv[1], sys.argv[2], int((sys.argv + ["400"])[3])
+jpt, data = sys.argv[1:3]
+ter_segments, segments = (int(v) for v in (sys.argv[3:] + ["400", "100000"][len(sys.argv) - 3 :])[:2])
 make = {"bleu": BLEU, "chrf": CHRF, "chrf++": CHRF, "ter": TER}
 
 
 def read(name):
-    return [line.rstrip() for line in open(os.path.join(data, "wmt22", "generaltest2022." + name), encoding="utf-8", newline="\n")]
+    return [line.rstrip() for line in open(os.path.join(data, "wmt22", "generaltest2022." + name), encoding="utf-8", newline="\n")][:segments]
 
 
 def configs(target):

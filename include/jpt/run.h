@@ -105,7 +105,8 @@ typedef struct jpt_run_summary {
     double  difference, ci_low, ci_high; /* the stop rule's comparison, relative; NAN without */
 } jpt_run_summary;
 
-/* JPT_INTERRUPTED keeps all finished windows.  Other errors: of model, task, store, sandbox. */
+/* JPT_INTERRUPTED keeps all finished windows, and so does JPT_METER: a meter that counts stopped giving readings.  Other errors: of
+ * model, task, store, sandbox. */
 jpt_status jpt_run_bench(const jpt_run_options *opt, jpt_run_summary *out, jpt_error *err);
 
 /* ---- plans ------------------------------------------------------------------------------------- */

@@ -28,5 +28,5 @@ def system_like(lines, seed, amount, characters=False):
             del words[i : i + n]
             j = rng.randrange(len(words) + 1)
             words[j:j] = block
-        out.append(join(words))
+        out.append(join(words).rstrip())  # as lines are read
     return out

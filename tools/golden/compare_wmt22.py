@@ -76,7 +76,7 @@ with tempfile.TemporaryDirectory() as tmp:
                     got = score("rouge", "--hyp", save("hyp", hyp), "--ref", save("ref0", texts[0]), *(["--stem"] if stem else []))[0]
                     want = [scorer.score(t, h) for t, h in zip(texts[0], hyp)]
                     for key in want[0]:
-                        note("rouge", abs(got[key] - sum(w[key].fmeasure for w in want) / len(want)), len(want))
+                        note("rouge", abs(got[key] - sum(w[key].fmeasure for w in want) / len(want)))
             print(pair, "output", 1 + (source > 0), "done", file=sys.stderr)
 print("sacreBLEU %s" % sacrebleu.__version__)
 for metric in worst:

@@ -392,7 +392,8 @@ static int power_order(const void *a, const void *b) {
 static void audit_windows(audit *a, const report *r) {
     for (int i = 0; i < r->n_windows; i++)
         audit_window(a, &r->windows[i]);
-    qsort(r->powers, (size_t)r->n_powers, sizeof *r->powers, power_order);
+    if (r->n_powers)
+        qsort(r->powers, (size_t)r->n_powers, sizeof *r->powers, power_order);
     for (int i = 0, n; i < r->n_powers; i += n) {
         for (n = 1; i + n < r->n_powers && r->powers[i + n].window == r->powers[i].window; n++)
             ;

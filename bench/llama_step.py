@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""llama.cpp's side of bench/cpu.py: the commands of bench/step.c (prefill, decode, batch, nll) through llama-cpp-python's
+"""llama.cpp's side of bench/cpu.py: the commands prefill, decode and batch of bench/step.c through llama-cpp-python's
 low-level API, logits of the last row only, no selection.      llama_step.py MODEL THREADS"""
-import ctypes, math, sys, time
+import ctypes, sys, time
 import llama_cpp as L
+import numpy as np
 
 path, threads = sys.argv[1], int(sys.argv[2])
 L.llama_backend_init()
@@ -13,6 +14,10 @@ mp.n_gpu_layers = 0
 model = L.llama_model_load_from_file(path.encode(), mp)
 if not model:
     sys.exit("llama_step.py: cannot load " + path)
+
+
+def now():
+    return np.array([time.perf_counter(), time.process_time()])
 
 
 def token(i):
@@ -49,9 +54,9 @@ def decode(ctx, batch):
 def prefill(n):
     ctx, batch = context(n + 64, 1), L.llama_batch_init(512, 0, 1)
     fill(batch, [(token(i), i, 0, i == n - 1) for i in range(n)])
-    t0 = time.perf_counter()
+    t0 = now()
     decode(ctx, batch)
-    dt = time.perf_counter() - t0
+    dt = now() - t0
     L.llama_batch_free(batch)
     L.llama_free(ctx)
     return dt
@@ -64,12 +69,12 @@ def several(n_seqs, n, steps):
     memory = L.llama_get_memory(ctx)
     for s in range(1, n_seqs):
         L.llama_memory_seq_cp(memory, 0, s, -1, -1)
-    dt = 0.0
+    dt = np.zeros(2)
     for k in range(steps):
         fill(batch, [(token(k * n_seqs + s), n + k, s, 1) for s in range(n_seqs)])
-        t0 = time.perf_counter()
+        t0 = now()
         decode(ctx, batch)
-        dt += time.perf_counter() - t0
+        dt += now() - t0
     L.llama_batch_free(batch)
     L.llama_free(ctx)
     return dt
@@ -79,8 +84,8 @@ print("ready", L.llama_print_system_info().decode(), flush=True)
 for line in sys.stdin:
     w = line.split()
     if w[0] == "prefill":
-        print("%.9f" % prefill(int(w[1])), flush=True)
+        print("%.9f %.9f" % tuple(prefill(int(w[1]))), flush=True)
     elif w[0] == "decode":
-        print("%.9f" % several(1, int(w[1]), int(w[2])), flush=True)
+        print("%.9f %.9f" % tuple(several(1, int(w[1]), int(w[2]))), flush=True)
     elif w[0] == "batch":
-        print("%.9f" % several(int(w[1]), int(w[2]), int(w[3])), flush=True)
+        print("%.9f %.9f" % tuple(several(int(w[1]), int(w[2]), int(w[3]))), flush=True)

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Random-weight models of 0.5B shape for bench/cpu.sh: Llama with the tokenizer of a given GGUF file, quantised by llama.cpp.
-    bench/make_model.py TOKENIZER.gguf OUT_DIR          writes random-0.5b-q8_0.gguf and random-0.5b-q4_k_m.gguf
+"""Models for bench/cpu.sh, quantised by llama.cpp: random weights in 0.5B shape with the tokenizer of a given GGUF file (for time),
+and that file's weights in the other block formats (for perplexity; K types need rows of 256 k weights, the 0.5B has them).
+    bench/make_model.py MODEL.gguf OUT_DIR          writes random-0.5b-{q8_0,q4_k_m,q5_k_m}.gguf and quant-{q4_0,...}.gguf
 Needs gguf, numpy and llama-cpp-python.  Speed does not depend on what the weights say, only on their spread (no zeros)."""
 import ctypes, os, sys
 import gguf, numpy as np
@@ -69,16 +70,25 @@ def main():
     if len(sys.argv) != 3:
         sys.exit(__doc__)
     out = sys.argv[2]
+    quiet = llama_cpp.llama_log_callback(lambda level, text, ud: None)
+    llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
     os.makedirs(out, exist_ok=True)
     f16 = os.path.join(out, "random-0.5b-f16.gguf")
     write_f16(sys.argv[1], f16)
-    for name, ftype in (("q8_0", llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0), ("q4_k_m", llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M)):
-        p = llama_cpp.llama_model_quantize_default_params()
-        p.ftype = ftype
-        target = os.path.join(out, f"random-0.5b-{name}.gguf")
-        if llama_cpp.llama_model_quantize(f16.encode(), target.encode(), ctypes.byref(p)) != 0:
-            sys.exit(f"{target}: quantising failed")
+    for name in ("Q8_0", "Q4_K_M", "Q5_K_M"):
+        quantize(f16, out, "random-0.5b-", name)
     os.remove(f16)
+    for name in ("Q4_0", "Q5_0", "Q5_1", "Q8_0", "F16", "BF16"):
+        quantize(sys.argv[1], out, "quant-", name)
+
+
+def quantize(source, out, prefix, name):
+    p = llama_cpp.llama_model_quantize_default_params()
+    p.ftype = getattr(llama_cpp, "LLAMA_FTYPE_MOSTLY_" + name)
+    p.allow_requantize = True
+    target = os.path.join(out, prefix + name.lower() + ".gguf")
+    if llama_cpp.llama_model_quantize(source.encode(), target.encode(), ctypes.byref(p)) != 0:
+        sys.exit(f"{target}: quantising failed")
 
 
 main()

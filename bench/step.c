@@ -1,12 +1,13 @@
-/* One loaded model that obeys a line at a time and answers in seconds: what bench/cpu.py times against a peer.
+/* One loaded model that obeys a line at a time and answers with two times, seconds of the clock and of processors: what
+ * bench/cpu.py holds against a peer's.
  *   bench-step MODEL THREADS [f32]
  *   prefill N            a prompt of N tokens, logits of the last
  *   decode N STEPS       after N tokens: STEPS forwards of one token; no selection
  *   batch B N STEPS      B sequences that share a prompt of N: STEPS forwards of B rows
- *   spec SPEC N STEPS    the strategy after a prompt of N, EOS ignored: decode seconds of STEPS tokens
+ *   spec SPEC N STEPS    the strategy after a prompt of N, EOS ignored: the decode of STEPS tokens
  *   read MB              read bandwidth of all threads, GB/s
  *   nll FILE N           perplexity of the first N tokens of a text
- *   memory               peak resident set, file size and session memory, MB */
+ *   memory               peak resident set, file, packed weights, a cache of 1024 positions; MB */
 #include <jpt/decode.h>
 #include <jpt/pool.h>
 #include <math.h>
@@ -21,6 +22,24 @@ static void must(jpt_status st, const jpt_error *err) {
     }
 }
 
+/* Seconds of the clock and of all threads' processors. */
+typedef struct spent {
+    double clock, processor;
+} spent;
+
+static spent now(void) {
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    return (spent){jpt_now_s(), (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + 1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec)};
+}
+
+static spent since(spent t) {
+    spent n = now();
+    return (spent){n.clock - t.clock, n.processor - t.processor};
+}
+
+static void answer(spent t) { printf("%.9f %.9f\n", t.clock, t.processor); }
+
 static int32_t token_at(int32_t i) { return 100 + i * 37 % 8000; }
 
 static void forward(jpt_session *s, const jpt_seq *seq, int32_t n_seqs, const int32_t *tokens, int32_t n) {
@@ -32,8 +51,8 @@ static void forward(jpt_session *s, const jpt_seq *seq, int32_t n_seqs, const in
     must(jpt_session_forward(s, &b, &err), &err);
 }
 
-static jpt_session *open_session(jpt_model *m, int32_t n_seqs, int32_t n_ctx) {
-    jpt_session_options o = {.n_ctx = n_ctx, .n_seqs = n_seqs, .n_outputs = n_seqs};
+static jpt_session *open_session(jpt_model *m, int32_t n_seqs, int32_t n_outputs, int32_t n_ctx) {
+    jpt_session_options o = {.n_ctx = n_ctx, .n_seqs = n_seqs, .n_outputs = n_outputs};
     jpt_session        *s = NULL;
     jpt_error           err = {0};
     must(jpt_session_open(m, &o, &s, &err), &err);
@@ -45,22 +64,22 @@ static void tokens_of(int32_t *t, int32_t n) {
         t[i] = token_at(i);
 }
 
-static double prefill(jpt_model *m, int32_t n) {
-    jpt_session *s = open_session(m, 1, n + 1);
+static spent prefill(jpt_model *m, int32_t n) {
+    jpt_session *s = open_session(m, 1, 1, n + 1);
     int32_t     *t = malloc((size_t)n * sizeof *t);
     jpt_seq      seq;
     tokens_of(t, n);
     jpt_seq_new(s, &seq, NULL);
-    double t0 = jpt_now_s();
+    spent t0 = now();
     forward(s, &seq, 1, t, n);
-    t0 = jpt_now_s() - t0;
+    t0 = since(t0);
     jpt_session_close(s);
     free(t);
     return t0;
 }
 
-static double batch(jpt_model *m, int32_t n_seqs, int32_t n, int32_t steps) {
-    jpt_session *s = open_session(m, n_seqs, n + steps);
+static spent batch(jpt_model *m, int32_t n_seqs, int32_t n, int32_t steps) {
+    jpt_session *s = open_session(m, n_seqs, n_seqs, n + steps);
     int32_t     *t = malloc((size_t)(n + 64) * sizeof *t);
     jpt_seq      seq[64];
     tokens_of(t, n);
@@ -68,19 +87,19 @@ static double batch(jpt_model *m, int32_t n_seqs, int32_t n, int32_t steps) {
     forward(s, &seq[0], 1, t, n);
     for (int32_t i = 1; i < n_seqs; i++)
         jpt_seq_fork(s, seq[0], &seq[i], NULL);
-    double t0 = jpt_now_s();
+    spent t0 = now();
     for (int32_t k = 0; k < steps; k++) {
         for (int32_t i = 0; i < n_seqs; i++)
             t[i] = token_at(k * n_seqs + i);
         forward(s, seq, n_seqs, t, 1);
     }
-    t0 = jpt_now_s() - t0;
+    t0 = since(t0);
     jpt_session_close(s);
     free(t);
     return t0;
 }
 
-static double spec(jpt_model *m, const char *text, int32_t n, int32_t steps) {
+static spent spec(jpt_model *m, const char *text, int32_t n, int32_t steps) {
     jpt_spec_list       list = {0};
     jpt_error           err = {0};
     jpt_generation      g = {0};
@@ -92,14 +111,21 @@ static double spec(jpt_model *m, const char *text, int32_t n, int32_t steps) {
     jpt_spec_session_options(&one, 1, 1, &o);
     must(jpt_session_open(m, &o, &s, &err), &err);
     tokens_of(t, n);
-    jpt_request r = {.spec = one, .prompt = t, .n_prompt = n, .max_new_tokens = steps, .ignore_eos = true, .seed = 1};
-    must(jpt_generate(s, &r, 1, 1, &g, NULL, NULL, &err), &err);
-    double decode_s = g.decode_s * steps / (double)(g.n_tokens > 1 ? g.n_tokens - 1 : 1);
-    jpt_generation_fini(&g);
+    /* the processors' time of the decode alone is the difference of a long and a short text */
+    spent t0 = {0};
+    for (int32_t k = 0; k < 2; k++) {
+        jpt_request r = {.spec = one, .prompt = t, .n_prompt = n, .max_new_tokens = k ? steps : 1, .ignore_eos = true, .seed = 1};
+        spent       before = now();
+        must(jpt_generate(s, &r, 1, 1, &g, NULL, NULL, &err), &err);
+        before = since(before);
+        t0.processor = before.processor - t0.processor;
+        t0.clock = g.decode_s * steps / (double)(g.n_tokens > 1 ? g.n_tokens - 1 : 1);
+        jpt_generation_fini(&g);
+    }
     jpt_session_close(s);
     jpt_spec_list_fini(&list);
     free(t);
-    return decode_s;
+    return t0;
 }
 
 typedef uint64_t u64x8 __attribute__((vector_size(64), may_alias));
@@ -140,7 +166,7 @@ static double read_bandwidth(int threads, int32_t mb) {
 }
 
 static double perplexity(jpt_model *m, const char *path, int32_t n) {
-    jpt_session *s = open_session(m, 1, 1024);
+    jpt_session *s = open_session(m, 1, 64, 1024);
     jpt_error    err = {0};
     jpt_mapping  map = {0};
     jpt_ids      ids = {0};
@@ -170,13 +196,13 @@ int main(int argc, char **argv) {
     fflush(stdout);
     while (fgets(line, sizeof line, stdin)) {
         if (sscanf(line, "prefill %d", &x) == 1)
-            printf("%.9f\n", prefill(m, x));
+            answer(prefill(m, x));
         else if (sscanf(line, "decode %d %d", &x, &y) == 2)
-            printf("%.9f\n", batch(m, 1, x, y));
+            answer(batch(m, 1, x, y));
         else if (sscanf(line, "batch %d %d %d", &z, &x, &y) == 3 && z <= 64)
-            printf("%.9f\n", batch(m, z, x, y));
+            answer(batch(m, z, x, y));
         else if (sscanf(line, "spec %3999s %d %d", a, &x, &y) == 3)
-            printf("%.9f\n", spec(m, a, x, y));
+            answer(spec(m, a, x, y));
         else if (sscanf(line, "read %d", &x) == 1)
             printf("%.3f\n", read_bandwidth(o.n_threads, x));
         else if (sscanf(line, "nll %3999s %d", a, &x) == 2)
@@ -184,7 +210,9 @@ int main(int argc, char **argv) {
         else if (strncmp(line, "memory", 6) == 0) {
             struct rusage u;
             getrusage(RUSAGE_SELF, &u);
-            printf("%.1f %.1f %.1f\n", (double)u.ru_maxrss / 1024, (double)jpt_model_get_info(m)->file_bytes * 0x1p-20, (double)jpt_model_get_info(m)->weight_bytes * 0x1p-20);
+            const jpt_model_info *i = jpt_model_get_info(m);
+            printf("%.1f %.1f %.1f %.1f\n", (double)u.ru_maxrss / 1024, (double)i->file_bytes * 0x1p-20, (double)i->weight_bytes * 0x1p-20,
+                   2.0 * 2 * i->n_layers * i->n_kv_heads * i->head_dim * 1024 * 0x1p-20);
         } else
             printf("unknown: %s", line);
         fflush(stdout);

@@ -103,8 +103,10 @@ static double one_request(jpt_store *s, int64_t cell, int m, int t, int c, int b
     for (int k = 0; k < n; k++)
         w += (size_t)snprintf(ids + w, sizeof ids - w, "%s%d", k ? "," : "[", (int)(1000 * uniform(i, k, c, 3)));
     snprintf(ids + w, sizeof ids - w, "]");
+    char name[32];
+    snprintf(name, sizeof name, "%s-%d", task_names[t], i);
     jpt_request_row_init(&r);
-    r.cell = cell, r.block = b, r.item_index = i, r.seed = 1 + b, r.order_in_block = place, r.prompt_tokens = prompt, r.output_tokens = n, r.stop_reason = "eos";
+    r.item_id = name, r.cell = cell, r.block = b, r.item_index = i, r.seed = 1 + b, r.order_in_block = place, r.prompt_tokens = prompt, r.output_tokens = n, r.stop_reason = "eos";
     r.text = text, r.token_ids_json = ids, r.failed = 0, r.idle_w = 20, r.modelled = 1, r.energy_source = "model", r.energy_valid = 1;
     double size = m ? 1.9 : 1, step = .016 * size, noise = 1 + .004 * normal(m * 100 + c, t * 1000 + i, b, 5) + .003 * normal(m * 100 + c, t, b, 7);
     r.duration_s = (prompt * .0006 * size + n * step * o->cost) * noise, r.prefill_s = prompt * .0006 * size, r.decode_s = r.duration_s - r.prefill_s, r.ttft_s = r.prefill_s + step;
@@ -141,11 +143,16 @@ static void finish(jpt_window_row *w, double t0) {
     w->replications = 1, w->attempt = 0, w->energy_source = "model", w->modelled = 1, w->temp_start_c = 48, w->temp_end_c = 51;
 }
 static void put_window(jpt_store *s, jpt_window_row *w, double t0, int64_t *id) {
-    jpt_power_row *power = calloc((size_t)(2 * w->duration_s) + 8, sizeof *power);
+    jpt_power_row *power = calloc((size_t)(2 * w->duration_s) + 12, sizeof *power);
     size_t         n = 0;
     finish(w, t0);
-    for (double t = t0 - .5; power && t < t0 + w->duration_s + .5; t += .5)
-        power[n++] = (jpt_power_row){.t_s = t, .power_w = (t >= t0 && t < t0 + w->duration_s ? w->mean_w : 20) + 3 * normal((int)(2 * t), 1, 1, 1)};
+    const double t1 = t0 + w->duration_s, before[] = {t0 - .5, t0 - .01}, after[] = {t1, t1 + .01, t1 + .5};
+    for (int i = 0; power && i < 2; i++)
+        power[n++] = (jpt_power_row){.t_s = before[i], .power_w = 20};
+    for (double t = t0; power && t < t1 - 1e-3; t += .5)
+        power[n++] = (jpt_power_row){.t_s = t, .power_w = w->mean_w + 3 * normal((int)(2 * t), 1, 1, 1)};
+    for (int i = 0; power && i < 3; i++)
+        power[n++] = (jpt_power_row){.t_s = after[i], .power_w = i ? 20 : w->mean_w};
     w->n_samples = (int64_t)n;
     CHECK(jpt_store_put_window(s, w, power, n, id, err));
     free(power);
@@ -157,6 +164,28 @@ static void sentinel(jpt_store *s, jpt_window_row of, int b, bool after) {
     of.energy_j = 12 * 109 * (1 + .005 * b + .002 * after + .001 * normal(b, after, 0, 0));
     put_window(s, &of, t_s, &id);
     t_s += of.duration_s + 1;
+}
+
+/* A row of everything else: plan, calibration, second opinions, a look. */
+static void other_rows(jpt_store *s, int64_t study, int n_cells, int n_requests, int blocks, int64_t *calibration) {
+    jpt_plan_row        plan;
+    jpt_calibration_row c;
+    jpt_ledger_row      l;
+    jpt_look_row        look;
+    int64_t             id;
+    jpt_plan_row_init(&plan), jpt_calibration_row_init(&c), jpt_ledger_row_init(&l), jpt_look_row_init(&look);
+    plan.study = study, plan.name = "made up", plan.text = "none", plan.blocks = blocks, plan.n_cells = n_cells, plan.n_requests = n_requests;
+    CHECK(jpt_store_put_plan(s, &plan, &id, err));
+    c.device = "made up", c.energy_source = "model", c.modelled = 1, c.idle_w = 20, c.pj_per_byte = 40, c.pj_per_flop = .6, c.launch_w = 60, c.bytes_per_s = 1e12, c.flops_per_s = 1e14;
+    CHECK(jpt_store_put_calibration(s, &c, calibration, err));
+    l.study = study, l.method = "nnls", l.unit = "W", l.error_value = 1.5, l.n = 100, l.condition = 20, l.residual = .01;
+    l.entry = "prefill", l.value = 140;
+    CHECK(jpt_store_add_ledger(s, &l, err));
+    l.entry = "decode", l.value = 90;
+    CHECK(jpt_store_add_ledger(s, &l, err));
+    look.study = study, look.spec_a = "greedy", look.spec_b = "top-p:top_p=0.9", look.quantity = "j_per_token", look.blocks = blocks, look.difference = .004, look.ci_low = -.002, look.ci_high = .01;
+    look.wanted_width = .02, look.decision = "narrow enough";
+    CHECK(jpt_store_put_look(s, &look, &id, err));
 }
 
 int main(int argc, char **argv) {
@@ -179,6 +208,7 @@ int main(int argc, char **argv) {
     meter.kind = "model", meter.source = "made up", meter.modelled = 1, meter.coverage = "nothing", meter.accuracy = "none: made up", meter.declared_w = 110;
     CHECK(jpt_store_put_study(s, &study, &study_id, err));
     CHECK(jpt_store_put_meter(s, &meter, &meter_id, err));
+    int64_t calibration;
     for (int m = 0; m < number[4]; m++)
         for (int t = 0; t < n_tasks; t++) {
             jpt_model_row model;
@@ -238,6 +268,15 @@ int main(int argc, char **argv) {
                 double        mean = sum[c] / (number[2] * number[3]), value = strcmp(metrics[t], "chrf") == 0 ? 1.04 * mean : mean;
                 jpt_score_row score = {.metric = metrics[t], .value = value, .ci_low = value * .9, .ci_high = value * 1.1, .n = number[2] * number[3]};
                 CHECK(jpt_store_put_cell_scores(s, cell[c], &score, 1, err));
+            }
+            if (t == 0 && m == 0) {
+                other_rows(s, study_id, n_configs, n_configs * number[2] * number[3], number[2], &calibration);
+                for (int c = 0; c < n_configs; c++) {
+                    jpt_floor_row f;
+                    jpt_floor_row_init(&f);
+                    f.cell = cell[c], f.calibration = calibration, f.bytes = 1e12, f.bytes_j = 40, f.flops = 1e12, f.flops_j = .6, f.idle_j = 6, f.floor_j = 46.6, f.seconds = .3, f.n = number[3];
+                    CHECK(jpt_store_add_floor(s, &f, err));
+                }
             }
         }
     jpt_store_close(s);

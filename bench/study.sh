@@ -25,7 +25,7 @@ seconds() { # WHAT COMMAND...
     shift
     start=$(date +%s.%N)
     "$@"
-    printf '%-8s %6.1f s\n' "$what" "$(echo "$(date +%s.%N) - $start" | bc)"
+    printf '%-8s %6.1f s\n' "$what" "$(echo "$(date +%s.%N) - $start" | bc)" >&2
 }
 export JPT_HOME=${JPT_HOME:-$out/home}
 seconds bench "$jpt" bench "$plan" --meter model -o "$out/results.db" -q

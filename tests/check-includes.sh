@@ -17,6 +17,7 @@ declare -A allowed=(
     [sandbox]="error base sandbox"
     [task]="error base yaml metric stats mauve sandbox dataset task"
     [store]="error base store"
+    [import]="error base meter metric store import"
     [run]="error base yaml token select model encoder evaluate decode meter metric stats mauve task store run"
     [report]="error base metric stats store report"
 )

@@ -59,6 +59,7 @@ typedef struct jpt_meter_limits {
     double         declared_w;  /* model: watts a busy core; else NAN */
     double         shortest_s, short_s; /* windows below are refused, or warned of */
     bool           second;      /* power is sampled beside the counter */
+    double         second_lag_s; /* a sample tells what was so long ago, on average: jpt_meter_samples takes it off */
     char           coverage[200], accuracy[200]; /* what it covers; how good it is */
 } jpt_meter_limits;
 
@@ -141,7 +142,8 @@ typedef struct jpt_power_sample {
     double t_s, power_w;
 } jpt_power_sample;
 
-/* Power sampled beside the counter (or by it) in [t0, t1], oldest first: at most cap into out, the count is returned. */
+/* Power sampled beside the counter (or by it) in [t0, t1], oldest first: at most cap into out, the count is returned.  Stamps are the
+ * middle of what a sample looked at. */
 size_t jpt_meter_samples(jpt_meter *m, double t0, double t1, jpt_power_sample *out, size_t cap);
 
 /* Trapezoid over [t0, t1] with interpolated edges; samples sorted by time, repeated stamps allowed (the last counts).

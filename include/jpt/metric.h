@@ -1,20 +1,20 @@
 /* Metrics: pure functions, text in, numbers out; nothing is kept between calls, and any thread may call any of them.
  *
  * Each follows a reference implementation to the digit, quirks included, and says which.  Texts are UTF-8; an invalid byte counts
- * as a character of its own.  A metric of a segment (hypothesis, references) gives statistics; those are added up over a corpus and
- * scored once.  Scores of BLEU, chrF and TER are on sacreBLEU's scale 0..100 (TER can be more), all others 0..1 unless said.
+ * as a character of its own.  A metric of a segment (hypothesis, references) gives statistics; those are added up over a corpus
+ * and scored once.  Scores of BLEU, chrF and TER are on sacreBLEU's scale 0..100 (TER can be more), all others 0..1 unless said.
  * Intervals and tests are in jpt/stats.h, MAUVE in jpt/mauve.h.
  *
- *     what                                   needs                                     function
- *     bleu chrf chrf++ ter                   text, references                          jpt_corpus_* (one interface), or each one's own
- *     smoothed BLEU-4 of code summaries      text, references                          jpt_bleu_code_summary, mean over items
- *     rouge-1 -2 -L -Lsum                    text, references                          jpt_rouge_segment, mean over items
- *     gsm8k strict, flexible, numeric        text, the data set's answer ("... #### 5") jpt_answer_match, jpt_answer_same_number
- *     majority vote                          several extracted answers                 jpt_majority_vote
- *     pass@k                                 n programs run, c passed                  jpt_pass_at_k, mean over tasks
- *     rep-n, distinct-n, diversity           one text, or all of a cell                jpt_repetition_of, jpt_corpus_repetition_of
- *     self-BLEU                              all texts of a cell (of one prompt)       jpt_self_bleu
- *     perplexities, bits per byte            sum of negative log-likelihoods           jpt_perplexity, jpt_bits_per_byte            */
+ *   what                               needs                                      function
+ *   bleu chrf chrf++ ter               text, references                           jpt_corpus_* (one interface), or each one's own
+ *   smoothed BLEU-4 (code summaries)   text, references                           jpt_bleu_code_summary, mean over items
+ *   rouge-1 -2 -L -Lsum                text, references                           jpt_rouge_segment, mean over items
+ *   gsm8k strict, flexible, numeric    text, the data set's answer ("... #### 5") jpt_answer_match, jpt_answer_same_number
+ *   majority vote                      several extracted answers                  jpt_majority_vote
+ *   pass@k                             n programs run, c passed                   jpt_pass_at_k, mean over tasks
+ *   rep-n, distinct-n, diversity       one text, or all of a cell                 jpt_repetition_of, jpt_corpus_repetition_of
+ *   self-BLEU                          all texts of a cell (of one prompt)        jpt_self_bleu
+ *   perplexities, bits per byte        sum of negative log-likelihoods            jpt_perplexity, jpt_bits_per_byte           */
 #ifndef JPT_METRIC_H
 #define JPT_METRIC_H
 
@@ -60,8 +60,8 @@ void jpt_bleu_tokenize(jpt_str text, const jpt_bleu_options *opt, jpt_buf *out);
  * empty hypothesis scores above a wrong one: a quirk of the reference. */
 jpt_status jpt_bleu_code_summary(jpt_str hyp, const jpt_str *refs, size_t n_refs, double *out, jpt_error *err);
 
-/* Self-BLEU (Zhu et al. 2018): score[i] = sentence BLEU (effective order, exp) of text i against all others, out [n]; their mean is
- * the metric, lower is more diverse.  Equal to sacreBLEU's sentence_score with n - 1 references, in time linear in the words.
+/* Self-BLEU (Zhu et al. 2018): score[i] = sentence BLEU (effective order, exp) of text i against all others, out [n]; their mean
+ * is the metric, lower is more diverse.  Equal to sacreBLEU's sentence_score with n - 1 references, in time linear in the words.
  * JPT_ARG (fewer than 2 texts). */
 jpt_status jpt_self_bleu(const jpt_bleu_options *opt, const jpt_str *text, size_t n, double *score, jpt_error *err);
 
@@ -172,7 +172,8 @@ bool jpt_answer_extract(jpt_answer_filter filter, jpt_str text, jpt_str *out);
 void jpt_answer_normalize(jpt_str answer, jpt_buf *out);
 /* Extract, normalise, compare with the data set's answer.  JPT_NOMEM. */
 jpt_status jpt_answer_match(jpt_answer_filter filter, jpt_str text, jpt_str reference, bool *right, jpt_error *err);
-/* jpt's own, more lenient comparison of two extracted answers: equal as decimal numbers ("18" and "$18.00"); false where one is none. */
+/* jpt's own, more lenient comparison of two extracted answers: equal as decimal numbers ("18" and "$18.00"); false where one is
+ * none. */
 bool jpt_answer_same_number(jpt_str a, jpt_str b);
 /* Index of the most frequent of n >= 1 answers (compared as they are), the first seen on a tie; *votes how many, NULL accepted. */
 size_t jpt_majority_vote(const jpt_str *answer, size_t n, size_t *votes);
@@ -194,9 +195,10 @@ jpt_status jpt_repetition_of(jpt_str text, jpt_repetition *out, jpt_error *err);
 /* The same over n token ids; n_words counts ids. */
 jpt_status jpt_repetition_of_ids(const int32_t *id, size_t n, jpt_repetition *out, jpt_error *err);
 
-/* Of a corpus.  rep: distinct within each text, pooled over texts.  rep_simctg and diversity_simctg: SimCTG's, whose loop misses each
- * text's last n-gram and which rounds rep to four decimals.  distinct[n-1], n = 1..4: distinct over the whole corpus.  zipf: minus
- * the slope of log frequency over log rank of the 5,000 most frequent words (Holtzman et al. 2020).  NAN where undefined. */
+/* Of a corpus.  rep: distinct within each text, pooled over texts.  rep_simctg and diversity_simctg: SimCTG's, whose loop misses
+ * each text's last n-gram and which rounds rep to four decimals.  distinct[n-1], n = 1..4: distinct over the whole corpus. 
+ * zipf: minus the slope of log frequency over log rank of the 5,000 most frequent words (Holtzman et al. 2020).  NAN where
+ * undefined. */
 typedef struct jpt_corpus_repetition {
     double  rep[3], diversity, rep_simctg[3], diversity_simctg, distinct[4], zipf, mean_words;
     int64_t n_texts, n_empty, n_words, n_distinct_words;

@@ -33,8 +33,12 @@ typedef struct jpt_advise_options {
 } jpt_advise_options;
 jpt_status jpt_report_advise(jpt_store *s, const jpt_advise_options *o, jpt_buf *out, jpt_error *err);
 
-/* Check the rows against each other and the report's figures against the rows; append one line a rule, and up to three a failure.
- * *n_failed: failures over all rules. */
-jpt_status jpt_report_audit(jpt_store *s, jpt_buf *out, int *n_failed, jpt_error *err);
+/* Check the rows against each other and the report's figures against the rows; append one line a rule, and up to three a failure;
+ * last a SHA-256 of all rows of all tables, which must be `expected` (NULL: any).  *n_failed: failures over all rules. */
+jpt_status jpt_report_audit(jpt_store *s, const char *expected, jpt_buf *out, int *n_failed, jpt_error *err);
+
+/* Write runs.csv (a row a metered window; a request where it is its own), requests.jsonl, power.csv and results.json into out_dir,
+ * made when missing; columns in docs/formats.md.  *paths as above.  Errors: JPT_NOT_FOUND (no finished request), JPT_IO, JPT_NOMEM. */
+jpt_status jpt_report_export(jpt_store *s, const char *out_dir, jpt_buf *paths, jpt_error *err);
 
 #endif

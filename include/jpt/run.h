@@ -19,6 +19,8 @@ typedef struct jpt_calibration {
     double idle_w, pj_per_byte, pj_per_flop, launch_w; /* above idle, but launch_w: all of it */
     double bytes_per_s, flops_per_s, launch_s;         /* best seen; seconds of a step that waits for launches */
     double residual;                                   /* root mean square of the fit, as a share */
+    /* phases alone, above idle: a position of a long prompt, a step of one row, one choice from a row of logits (by amplification) */
+    double prefill_j, decode_j, select_j, select_error_j;
 } jpt_calibration;
 
 /* A model on a device with the meter that watches it. */
@@ -103,7 +105,8 @@ typedef struct jpt_run_summary {
     double  difference, ci_low, ci_high; /* the stop rule's comparison, relative; NAN without */
 } jpt_run_summary;
 
-/* JPT_INTERRUPTED keeps all finished windows.  Other errors: of model, task, store, sandbox. */
+/* JPT_INTERRUPTED keeps all finished windows, and so does JPT_METER: a meter that counts stopped giving readings.  Other errors: of
+ * model, task, store, sandbox. */
 jpt_status jpt_run_bench(const jpt_run_options *opt, jpt_run_summary *out, jpt_error *err);
 
 /* ---- plans ------------------------------------------------------------------------------------- */
@@ -154,7 +157,7 @@ void jpt_stopping_interval(const double *x, int32_t n, double alpha, double *low
 /* ---- calibration ------------------------------------------------------------------------------------ */
 
 /* Measure what the engine's device pays, in at most `seconds` (a modelled meter takes a tenth): idle with the weights resident, forwards of 1
- * to 512 rows fitted as bytes and FLOPs, and one layer at a time as launch-bound work.  JPT_METER: no joules here, or no valid window. */
+ * to 512 rows fitted as bytes and FLOPs, one layer at a time as launch-bound work, and choices by amplification.  JPT_METER: no joules here, or no valid window. */
 jpt_status jpt_run_calibrate(const jpt_run_engine *e, double seconds, jpt_calibration *out, jpt_error *err);
 /* Bytes and FLOPs of work: passes over the weights, rows through the layers and through the head, positions of keys and values read. */
 void jpt_run_cost(const jpt_model *m, double passes, double rows, double logits_rows, double kv_positions, double *bytes, double *flops);

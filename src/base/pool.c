@@ -1,4 +1,7 @@
-/* Thread pool: see pool.h.  A generation counter announces work; chunks are taken from an atomic counter. */
+/* Thread pool: see pool.h.  A generation counter announces work; chunks are taken from an atomic counter.
+ *
+ * A worker enters a piece of work or comes too late: who runs it closes the door when no chunk is left and waits only for
+ * those inside.  So a worker without a processor (two jpt on one machine) holds up nothing but the chunk it has taken. */
 #include <jpt/pool.h>
 #include <pthread.h>
 #include <sched.h>
@@ -19,12 +22,17 @@ struct jpt_pool {
     jpt_pool_fn     fn;
     void           *ud;
     int32_t         n_chunks;
-    atomic_int      next_chunk, n_running, n_sleeping;
-    atomic_uint     generation;
-    atomic_bool     stop;
+    atomic_int      next_chunk, n_sleeping;
+    _Atomic uint64_t state;   /* generation * GENERATION + (OPEN) + workers inside */
+    atomic_bool     stop, waiting; /* waiting: the caller sleeps until the last worker leaves */
     pthread_mutex_t mutex;
-    pthread_cond_t  wake;
+    pthread_cond_t  wake, left;
 };
+
+#define OPEN       (UINT64_C(1) << 31)
+#define GENERATION (UINT64_C(1) << 32)
+static uint32_t generation_of(uint64_t state) { return (uint32_t)(state >> 32); }
+static uint32_t inside(uint64_t state) { return (uint32_t)(state & (OPEN - 1)); }
 
 static void work(jpt_pool *p, int32_t thread) {
     int32_t chunk;
@@ -33,11 +41,11 @@ static void work(jpt_pool *p, int32_t thread) {
 }
 
 /* Wait for a generation other than `seen`: spin, then sleep. */
-static unsigned await_work(jpt_pool *p, unsigned seen) {
+static uint32_t await_work(jpt_pool *p, uint32_t seen) {
     int64_t until = jpt_now_ns() + SPIN_NS;
     do {
         for (int i = 0; i < 64; i++) {
-            unsigned g = atomic_load(&p->generation);
+            uint32_t g = generation_of(atomic_load(&p->state));
             if (g != seen)
                 return g;
             jpt_cpu_relax();
@@ -45,27 +53,66 @@ static unsigned await_work(jpt_pool *p, unsigned seen) {
     } while (jpt_now_ns() < until);
     pthread_mutex_lock(&p->mutex);
     atomic_fetch_add(&p->n_sleeping, 1);
-    while (atomic_load(&p->generation) == seen)
+    while (generation_of(atomic_load(&p->state)) == seen)
         pthread_cond_wait(&p->wake, &p->mutex);
     atomic_fetch_sub(&p->n_sleeping, 1);
     pthread_mutex_unlock(&p->mutex);
-    return atomic_load(&p->generation);
+    return generation_of(atomic_load(&p->state));
+}
+
+static bool enter(jpt_pool *p, uint32_t generation) {
+    uint64_t state = atomic_load(&p->state);
+    while (generation_of(state) == generation && (state & OPEN))
+        if (atomic_compare_exchange_weak(&p->state, &state, state + 1))
+            return true;
+    return false;
+}
+
+static void leave(jpt_pool *p) {
+    uint64_t state = atomic_fetch_sub(&p->state, 1);
+    if (inside(state) == 1 && !(state & OPEN) && atomic_load(&p->waiting)) {
+        pthread_mutex_lock(&p->mutex);
+        pthread_cond_signal(&p->left);
+        pthread_mutex_unlock(&p->mutex);
+    }
+}
+
+/* Nobody else comes in; wait for those inside: spin, then sleep. */
+static void close_door(jpt_pool *p) {
+    atomic_fetch_and(&p->state, ~OPEN);
+    for (int64_t until = 0; inside(atomic_load(&p->state));) {
+        for (int i = 0; i < 64 && inside(atomic_load(&p->state)); i++)
+            jpt_cpu_relax();
+        int64_t now = jpt_now_ns();
+        until = until ? until : now + SPIN_NS;
+        if (now < until)
+            continue;
+        pthread_mutex_lock(&p->mutex);
+        atomic_store(&p->waiting, true);
+        while (inside(atomic_load(&p->state)))
+            pthread_cond_wait(&p->left, &p->mutex);
+        atomic_store(&p->waiting, false);
+        pthread_mutex_unlock(&p->mutex);
+    }
 }
 
 static void *worker_main(void *ud) {
     worker   *w = ud;
     jpt_pool *p = w->pool;
-    for (unsigned seen = 0;;) {
+    for (uint32_t seen = 0;;) {
         seen = await_work(p, seen);
         if (atomic_load(&p->stop))
             return NULL;
-        work(p, w->index);
-        atomic_fetch_sub(&p->n_running, 1);
+        if (enter(p, seen)) {
+            work(p, w->index);
+            leave(p);
+        }
     }
 }
 
-static void announce(jpt_pool *p) {
-    atomic_fetch_add(&p->generation, 1);
+static void announce(jpt_pool *p, uint64_t open) {
+    uint64_t state = atomic_load(&p->state);
+    atomic_store(&p->state, (state & ~(GENERATION - 1)) + GENERATION + open);
     if (atomic_load(&p->n_sleeping)) {
         pthread_mutex_lock(&p->mutex);
         pthread_cond_broadcast(&p->wake);
@@ -95,6 +142,7 @@ jpt_status jpt_pool_open(int n_threads, jpt_pool **out, jpt_error *err) {
     p->n_threads = n_threads;
     pthread_mutex_init(&p->mutex, NULL);
     pthread_cond_init(&p->wake, NULL);
+    pthread_cond_init(&p->left, NULL);
     for (; p->n_started < n_threads - 1; p->n_started++) {
         worker *x = &w[p->n_started];
         x->pool = p;
@@ -112,14 +160,12 @@ void jpt_pool_close(jpt_pool *p) {
     if (!p)
         return;
     atomic_store(&p->stop, true);
-    atomic_fetch_add(&p->generation, 1);
-    pthread_mutex_lock(&p->mutex);
-    pthread_cond_broadcast(&p->wake);
-    pthread_mutex_unlock(&p->mutex);
+    announce(p, 0);
     for (int i = 0; i < p->n_started; i++)
         pthread_join(p->workers[i].thread, NULL);
     pthread_mutex_destroy(&p->mutex);
     pthread_cond_destroy(&p->wake);
+    pthread_cond_destroy(&p->left);
     free(p->workers);
     free(p);
 }
@@ -135,13 +181,8 @@ void jpt_pool_run(jpt_pool *p, jpt_pool_fn fn, void *ud, int32_t n_chunks) {
     p->fn = fn;
     p->ud = ud;
     p->n_chunks = n_chunks;
-    atomic_store(&p->n_running, p->n_threads - 1);
     atomic_store(&p->next_chunk, 0);
-    announce(p);
+    announce(p, OPEN);
     work(p, 0);
-    for (int spins = 0; atomic_load(&p->n_running) > 0; spins++)
-        if (spins > 20000)
-            sched_yield(); /* a worker has lost its processor */
-        else
-            jpt_cpu_relax();
+    close_door(p);
 }

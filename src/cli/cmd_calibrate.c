@@ -30,7 +30,11 @@ static void print_json(const jpt_calibration *c) {
     print_number("launch_s", c->launch_s, false);
     print_number("bytes_per_s", c->bytes_per_s, false);
     print_number("flops_per_s", c->flops_per_s, false);
-    print_number("residual", c->residual, true);
+    print_number("residual", c->residual, false);
+    print_number("prefill_j", c->prefill_j, false);
+    print_number("decode_j", c->decode_j, false);
+    print_number("select_j", c->select_j, false);
+    print_number("select_error_j", c->select_error_j, true);
     puts("}");
 }
 
@@ -43,6 +47,7 @@ static void print_text(const jpt_calibration *c) {
     printf("a byte          %.4g pJ, at best %.4g GB/s\n", c->pj_per_byte, c->bytes_per_s * 1e-9);
     printf("a FLOP          %.4g pJ, at best %.4g TFLOP/s\n", c->pj_per_flop, c->flops_per_s * 1e-12);
     printf("launch-bound    %.4g W, %.4g ms a step of one layer\n", c->launch_w, c->launch_s * 1e3);
+    printf("phases alone    %.4g J a position of a long prompt, %.4g J a step of one row, %.4g J a choice (+-%.2g)\n", c->prefill_j, c->decode_j, c->select_j, c->select_error_j);
     printf("fit             leaves %.3g %% of the joules unexplained (root mean square over four widths)\n", 100 * c->residual);
 }
 

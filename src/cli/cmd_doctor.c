@@ -86,12 +86,13 @@ int cmd_doctor(int argc, char **argv) {
         json_object_set_new(all, "processors", json_integer(jpt_cpu_count()));
         json_object_set_new(all, "sandbox", json_boolean(confined));
         json_object_set_new(all, "sandbox_reason", confined ? json_null() : json_string(err.msg));
+        json_object_set_new(all, "sandbox_mechanism", confined ? json_string(jpt_sandbox_mechanism()) : json_null());
         json_dumpf(all, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
         putchar('\n');
     } else {
         printf("  jpt would use          %s%s\n", chosen, best && jpt_meter_get_limits(best)->modelled ? ": modelled, not measured" : "");
         printf("engine\n  %s, %d processor%s\n", engine, jpt_cpu_count(), jpt_cpu_count() == 1 ? "" : "s");
-        printf("sandbox for generated code\n  %s\n", confined ? "bubblewrap and seccomp: works" : err.msg);
+        printf("sandbox for generated code\n  %s%s\n", confined ? jpt_sandbox_mechanism() : err.msg, confined ? " and seccomp: works" : "");
         json_decref(meters);
     }
     json_decref(all);

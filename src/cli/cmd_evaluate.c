@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <jpt/evaluate.h>
 #include <jpt/format.h>
+#include <jpt/store.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,28 +87,6 @@ static void close_models(models *m) {
         jpt_task_close(m->task[i]);
 }
 
-/* ---- a results file ------------------------------------------------------------------------------ */
-
-static jpt_status evaluate_file(models *m, const char *db, bool json, jpt_error *err) {
-    jpt_evaluate_summary s;
-    m->opt.on_progress = on_progress;
-    m->opt.ud = m;
-    cli_progress_start(&m->progress, "evaluate", 1);
-    jpt_status st = jpt_evaluate_store(db, &m->opt, &s, err);
-    cli_progress_end(&m->progress);
-    if (st != JPT_OK)
-        return st;
-    if (s.missing_task[0] && cli_verbosity() > 0)
-        fprintf(stderr, "evaluate: the references of task '%s' are not to be had (no task of that name, or with other items; -t FILE names one): no cos_reference for it\n", s.missing_task);
-    if (json)
-        printf("{\"requests\":%lld,\"scored\":%lld,\"had\":%lld,\"without_reference\":%lld}\n", (long long)s.requests, (long long)s.scored, (long long)s.had, (long long)s.without_reference);
-    else
-        printf("%lld requests with a text: %lld scored, %lld had their scores\n", (long long)s.requests, (long long)s.scored, (long long)s.had);
-    return JPT_OK;
-}
-
-/* ---- files of texts ------------------------------------------------------------------------------ */
-
 static void put(json_t *j, const char *name, double v) { json_object_set_new(j, name, isfinite(v) ? json_real(v) : json_null()); }
 
 static void print(json_t *j, bool json) {
@@ -125,6 +104,103 @@ static void print(json_t *j, bool json) {
     putchar('\n');
     json_decref(j);
 }
+
+/* ---- a results file ------------------------------------------------------------------------------ */
+
+/* The newest score of each cell and metric, for the table. */
+typedef struct cells {
+    json_t *row, *task; /* by id: {"task", "spec", scores}; task names */
+} cells;
+
+static const char *key_of(int64_t id, char out[24]) {
+    snprintf(out, 24, "%lld", (long long)id);
+    return out;
+}
+static jpt_status see_task(void *ud, const jpt_task_row *r) {
+    char key[24];
+    return json_object_set_new(((cells *)ud)->task, key_of(r->id, key), json_string(r->name ? r->name : "?")) ? JPT_NOMEM : JPT_OK;
+}
+static jpt_status see_cell(void *ud, const jpt_cell_row *r) {
+    cells  *c = ud;
+    char    key[24];
+    json_t *j = json_object();
+    json_object_set(j, "task", json_object_get(c->task, key_of(r->task, key)));
+    json_object_set_new(j, "spec", json_string(r->spec ? r->spec : "?"));
+    return json_object_set_new(c->row, key_of(r->id, key), j) ? JPT_NOMEM : JPT_OK;
+}
+static jpt_status see_score(void *ud, const jpt_score_row *r) {
+    char    key[24];
+    json_t *cell = json_object_get(((cells *)ud)->row, key_of(r->owner, key));
+    if (!strchr(r->metric, '@') || !isfinite(r->value))
+        return JPT_OK;
+    json_t *v = json_pack("{s:f,s:I}", "value", r->value, "n", (json_int_t)r->n);
+    if (isfinite(r->ci_low) && isfinite(r->ci_high))
+        json_object_set_new(v, "ci", json_pack("[ff]", r->ci_low, r->ci_high));
+    return json_object_set_new(cell, r->metric, v) ? JPT_NOMEM : JPT_OK;
+}
+
+static void print_cell(const json_t *cell) {
+    const char *metric;
+    json_t     *v;
+    printf("%s  %s\n", json_string_value(json_object_get(cell, "task")), json_string_value(json_object_get(cell, "spec")));
+    json_object_foreach((json_t *)(uintptr_t)cell, metric, v) {
+        const json_t *ci = json_object_get(v, "ci");
+        if (!json_is_object(v))
+            continue;
+        printf("    %-32s %.5g", metric, json_real_value(json_object_get(v, "value")));
+        if (ci)
+            printf("  [%.5g, %.5g]", json_real_value(json_array_get(ci, 0)), json_real_value(json_array_get(ci, 1)));
+        printf("  %lld texts\n", (long long)json_integer_value(json_object_get(v, "n")));
+    }
+}
+
+/* What the file says of its cells now. */
+static jpt_status print_cells(const char *db, const jpt_evaluate_summary *sum, bool json, jpt_error *err) {
+    cells       c = {json_object(), json_object()};
+    jpt_store  *s = NULL;
+    const char *key;
+    json_t     *j, *list = json_array();
+    jpt_status  st = jpt_store_open(db, JPT_STORE_READ, &s, err);
+    if (st == JPT_OK)
+        st = jpt_store_each_task(s, see_task, &c, err);
+    if (st == JPT_OK)
+        st = jpt_store_each_cell(s, see_cell, &c, err);
+    if (st == JPT_OK)
+        st = jpt_store_each_cell_score(s, -1, see_score, &c, err);
+    if (st == JPT_NOMEM)
+        JPT_FAIL(err, NOMEM, "%s: out of memory", db);
+    json_object_foreach(c.row, key, j)
+        if (st == JPT_OK && json)
+            json_array_append(list, j);
+        else if (st == JPT_OK)
+            print_cell(j);
+    if (st == JPT_OK && json)
+        print(json_pack("{s:I,s:I,s:I,s:I,s:O}", "requests", (json_int_t)sum->requests, "scored", (json_int_t)sum->scored, "had", (json_int_t)sum->had, "without_reference",
+                        (json_int_t)sum->without_reference, "cells", list), true);
+    json_decref(list);
+    json_decref(c.row);
+    json_decref(c.task);
+    jpt_store_close(s);
+    return st;
+}
+
+static jpt_status evaluate_file(models *m, const char *db, bool json, jpt_error *err) {
+    jpt_evaluate_summary s;
+    m->opt.on_progress = on_progress;
+    m->opt.ud = m;
+    cli_progress_start(&m->progress, "evaluate", 1);
+    jpt_status st = jpt_evaluate_store(db, &m->opt, &s, err);
+    cli_progress_end(&m->progress);
+    if (st != JPT_OK)
+        return st;
+    if (s.missing_task[0] && cli_verbosity() > 0)
+        fprintf(stderr, "evaluate: the references of task '%s' are not to be had (no task of that name, or with other items; -t FILE names one): no cos_reference for it\n", s.missing_task);
+    if (!json)
+        printf("%lld requests with a text: %lld scored, %lld had their scores\n", (long long)s.requests, (long long)s.scored, (long long)s.had);
+    return print_cells(db, &s, json, err);
+}
+
+/* ---- files of texts ------------------------------------------------------------------------------ */
 
 static void add(double v, double *sum, int *n) {
     if (isfinite(v)) {

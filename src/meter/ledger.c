@@ -75,10 +75,20 @@ void jpt_profile_seconds(const jpt_profile *p, double *out_s) {
 
 /* ---- one window --------------------------------------------------------------------------------------------------- */
 
-/* Mean watts of each phase from samples: false when they do not cover the profile. */
+static const double gap_s = 0.5;
+
+/* Joules from a to b; before the first sample and after the last power is held.  NAN: a hole. */
+static double integrate_held(const jpt_power_sample *s, size_t n, double a, double b) {
+    if (a >= s[n - 1].t_s)
+        return a - s[n - 1].t_s > gap_s ? NAN : s[n - 1].power_w * (b - a);
+    if (b <= s[0].t_s)
+        return s[0].t_s - b > gap_s ? NAN : s[0].power_w * (b - a);
+    return jpt_integrate(s, n, a, b, gap_s);
+}
+
+/* Joules of each phase from samples: false when they do not cover the profile. */
 static bool lay_over(const jpt_profile *p, const jpt_power_sample *s, size_t n, double *out_j) {
-    const double gap_s = 0.5;
-    size_t       from = 0;
+    size_t from = 0;
     memset(out_j, 0, (size_t)(p->n_phases + 1) * sizeof *out_j);
     for (size_t i = 0; i < p->n_slots; i++) {
         double a = p->t0 + (double)i * p->slot_s, b = fmin(a + p->slot_s, p->at), total = 0;
@@ -87,7 +97,7 @@ static bool lay_over(const jpt_profile *p, const jpt_power_sample *s, size_t n, 
         size_t to = from;
         while (to < n && s[to].t_s < b)
             to++;
-        double joules = jpt_integrate(s + from, (to < n ? to + 1 : n) - from, a, b, gap_s);
+        double joules = integrate_held(s + from, (to < n ? to + 1 : n) - from, a, b);
         for (int32_t k = 0; k <= p->n_phases; k++)
             total += p->slot[i][k];
         if (total <= 0)

@@ -224,7 +224,11 @@ void jpt_meter_poll(jpt_meter *m) {
 }
 
 size_t jpt_meter_samples(jpt_meter *m, double t0, double t1, jpt_power_sample *out, size_t cap) {
-    return m->ops->samples ? m->ops->samples(m, t0, t1, out, cap) : 0;
+    double lag = m->limits.second_lag_s;
+    size_t n = m->ops->samples ? m->ops->samples(m, t0 + lag, t1 + lag, out, cap) : 0;
+    for (size_t i = 0; i < n; i++)
+        out[i].t_s -= lag;
+    return n;
 }
 
 /* The counter's next step: *at stands on it. */
@@ -266,7 +270,8 @@ static void cross_check(jpt_window *w) {
     if (!s)
         return;
     size_t n = jpt_meter_samples(w->meter, f->begin.t_s - 0.5, f->work_end_s + 0.5, s, CAP);
-    f->max_gap_s = 0;
+    /* from the window's beginning to the first sample and from the last to its end count, too */
+    f->max_gap_s = n ? fmax(0, fmax(s[0].t_s - f->begin.t_s, f->work_end_s - s[n - 1].t_s)) : f->work_end_s - f->begin.t_s;
     for (size_t i = 0; i < n; i++) {
         f->n_samples += s[i].t_s >= f->begin.t_s && s[i].t_s <= f->work_end_s;
         if (i > 0 && s[i].t_s - s[i - 1].t_s > f->max_gap_s)

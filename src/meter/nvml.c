@@ -160,6 +160,7 @@ static jpt_status nvml_start(jpt_meter *m, const jpt_meter_options *opt, jpt_err
     if (n->card.mig)
         return JPT_FAIL(err, METER, "GPU %d is split by MIG and has one energy counter for all its parts; switch MIG off, or use --meter none", opt->gpu);
     snprintf(m->limits.coverage, sizeof m->limits.coverage, "GPU %d (%.80s), board; not the host", opt->gpu, n->card.name);
+    m->limits.second_lag_s = 0.0625; /* the field moves every 100 ms and is a mean over the 25 ms before: 50 + 12.5 */
     m->limits.shortest_s = 2;
     m->limits.short_s = 10;
     return JPT_OK;
@@ -220,6 +221,10 @@ static bool instant_power(nvml *n, double *w) {
     case VALUE_INT: mw = (double)f.value.i; break;
     default:
         snprintf(n->why, sizeof n->why, "NVML POWER_INSTANT: value type %d is unknown", f.value_type);
+        return false;
+    }
+    if (!(mw > 0)) { /* seen under fast polling: no card that computes draws nothing */
+        snprintf(n->why, sizeof n->why, "NVML POWER_INSTANT reads %g W", mw * 1e-3);
         return false;
     }
     *w = mw * 1e-3;

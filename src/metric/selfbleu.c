@@ -1,5 +1,5 @@
-/* Self-BLEU in time linear in the words: for every n-gram the largest and the second largest count in one text, so that the largest
- * among the others is known without looking at them again. */
+/* Self-BLEU in time linear in the words: for every n-gram the largest and the second largest count in one text, so that the
+ * largest among the others is known without looking at them again. */
 #include "bleu.h"
 #include "ngram.h"
 #include <jpt/metric.h>

@@ -46,8 +46,8 @@ static inline jpt_str text_of(const jpt_buf *b) { return (jpt_str){b->p ? b->p :
 
 /* ---- tokenisation --------------------------------------------------------------------------------------- */
 
-/* Tokens appended to *out, separated by white space.  Rules are applied as the references' regular expressions are: each one pass,
- * left to right, without overlap. */
+/* Tokens appended to *out, separated by white space.  Rules are applied as the references' regular expressions are: each one
+ * pass, left to right, without overlap. */
 void tokenize_13a(jpt_str text, jpt_buf *out);
 void tokenize_intl(jpt_str text, jpt_buf *out);
 void tokenize_zh(jpt_str text, jpt_buf *out);
@@ -55,7 +55,8 @@ void tokenize_char(jpt_str text, jpt_buf *out);
 /* CodeXGLUE's words of a comment: mteval-v11a after splitting words from signs (metrics of code summaries). */
 void tokenize_code_summary(jpt_str text, jpt_buf *out);
 
-/* The rules that mteval-v13a, sacreBLEU's zh and tercom's normalisation share: signs, full stops and commas, hyphens after digits. */
+/* The rules that mteval-v13a, sacreBLEU's zh and tercom's normalisation share: signs, full stops and commas, hyphens after
+ * digits. */
 void split_western_punct(jpt_buf *text, bool possessives);
 void replace_all(jpt_buf *b, const char *from, const char *to);
 

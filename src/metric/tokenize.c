@@ -31,8 +31,8 @@ static bool stands_alone(char c) {
 
 static bool is_stop(char c) { return c == '.' || c == ','; }
 
-/* Each pass reads in[0..n) and writes out, which has room for 3n bytes; returns the length.  Bytes stand for characters: no byte of
- * a longer character is a digit or a sign, and blanks are put at character boundaries only. */
+/* Each pass reads in[0..n) and writes out, which has room for 3n bytes; returns the length.  Bytes stand for characters: no byte
+ * of a longer character is a digit or a sign, and blanks are put at character boundaries only. */
 typedef size_t pass(const char *in, size_t n, char *out);
 
 static size_t signs(const char *in, size_t n, char *out) {
@@ -222,8 +222,8 @@ void tokenize_char(jpt_str text, jpt_buf *out) {
     }
 }
 
-/* CodeXGLUE splits [\w]+|[^\s\w] before it normalises as mteval-v11a does, of whose rules the one on signs can then still apply, to
- * the underscore. */
+/* CodeXGLUE splits [\w]+|[^\s\w] before it normalises as mteval-v11a does, of whose rules the one on signs can then still apply,
+ * to the underscore. */
 void tokenize_code_summary(jpt_str text, jpt_buf *out) {
     jpt_buf low = {0};
     size_t  len;

@@ -245,6 +245,8 @@ jpt_status jpt_model_open(const char *path, const jpt_model_options *opt, jpt_mo
     m->shape = (jpt_attn_shape){hp->n_heads, hp->n_kv_heads, hp->head_dim, hp->attn_scale};
     fill_info(m);
     m->info.load_s = jpt_now_s() - t0;
+    jpt_log(JPT_LOG_INFO, "loaded in %.2f s, %.1f MB beside the file's %.1f for repacked weights and vectors", m->info.load_s, 1e-6 * (double)m->info.weight_bytes,
+            1e-6 * (double)m->info.file_bytes);
     *out = m;
     return JPT_OK;
 }

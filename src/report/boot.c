@@ -6,8 +6,8 @@
 
 const ratio_of report_figures[N_FIGURES] = {
     [QUALITY] = {SUM_SCORE, SUM_SCORES, "quality", ""},
-    [J_TOKEN] = {SUM_ENERGY, SUM_ENERGY_TOKENS, "J/token", "J"},
-    [NET_J_TOKEN] = {SUM_NET, SUM_NET_TOKENS, "J/token net", "J"},
+    [J_TOKEN] = {SUM_TOKENS_ENERGY, SUM_TOKENS, "J/token", "J"},
+    [NET_J_TOKEN] = {SUM_TOKENS_NET, SUM_NET_TOKENS, "J/token net", "J"},
     [J_REQUEST] = {SUM_ENERGY, SUM_ENERGIES, "J/request", "J"},
     [NET_J_REQUEST] = {SUM_NET, SUM_NETS, "J/request net", "J"},
     [LATENCY] = {SUM_SECONDS, SUM_DURATIONS, "s/request", "s"},
@@ -154,15 +154,19 @@ static double sd_about(const double *v, double mean, int n) {
     return n > 0 ? sqrt(t / n) : NAN;
 }
 
-/* Percentiles of sorted[0..n) about `mean`, deviations widened by `by`. */
-static void percentiles(double *sorted, int n, double mean, double by, double *low, double *high) {
+/* Percentiles of sorted[0..n) about `mean`, deviations widened by `by`; those of logarithms where all is positive, so that few
+ * blocks, which widen much, give no negative joules. */
+static void percentiles(double *sorted, int n, double mean, double by, bool as_log, double *low, double *high) {
     if (n < REPLICATES / 2 || !isfinite(by)) {
         *low = *high = NAN;
         return;
     }
     qsort(sorted, (size_t)n, sizeof *sorted, by_value);
-    *low = mean + by * (sorted[(int)(.025 * (n - 1))] - mean);
-    *high = mean + by * (sorted[(int)ceil(.975 * (n - 1))] - mean);
+    double a = sorted[(int)(.025 * (n - 1))], b = sorted[(int)ceil(.975 * (n - 1))];
+    if (as_log && mean > 0 && a > 0)
+        *low = mean * pow(a / mean, by), *high = mean * pow(b / mean, by);
+    else
+        *low = mean + by * (a - mean), *high = mean + by * (b - mean);
     *low = fmin(*low, mean), *high = fmax(*high, mean); /* a skew beyond the estimate itself */
 }
 
@@ -196,7 +200,7 @@ static void estimate_figure(const panel *p, cell *c, figure f, room *m) {
     int    k = copy_finite(c->rep[f], m->sorted);
     double by = widening(s, sd_about(m->sorted, mean, k));
     estimate e = {mean, NAN, NAN, s.n_items};
-    percentiles(m->sorted, k, mean, by, &e.low, &e.high);
+    percentiles(m->sorted, k, mean, by, f != QUALITY, &e.low, &e.high);
     if (f == QUALITY && !c->corpus && isfinite(e.low)) /* no mean of scores leaves their range */
         e.low = fmax(e.low, c->worst_score), e.high = fmin(e.high, c->best_score);
     c->fig[f] = e;
@@ -360,14 +364,16 @@ difference report_difference(const panel *p, const cell *a, const cell *b, figur
         if (isfinite(ra[i] - rb[i]))
             m.sorted[k++] = ra[i] - rb[i];
     double by = widening(s, sd_about(m.sorted, d.delta.mean, k));
-    percentiles(m.sorted, k, d.delta.mean, by, &d.delta.low, &d.delta.high);
+    percentiles(m.sorted, k, d.delta.mean, by, false, &d.delta.low, &d.delta.high);
     if (isfinite(s.se))
         d.p = s.se > 1e-12 * fmax(fabs(va), fabs(vb)) ? report_student_p(d.delta.mean / s.se, s.df) : d.delta.mean == 0;
     k = 0;
     for (int i = 0; i < REPLICATES && vb > 0; i++)
         if (isfinite(ra[i]) && rb[i] > 0)
             m.sorted[k++] = ra[i] / rb[i];
-    percentiles(m.sorted, k, d.ratio.mean, by, &d.ratio.low, &d.ratio.high);
+    percentiles(m.sorted, k, d.ratio.mean, by, true, &d.ratio.low, &d.ratio.high);
+    if (va >= 0)
+        d.ratio.low = isfinite(d.ratio.low) ? fmax(d.ratio.low, 0) : d.ratio.low; /* of what is never negative */
 out:
     room_fini(&m);
     free(ra);

@@ -25,8 +25,18 @@ typedef struct scatter {
 
 static const char *quality_direction(const panel *p) { return p->task->higher_is_better != 0 ? "more is better" : "less is better"; }
 
+/* An interval of few blocks may be very wide: the axis keeps to what the estimates span, and some room. */
+static void bound(double least, double most, double *low, double *high) {
+    if (least > 0) {
+        double room = fmax(2, most / least);
+        *low = fmax(*low, least / room), *high = fmin(*high, most * room);
+    }
+}
+static double within(double v, double a, double b) { return fmax(fmin(a, b), fmin(fmax(a, b), v)); }
+static double inside(const scale *s, double v) { return within(report_at(s, v), s->from, s->to); }
+
 static bool scatter_init(scatter *s, const report *r, const panel *p, figure fx, figure fy, bool log_y) {
-    double x0 = INFINITY, x1 = -INFINITY, y0 = INFINITY, y1 = -INFINITY;
+    double x0 = INFINITY, x1 = -INFINITY, y0 = INFINITY, y1 = -INFINITY, least[2] = {INFINITY, INFINITY}, most[2] = {-INFINITY, -INFINITY};
     *s = (scatter){.r = r, .p = p, .v = calloc((size_t)p->n_cells + 1, sizeof(point))};
     for (int i = 0; s->v && i < p->n_cells; i++) {
         const cell    *c = p->cells[i];
@@ -36,9 +46,13 @@ static bool scatter_init(scatter *s, const report *r, const panel *p, figure fx,
         s->v[s->n++] = (point){.c = c, .x = x, .y = y};
         x0 = fmin(x0, fmin(x.mean, x.low)), x1 = fmax(x1, fmax(x.mean, x.high));
         y0 = fmin(y0, fmin(y.mean, y.low)), y1 = fmax(y1, fmax(y.mean, y.high));
+        least[0] = fmin(least[0], x.mean), most[0] = fmax(most[0], x.mean), least[1] = fmin(least[1], y.mean), most[1] = fmax(most[1], y.mean);
     }
     if (s->n == 0)
         return false;
+    bound(least[0], most[0], &x0, &x1);
+    if (fy != QUALITY)
+        bound(least[1], most[1], &y0, &y1);
     bool share = fy == QUALITY && y0 >= 0 && y1 <= 1; /* stays within 0 and 1; nothing positive gets a negative axis */
     s->x = report_scale(x0, x1, x0 >= 0 ? 0 : -INFINITY, INFINITY, true, LEFT, W - RIGHT, 6);
     s->y = report_scale(y0, y1, y0 >= 0 ? (share ? -.03 : 0) : -INFINITY, share ? 1.03 : INFINITY, log_y, H - BOTTOM, TOP, 6);
@@ -198,8 +212,8 @@ void report_chart_front(const report *r, const panel *p, int per, jpt_buf *b) {
         jpt_buf_addz(b, "</title>");
         ellipse(&s, at, per, b);
         if (isfinite(at->x.low) && isfinite(at->y.low))
-            jpt_buf_printf(b, "<path class=\"bar\" d=\"M%.1f %.1fH%.1fM%.1f %.1fV%.1f\"/>", report_at(&s.x, at->x.low), at->py, report_at(&s.x, at->x.high), at->px, report_at(&s.y, at->y.low),
-                           report_at(&s.y, at->y.high));
+            jpt_buf_printf(b, "<path class=\"bar\" d=\"M%.1f %.1fH%.1fM%.1f %.1fV%.1f\"/>", inside(&s.x, at->x.low), at->py, inside(&s.x, at->x.high), at->px, inside(&s.y, at->y.low),
+                           inside(&s.y, at->y.high));
         snprintf(attributes, sizeof attributes, "class=\"mark\" fill-opacity=\"%.2f\"", .08 + .92 * solid);
         report_mark(b, colour, at->px, at->py, 5, attributes);
         jpt_buf_addz(b, "</g>");
@@ -232,7 +246,8 @@ void report_chart_latency(const report *r, const panel *p, jpt_buf *b) {
     for (int i = 0; i < s.n; i++)
         w0 = fmin(w0, s.v[i].y.mean / s.v[i].x.mean), w1 = fmax(w1, s.v[i].y.mean / s.v[i].x.mean);
     jpt_buf_printf(b, "<clipPath id=\"clip%lld-%lld\"><path d=\"M%d %dH%dV%dH%dz\"/></clipPath>", (long long)p->task->id, (long long)p->meter->id, LEFT, TOP, W - RIGHT, H - BOTTOM, LEFT);
-    scale w = report_scale(w0, w1, 0, INFINITY, true, 0, 1, 3);
+    scale  w = report_scale(w0, w1, 0, INFINITY, true, 0, 1, 3);
+    double told = -100; /* height of the last label */
     for (int i = 0; i < w.n_ticks; i++) {
         jpt_buf_printf(b, "<path class=\"iso\" clip-path=\"url(#clip%lld-%lld)\" d=\"", (long long)p->task->id, (long long)p->meter->id);
         double tx = NAN, ty = NAN;
@@ -243,8 +258,8 @@ void report_chart_latency(const report *r, const panel *p, jpt_buf *b) {
                 tx = px, ty = py;
         }
         jpt_buf_addz(b, "\"/>");
-        if (isfinite(tx))
-            jpt_buf_printf(b, "<text class=\"iso\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%g W</text>", tx, ty - 5, w.ticks[i]);
+        if (isfinite(tx) && fabs(ty - told) > 15)
+            told = ty, jpt_buf_printf(b, "<text class=\"iso\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%g W</text>", tx, ty - 5, w.ticks[i]);
     }
     for (int i = 0; i < s.n; i++) {
         const point *at = &s.v[i];
@@ -254,9 +269,9 @@ void report_chart_latency(const report *r, const panel *p, jpt_buf *b) {
         tip(at, "s", "J a request", -1, b);
         jpt_buf_addz(b, "</title>");
         if (isfinite(at->x.low))
-            jpt_buf_printf(b, "<path class=\"bar\" d=\"M%.1f %.1fH%.1f\"/>", report_at(&s.x, at->x.low), at->py, report_at(&s.x, at->x.high));
+            jpt_buf_printf(b, "<path class=\"bar\" d=\"M%.1f %.1fH%.1f\"/>", inside(&s.x, at->x.low), at->py, inside(&s.x, at->x.high));
         if (isfinite(at->y.low))
-            jpt_buf_printf(b, "<path class=\"bar\" d=\"M%.1f %.1fV%.1f\"/>", at->px, report_at(&s.y, fmax(at->y.low, 1e-12)), report_at(&s.y, at->y.high));
+            jpt_buf_printf(b, "<path class=\"bar\" d=\"M%.1f %.1fV%.1f\"/>", at->px, inside(&s.y, fmax(at->y.low, 1e-12)), inside(&s.y, at->y.high));
         report_mark(b, colour, at->px, at->py, 5, "class=\"mark\" fill-opacity=\".55\"");
         jpt_buf_addz(b, "</g>");
     }

@@ -141,10 +141,15 @@ static void add_energy(loading *l, const jpt_request_row *q, double *sum) {
         c->n_invalid++;
         return;
     }
-    if (isfinite(q->energy_j) && q->output_tokens >= 0)
-        sum[SUM_ENERGY] += q->energy_j, sum[SUM_ENERGY_TOKENS] += (double)q->output_tokens, sum[SUM_ENERGIES]++, c->n_metered++;
-    if (isfinite(q->net_energy_j) && q->output_tokens >= 0)
-        sum[SUM_NET] += q->net_energy_j, sum[SUM_NET_TOKENS] += (double)q->output_tokens, sum[SUM_NETS]++;
+    bool tokens = q->output_tokens >= 0; /* imported runs may not tell them */
+    if (isfinite(q->energy_j))
+        sum[SUM_ENERGY] += q->energy_j, sum[SUM_ENERGIES]++, c->n_metered++;
+    if (isfinite(q->energy_j) && tokens)
+        sum[SUM_TOKENS_ENERGY] += q->energy_j, sum[SUM_TOKENS] += (double)q->output_tokens;
+    if (isfinite(q->net_energy_j))
+        sum[SUM_NET] += q->net_energy_j, sum[SUM_NETS]++;
+    if (isfinite(q->net_energy_j) && tokens)
+        sum[SUM_TOKENS_NET] += q->net_energy_j, sum[SUM_NET_TOKENS] += (double)q->output_tokens;
     double all = 0;
     for (int k = 0; k < N_PHASES; k++)
         all += phase[k];

@@ -9,7 +9,7 @@ typedef struct estimate { double mean, low, high; int n; } estimate; /* NAN when
 
 /* Every figure is a ratio of two sums over requests. */
 typedef enum sum_of {
-    SUM_SCORE, SUM_SCORES, SUM_ENERGY, SUM_ENERGY_TOKENS, SUM_ENERGIES, SUM_NET, SUM_NET_TOKENS, SUM_NETS, SUM_SECONDS, SUM_DURATIONS,
+    SUM_SCORE, SUM_SCORES, SUM_ENERGY, SUM_ENERGIES, SUM_TOKENS_ENERGY, SUM_TOKENS, SUM_NET, SUM_NETS, SUM_TOKENS_NET, SUM_NET_TOKENS, SUM_SECONDS, SUM_DURATIONS,
     SUM_TTFT, SUM_TTFTS, N_SUMS
 } sum_of;
 typedef enum figure { QUALITY, J_TOKEN, NET_J_TOKEN, J_REQUEST, NET_J_REQUEST, LATENCY, TTFT, N_FIGURES } figure;

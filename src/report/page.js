@@ -109,6 +109,8 @@
     e.addEventListener("click", function () { $("fs").value = $("fs").value === e.dataset.s ? "" : e.dataset.s; filter(); });
   });
 
+  filter(); /* a browser may bring old choices back */
+
   /* ---- sorting ---- */
   all("th button").forEach(function (x) {
     x.addEventListener("click", function () {

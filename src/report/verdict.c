@@ -1,30 +1,27 @@
 /* Verdicts in words: each setting against greedy on the report's first screen, and settings against each other in jpt compare.
  * Where several are judged at once, p values are Holm's (1979). */
 #include "data.h"
+#include <jpt/stats.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 typedef struct rival { const cell *c; difference q, j; double pq, pj; } rival; /* p: adjusted */
 
-static int by_p(const void *a, const void *b) {
-    double x = **(double *const *)a, y = **(double *const *)b;
-    return (x > y) - (x < y);
-}
-
-/* Step-down: the k-th smallest of m is multiplied by m - k + 1, and none is below the one before.  NANs stay out. */
+/* Holm's adjusted values in place; what is not finite stays out. */
 static bool holm(double **p, int n) {
-    double **sorted = malloc(((size_t)n + 1) * sizeof *sorted), last = 0;
-    int      m = 0;
-    for (int i = 0; sorted && i < n; i++)
+    double *v = malloc((2 * (size_t)n + 2) * sizeof *v), *to = v + n + 1;
+    size_t  m = 0;
+    for (int i = 0; v && i < n; i++)
         if (isfinite(*p[i]))
-            sorted[m++] = p[i];
-    if (sorted)
-        qsort(sorted, (size_t)m, sizeof *sorted, by_p);
-    for (int k = 0; sorted && k < m; k++)
-        last = *sorted[k] = fmin(1, fmax(last, *sorted[k] * (m - k)));
-    free(sorted);
-    return sorted != NULL;
+            v[m++] = *p[i];
+    bool ok = v && (m == 0 || jpt_holm(v, m, to, NULL) == JPT_OK);
+    m = 0;
+    for (int i = 0; ok && i < n; i++)
+        if (isfinite(*p[i]))
+            *p[i] = to[m++];
+    free(v);
+    return ok;
 }
 
 static bool adjust(rival *v, int n) {

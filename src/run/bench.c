@@ -288,7 +288,8 @@ static jpt_status one_window(bench *b, const cell *c, const char *kind, int32_t 
         run_window_books(&b->window, idle_w, &energy, &books);
         again = e->counts && !energy.valid && f.attempt < e->rule.repeats;
         asked a = {item, seed, r.n_prompt, r.g};
-        st = run_put_window(b, e, c, &f, &a, served && !again, &energy, &books, err);
+        bool  lost = e->counts && isnan(energy.energy_j) && !again; /* nothing came of any try: the answers wait for a meter that works */
+        st = run_put_window(b, e, c, &f, &a, served && !again && !lost, &energy, &books, err);
         e->warm_up_s = NAN;
         b->last = e;
         if (st == JPT_OK && !energy.valid && e->counts) {
@@ -296,6 +297,10 @@ static jpt_status one_window(bench *b, const cell *c, const char *kind, int32_t 
             b->sum->windows_invalid++;
             snprintf(text, sizeof text, "block %d, %.60s: window not valid (%.90s)%s", block, c->spec->text, energy.reasons, again ? "; again" : "");
             note(b, text);
+        }
+        if (st == JPT_OK && lost) {
+            st = JPT_FAIL(err, METER, "the meter gives no reading any more (%.120s); what is finished is kept, the same command goes on when it works again", energy.reasons);
+            break;
         }
         if (again)
             forget_answers(&r, 0, f.n);
@@ -557,7 +562,7 @@ jpt_status jpt_run_bench(const jpt_run_options *opt, jpt_run_summary *out, jpt_e
         st = jpt_store_n_requests(b.store, &before, err);
     if (st == JPT_OK) {
         st = run_blocks(&b, err);
-        if (st == JPT_OK || st == JPT_INTERRUPTED)
+        if (st == JPT_OK || st == JPT_INTERRUPTED || st == JPT_METER)
             st = conclude(&b, st, err);
     }
     out->others = before - out->resumed;

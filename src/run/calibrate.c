@@ -5,16 +5,17 @@
 
 /* ---- measuring ------------------------------------------------------------------------------------------------------- */
 
-enum { WIDTHS = 4, MOST = 512 };
+enum { WIDTHS = 4, MOST = 512, AMPLIFY = 33 };
 static const int32_t width[WIDTHS] = {1, 8, 64, MOST};
 
 typedef struct point {
-    double watts, seconds; /* above idle, a forward */
+    double watts, seconds; /* mean power; a forward */
     double bytes, flops;
+    double energy_j, error_j, n; /* of the window; its forwards */
 } point;
 
-/* Forwards of n rows (n_layers of them; 0: all) for so long, in one window. */
-static jpt_status measure(jpt_session *s, jpt_meter *m, int32_t n, int32_t n_layers, double seconds, point *out, jpt_error *err) {
+/* Forwards of n rows (n_layers of them; 0: all), each with so many choices from its last row, for so long, in one window. */
+static jpt_status measure(jpt_session *s, jpt_meter *m, int32_t n, int32_t n_layers, int32_t n_choices, double seconds, point *out, jpt_error *err) {
     jpt_seq    seq;
     int32_t    tokens[MOST], n_vocab = jpt_model_get_info(jpt_session_model(s))->n_vocab, count = 0;
     jpt_window w;
@@ -32,6 +33,11 @@ static jpt_status measure(jpt_session *s, jpt_meter *m, int32_t n, int32_t n_lay
             jpt_batch_item item = {.seq = seq, .tokens = tokens, .n_tokens = n, .logits = JPT_ROWS_LAST};
             jpt_batch      batch = {.items = &item, .n_items = 1, .n_layers = n_layers};
             st = jpt_session_forward(s, &batch, err);
+            for (int32_t k = 0; st == JPT_OK && k < n_choices; k++) {
+                jpt_select_item choice = {.row = item.logits_row, .history = tokens, .n_history = n, .n_prompt = n, .sample = true, .key = {1, (uint32_t)count, 0, (uint32_t)k}};
+                jpt_selected    chosen;
+                st = jpt_session_select(s, &choice, 1, &chosen, err);
+            }
             if (st == JPT_OK)
                 st = jpt_seq_truncate(s, seq, 0, err);
         }
@@ -44,6 +50,9 @@ static jpt_status measure(jpt_session *s, jpt_meter *m, int32_t n, int32_t n_lay
         return JPT_FAIL(err, METER, "a window of the calibration is not valid: %s", e.reasons);
     out->watts = e.mean_w;
     out->seconds = e.duration_s / count;
+    out->energy_j = e.energy_j;
+    out->error_j = e.error_j;
+    out->n = count;
     jpt_run_cost(jpt_session_model(s), 1, n, 1, 0.5 * n * (n - 1), &out->bytes, &out->flops);
     return JPT_OK;
 }
@@ -69,7 +78,7 @@ jpt_status jpt_run_calibrate(const jpt_run_engine *e, double seconds, jpt_calibr
     const jpt_meter_limits *l = jpt_meter_get_limits(e->meter);
     jpt_session_options     so = {.n_ctx = MOST, .n_outputs = 1};
     jpt_session            *s;
-    point                   p[WIDTHS], launch;
+    point                   p[WIDTHS], launch, one, many;
     time_t                  now = time(NULL);
     struct tm               utc;
     *out = (jpt_calibration){.modelled = l->modelled, .idle_w = NAN, .launch_w = NAN, .launch_s = NAN};
@@ -86,17 +95,26 @@ jpt_status jpt_run_calibrate(const jpt_run_engine *e, double seconds, jpt_calibr
         snprintf(out->model_sha256, sizeof out->model_sha256, "%s", e->model_sha256);
     else
         JPT_TRY(jpt_sha256_file(i->path, out->model_sha256, err));
-    double each_s = seconds / (WIDTHS + 3) * (l->modelled ? 0.1 : 1);
+    double each_s = seconds / (WIDTHS + 5) * (l->modelled ? 0.1 : 1);
     JPT_TRY(jpt_session_open(e->model, &so, &s, err));
-    jpt_status st = measure(s, e->meter, 1, 0, fmax(each_s, l->shortest_s), &launch, err); /* awake and warm before anything counts */
+    jpt_status st = measure(s, e->meter, 1, 0, 0, fmax(each_s, l->shortest_s), &launch, err); /* awake and warm before anything counts */
     if (st == JPT_OK && !l->modelled)
         st = jpt_meter_idle(e->meter, fmax(each_s, l->shortest_s + 0.5), &out->idle_w, err);
     for (int k = 0; st == JPT_OK && k < WIDTHS; k++)
-        st = measure(s, e->meter, width[k] < so.n_ctx ? width[k] : so.n_ctx, 0, fmax(each_s, l->shortest_s), &p[k], err);
+        st = measure(s, e->meter, width[k] < so.n_ctx ? width[k] : so.n_ctx, 0, 0, fmax(each_s, l->shortest_s), &p[k], err);
     if (st == JPT_OK)
-        st = measure(s, e->meter, 1, 1, fmax(each_s, l->shortest_s), &launch, err); /* one layer: hardly a byte a launch */
+        st = measure(s, e->meter, 1, 1, 0, fmax(each_s, l->shortest_s), &launch, err); /* one layer: hardly a byte a launch */
+    if (st == JPT_OK)
+        st = measure(s, e->meter, 1, 0, 1, fmax(each_s, l->shortest_s), &one, err);
+    if (st == JPT_OK)
+        st = measure(s, e->meter, 1, 0, AMPLIFY, fmax(each_s, l->shortest_s), &many, err);
     jpt_session_close(s);
     JPT_TRY(st);
+    double rest_w = isnan(out->idle_w) ? 0 : out->idle_w; /* a step with a choice more takes longer, and idling is paid either way */
+    out->decode_j = (p[0].watts - rest_w) * p[0].seconds;
+    out->prefill_j = (p[WIDTHS - 1].watts - rest_w) * p[WIDTHS - 1].seconds / (so.n_ctx < MOST ? so.n_ctx : MOST);
+    out->select_j = jpt_amplify((one.watts - rest_w) * one.seconds, one.error_j / one.n, (many.watts - rest_w) * many.seconds, many.error_j / many.n, AMPLIFY, 1,
+                                &out->select_error_j);
     out->launch_w = launch.watts;
     out->launch_s = launch.seconds;
     fit(p, isnan(out->idle_w) ? 0 : out->idle_w, out);
@@ -136,6 +154,10 @@ jpt_status jpt_calibration_save(const jpt_calibration *c, jpt_error *err) {
     json_object_set_new(o, "flops_per_s", number(c->flops_per_s));
     json_object_set_new(o, "launch_s", number(c->launch_s));
     json_object_set_new(o, "residual", number(c->residual));
+    json_object_set_new(o, "prefill_j", number(c->prefill_j));
+    json_object_set_new(o, "decode_j", number(c->decode_j));
+    json_object_set_new(o, "select_j", number(c->select_j));
+    json_object_set_new(o, "select_error_j", number(c->select_error_j));
     char *line = json_dumps(o, JSON_COMPACT);
     json_decref(o);
     if (line) {
@@ -177,6 +199,8 @@ jpt_status jpt_calibration_find(const char *device, const char *card_uuid, const
             c.idle_w = copy_number(o, "idle_w"), c.pj_per_byte = copy_number(o, "pj_per_byte"), c.pj_per_flop = copy_number(o, "pj_per_flop");
             c.launch_w = copy_number(o, "launch_w"), c.bytes_per_s = copy_number(o, "bytes_per_s"), c.flops_per_s = copy_number(o, "flops_per_s");
             c.launch_s = copy_number(o, "launch_s"), c.residual = copy_number(o, "residual");
+            c.prefill_j = copy_number(o, "prefill_j"), c.decode_j = copy_number(o, "decode_j"), c.select_j = copy_number(o, "select_j");
+            c.select_error_j = copy_number(o, "select_error_j");
             bool usable = o && strcmp(c.device, device) == 0 && strcmp(c.card_uuid, card_uuid) == 0 && strcmp(c.energy_source, energy_source) == 0 && c.pj_per_byte >= 0 &&
                           c.pj_per_flop >= 0 && c.bytes_per_s > 0 && c.flops_per_s > 0 && c.residual < 0.25;
             bool same = strcmp(c.model_sha256, model_sha256) == 0;

@@ -36,7 +36,33 @@ static jpt_status gather_window(void *ud, const jpt_window_row *r) {
     return JPT_OK;
 }
 
+/* The calibration's phases alone, beside what the windows of the study say. */
+static jpt_status put_alone(bench *b, const jpt_calibration *k, jpt_error *err) {
+    const struct {
+        const char *method, *entry, *unit;
+        double      value, error;
+    } rows[] = {{"replication", "prefill", "J/position", k->prefill_j, NAN}, {"replication", "decode", "J/step", k->decode_j, NAN}, {"amplification", "select", "J/call", k->select_j, k->select_error_j}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        jpt_ledger_row row;
+        if (isnan(rows[i].value))
+            continue;
+        jpt_ledger_row_init(&row);
+        row.study = b->study;
+        row.method = rows[i].method;
+        row.entry = rows[i].entry;
+        row.unit = rows[i].unit;
+        row.value = rows[i].value;
+        row.error_value = rows[i].error;
+        row.n = 1;
+        JPT_TRY(jpt_store_add_ledger(b->store, &row, err));
+    }
+    return JPT_OK;
+}
+
 jpt_status run_put_ledger(bench *b, jpt_error *err) {
+    for (size_t i = 0; i < b->opt->n_engines; i++)
+        if (b->engine[i].e->calibration)
+            JPT_TRY(put_alone(b, b->engine[i].e->calibration, err));
     for (size_t i = 0; i < b->opt->n_engines; i++) {
         windows        w = {.study = b->study, .meter = b->engine[i].meter};
         jpt_regression r;

@@ -5,14 +5,14 @@ set -u
 fail() { echo "FAIL: $*"; exit 1; }
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
-answer=$("$JPT" generate -m "$JPT_MODEL" --chat -p "What is the capital of Germany?" -s greedy -q) || fail "generate"
-grep -q Berlin <<<"$answer" || fail "capital of Germany: $answer"
-"$JPT" generate -m "$JPT_MODEL" --chat -p "What is the capital of Germany?" -s greedy --json >"$dir/g.json" || fail "generate --json"
+answer=$("$JPT" generate -m "$JPT_MODEL" --chat -p "What is the capital of France?" -s greedy -q) || fail "generate"
+grep -q Paris <<<"$answer" || fail "capital of France: $answer"
+"$JPT" generate -m "$JPT_MODEL" --chat -p "What is the capital of France?" -s greedy --json >"$dir/g.json" || fail "generate --json"
 python3 - "$dir/g.json" <<'PY' || fail "JSON: $(cat "$dir/g.json")"
 import json, sys
 j = json.load(open(sys.argv[1]))
 w, e = j["work"], j["energy"]
-assert "Berlin" in j["text"] and len(j["tokens"]) == j["output_tokens"] and j["stop_reason"] == "eos"
+assert "Paris" in j["text"] and len(j["tokens"]) == j["output_tokens"] and j["stop_reason"] == "eos"
 assert w["positions_computed"] == j["prompt_tokens"] + j["output_tokens"] - 1 and w["forwards"] == j["output_tokens"]
 assert e["energy_j"] > 0 and e["energy_source"] and abs(sum(v for v in e["phases"].values()) - e["energy_j"]) < 1e-6
 PY

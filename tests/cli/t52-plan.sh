@@ -119,6 +119,15 @@ assert c.execute("select attempt, valid from window where kind='requests' order 
 assert c.execute("select count(*), sum(energy_valid) from request").fetchone() == (3, 0)
 assert all("other process" in r[0] for r in c.execute("select energy_reasons from request"))
 P
+# the driver goes in the middle: the bench ends, no number comes of it, and the same command goes on with a driver
+printf 'sim 100\nlost_at 9\n' >card
+JPT_NVML_LIB=$JPT_FAKE_NVML_LIB JPT_FAKE_NVML=$dir/card "$JPT" bench counter.yaml --meter nvml_counter -o l.db 2>log && fail "a bench without a driver"
+grep -q "the meter gives no reading any more (NVML energy counter" log || fail "driver lost: $(cat log)"
+python3 -c 'import sqlite3; c = sqlite3.connect("l.db"); assert c.execute("select count(*) from request where energy_j is not null").fetchone()[0] % 3 == 0 and c.execute("select count(*) from window where valid=0 and energy_j is null").fetchone()[0] >= 3' ||
+    fail "rows of a lost driver"
+echo "sim 100" >card
+JPT_NVML_LIB=$JPT_FAKE_NVML_LIB JPT_FAKE_NVML=$dir/card "$JPT" bench counter.yaml --meter nvml_counter -o l.db 2>log || fail "with a driver again: $(cat log)"
+python3 -c 'import sqlite3; assert sqlite3.connect("l.db").execute("select count(*), sum(energy_valid) from request").fetchone() == (3, 3)' || fail "with a driver again"
 
 # calibration: kept, found again, a floor for each cell
 "$JPT" calibrate -m "$model" --meter model --seconds 14 --json >cal.json || fail "calibrate"

@@ -43,7 +43,7 @@ a, b = rows(sys.argv[1]), rows(sys.argv[2])
 for t in a:
     if a[t] != b[t]:
         sys.exit("%s: %d and %d rows\n  %s\n  %s" % (t, len(a[t]), len(b[t]), [r for r in a[t] if r not in b[t]][:2], [r for r in b[t] if r not in a[t]][:2]))
-assert len(a["request"]) == 6 * 3 * 2 * (3 + 2 * 2) and len(a["window"]) > 100
+assert len(a["request"]) == 6 * 3 * 2 * (2 + 3 * 2) and len(a["window"]) > 100, (len(a["request"]), len(a["window"]))
 P
 }
 kills=0 files=0

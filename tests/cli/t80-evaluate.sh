@@ -81,6 +81,7 @@ for cell, in db.execute("SELECT id FROM cell").fetchall():
     assert abs(tokens - round(tokens)) < 1e-6 and abs(got("ppl") - math.exp(nll / tokens)) < 1e-6 * got("ppl")
     assert abs(got("coherence") - sum(c for *_, c in rows) / len(rows)) < 1e-9
 EOF
+"$JPT" evaluate r.db --embedder "$encoder" -q | grep -qE 'cos_prompt@encoder_tiny +-?[0-9.]+  \[.*\]  4 texts' || bad "the table of cells"
 "$JPT" audit r.db >/dev/null || bad "audit after evaluate"
 "$JPT" report r.db -o out --format csv,md >/dev/null || bad "report after evaluate"
 

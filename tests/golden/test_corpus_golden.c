@@ -1,4 +1,5 @@
-/* BLEU, chrF and TER with every option against sacreBLEU (tools/golden/corpus_sacrebleu.py): corpora, sentences, signatures, tokens. */
+/* BLEU, chrF and TER with every option against sacreBLEU (tools/golden/corpus_sacrebleu.py): corpora, sentences, signatures,
+ * tokens. */
 #include <jansson.h>
 #include <jpt/metric.h>
 #include <math.h>

@@ -63,6 +63,8 @@ static int run_case(jpt_model *m, jpt_model *assistant, json_t *prompts, json_t 
         int32_t ids[128], n = (int32_t)json_array_size(p);
         json_t *want = json_array_get(json_object_get(c, "out"), i);
         assert_true(n <= 128);
+        if (json_is_null(want)) /* the maker says why */
+            continue;
         for (int32_t k = 0; k < n; k++)
             ids[k] = (int32_t)json_integer_value(json_array_get(p, (size_t)k));
         jpt_request    r = {.spec = spec, .prompt = ids, .n_prompt = n, .max_new_tokens = max_new};
@@ -149,6 +151,12 @@ static void processors_equal_transformers(void **state) {
     tiny_models(JPT_SOURCE_DIR "/tests/golden/decode_tiny_more.json");
 }
 
+/* What transformers does not have, by the rules of the authors' code (tools/golden/decode_authors.py). */
+static void authors_strategies(void **state) {
+    (void)state;
+    tiny_models(JPT_SOURCE_DIR "/tests/golden/decode_tiny_authors.json");
+}
+
 /* The default model in float32: 10 prompts of 64 tokens. */
 static void smollm2(const char *file) {
     const char       *path = getenv("JPT_MODEL");
@@ -188,6 +196,7 @@ static void smollm2_equals_transformers(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(tiny_models_equal_transformers), cmocka_unit_test(beams_equal_vectorised_search), cmocka_unit_test(processors_equal_transformers),
+                                       cmocka_unit_test(authors_strategies),
                                        cmocka_unit_test(smollm2_equals_transformers)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -178,6 +178,13 @@ static void distributions_equal_transformers(void **unused) {
     distributions(JPT_SOURCE_DIR "/tests/golden/steps_tiny.json", 1e-5);
 }
 
+/* Mirostat in its three forms, adaptive-p, GUARD: states that each draw feeds (tools/golden/decode_authors.py).  Adaptive-p multiplies the
+ * rounding of a probability by up to 30. */
+static void distributions_of_feedback(void **unused) {
+    (void)unused;
+    distributions(JPT_SOURCE_DIR "/tests/golden/steps_tiny_authors.json", 5e-5);
+}
+
 static void beams_draw_as_transformers(void **unused) {
     (void)unused;
     if (getenv("JPT_DEVICE") && *getenv("JPT_DEVICE"))
@@ -254,6 +261,6 @@ static void beams_draw_as_transformers(void **unused) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(distributions_equal_transformers), cmocka_unit_test(beams_draw_as_transformers)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(distributions_equal_transformers), cmocka_unit_test(distributions_of_feedback), cmocka_unit_test(beams_draw_as_transformers)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-/* ROUGE, Porter's stemmer, answers, smoothed BLEU-4, self-BLEU, repetition, Zipf and pass@k against their reference implementations
- * (tools/golden/texts_reference.py). */
+/* ROUGE, Porter's stemmer, answers, smoothed BLEU-4, self-BLEU, repetition, Zipf and pass@k against their reference
+ * implementations (tools/golden/texts_reference.py). */
 #include <jansson.h>
 #include <jpt/metric.h>
 #include <math.h>

@@ -161,7 +161,7 @@ static void run_one(const struct hostile *h) {
             say(h->name, "is scored as passed", &r);
         if (r.out.p && (strstr(r.out.p, "ESCAPED") || strstr(r.out.p, "SECRET")))
             say(h->name, "got out", &r);
-        if (jpt_now_s() - t0 > limits.wall_s + 5)
+        if (jpt_now_s() - t0 > limits.wall_s + 20)
             say(h->name, "hung", &r);
         pthread_mutex_lock(&lock);
         ends[r.end]++;

@@ -76,7 +76,7 @@ static void audit(int expected, const char *line) {
     jpt_buf   out = {0};
     jpt_error err = {0};
     int       failed;
-    if (jpt_report_audit(store, &out, &failed, &err) != JPT_OK)
+    if (jpt_report_audit(store, NULL, &out, &failed, &err) != JPT_OK)
         fail_msg("%s", err.msg);
     if (failed != expected || (line && !strstr(out.p, line)))
         fail_msg("%d failures, expected %d, '%s' in:\n%s", failed, expected, line ? line : "", out.p);
@@ -111,11 +111,11 @@ static void every_rule_finds_its_failure(void **state) {
     r = sound(cell, item++, 30);
     r.energy_valid = 0;
     put(&r, 1);
-    audit(5, "an invalid window says why");
+    audit(5, "an invalid request says why");
     r = sound(cell, item++, 0);
     r.net_energy_j = NAN;
     put(&r, 1);
-    audit(6, "no valid window has zero joules");
+    audit(6, "no valid request or window has zero joules");
     r = sound(cell, item++, 30);
     r.stop_reason = "length";
     put(&r, 1);

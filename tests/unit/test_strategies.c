@@ -336,6 +336,14 @@ static void batches_change_no_text(void **state) {
         same(specs[i], NULL, 1, specs[i], NULL, 3);
         same(specs[i], NULL, 1, specs[i], NULL, 6);
     }
+    for (size_t k = 0; k < jpt_strategy_count(); k++) { /* and those of the registry that the list above does not name */
+        const char *name = jpt_strategy_at(k)->name;
+        bool        named = strcmp(name, "assisted") == 0; /* below */
+        for (size_t i = 0; i < sizeof specs / sizeof *specs; i++)
+            named |= strncmp(specs[i], name, strlen(name)) == 0 && (specs[i][strlen(name)] == ':' || !specs[i][strlen(name)]);
+        if (!named)
+            same(name, NULL, 1, name, NULL, 4);
+    }
     same("assisted", other, 1, "assisted", other, 4);
     same("cd", other, 1, "cd", other, 4);
     same("cd-beam:num_beams=2", other, 1, "cd-beam:num_beams=2", other, 4);

@@ -7,8 +7,6 @@
 #include <string.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 #endif
 
 static void cpu_close(jpt_backend *be) {
@@ -228,15 +226,6 @@ static const jpt_backend_ops cpu_ops = {
     .topk = host_topk, .keep_rows = host_keep_rows, .similarity = cpu_similarity, .row_dots = host_row_dots, .contrast = cpu_contrast,
 };
 
-#if defined(__x86_64__)
-/* Tile registers have to be asked for: Linux from 5.16 on, once a process. */
-static bool amx_allowed(void) {
-    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18, AMX_TILE = 1 << 24, AMX_INT8 = 1 << 25 };
-    unsigned a, b, c, d;
-    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & AMX_TILE) && (d & AMX_INT8) && syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
-}
-#endif
-
 static jpt_status choose_isa(const char *isa, const cpu_kernels **out, jpt_error *err) {
     *out = &cpu_kernels_scalar;
     bool wanted_found = isa && strcmp(isa, "scalar") == 0;
@@ -255,13 +244,9 @@ static jpt_status choose_isa(const char *isa, const cpu_kernels **out, jpt_error
         *out = &cpu_kernels_avx512;
         wanted_found = true;
     }
-    if (avx512 && (!isa || strcmp(isa, "amx") == 0) && amx_allowed()) {
-        *out = &cpu_kernels_amx;
-        wanted_found = true;
-    }
 #endif
     if (isa && !wanted_found)
-        return JPT_FAIL(err, UNSUPPORTED, "instruction set '%s' is not available on this processor (known: scalar, avx2, avx512, amx)", isa);
+        return JPT_FAIL(err, UNSUPPORTED, "instruction set '%s' is not available on this processor (known: scalar, avx2, avx512)", isa);
     return JPT_OK;
 }
 

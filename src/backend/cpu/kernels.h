@@ -5,6 +5,8 @@
 
 #include <jpt/tensor.h>
 
+enum { ACT_TILE = 64 }; /* rows of activations that stay near while weights pass over them */
+
 /* Activations rounded to 8 bits in blocks of 32: x = d * q, |q| <= 127. */
 typedef struct cpu_act_block {
     float   d, sum;    /* sum = d * (q added up) */
@@ -14,6 +16,11 @@ typedef struct cpu_acts {
     int8_t        *q;     /* [n, cols] */
     cpu_act_block *block; /* [n, cols / 32] */
     int32_t        cols;
+    /* What rounding left of blocks with outliers, rounded in its turn: bit i of fine[k * cols / 32 + b] says that row
+     * ACT_TILE * k + i has it of block b. */
+    uint64_t      *fine;
+    int8_t        *fine_q;     /* [n, cols] */
+    cpu_act_block *fine_block; /* [n, cols / 32] */
 } cpu_acts;
 
 /* Keys and values of a kv head, and room for a block of them in float32. */
@@ -46,15 +53,16 @@ typedef struct cpu_kernels {
     void (*attend_softmax)(cpu_query *query, int32_t n);
     void (*attend_values)(const cpu_kv *kv, const size_t *slots, int32_t from, int32_t to, const cpu_query *query, int32_t n);
     void (*to_f16)(const float *x, size_t n, jpt_half *y); /* round to nearest even */
-    /* One row of activations; not finite ones make the block's d NAN. */
-    void (*quantize)(const float *x, int32_t cols, int32_t offset, bool halves, int8_t *q, cpu_act_block *block);
-    /* out[i, 0..16) = panel (pack.h) times activation row first + i, i < n: the same bits whatever n is. */
+    /* Row `row` of the activations, `fine` being zero before; not finite ones make the block's d NAN.  Rows may be done at once. */
+    void (*quantize)(const float *x, int32_t offset, bool halves, cpu_acts *a, int32_t row);
+    /* out[i, 0..16) = panel (pack.h) times activation row first + i, i < n <= ACT_TILE, first a multiple of it: the same
+     * bits whatever n is. */
     void (*panel_dot)(jpt_dtype dtype, const uint8_t *panel, const cpu_acts *x, int32_t first, int32_t n, float *out);
 } cpu_kernels;
 
 extern const cpu_kernels cpu_kernels_scalar;
 #if defined(__x86_64__)
-extern const cpu_kernels cpu_kernels_avx2, cpu_kernels_avx512, cpu_kernels_amx;
+extern const cpu_kernels cpu_kernels_avx2, cpu_kernels_avx512;
 #endif
 
 #endif

@@ -4,33 +4,41 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ACT_TILE = 64, ROWS_ALONE = 4 };
+enum { ROWS_ALONE = 4 };
 
 /* How a type's codes are offset, and whether its blocks have two scales. */
 static int32_t code_offset(jpt_dtype t) { return t == JPT_Q4_0 ? 8 : t == JPT_Q5_0 ? 16 : t == JPT_Q8_0 ? 128 : t == JPT_Q6_K ? 32 : 0; }
 
 /* ---- activations -------------------------------------------------------------------------------------------- */
 
+static void act_free(cpu_acts *a) {
+    free(a->q);
+    free(a->block);
+    free(a->fine);
+    free(a->fine_q);
+    free(a->fine_block);
+}
+
 static void act_room(cpu_backend *c, int32_t set, int32_t n, int32_t cols) {
     cpu_acts *a = &c->acts[set];
-    size_t    need = (size_t)n * (size_t)cols;
+    size_t    need = (size_t)(n + ACT_TILE - 1) / ACT_TILE * ACT_TILE * (size_t)cols, tiles = need / PANEL_BLOCK / ACT_TILE;
     if (need > c->act_cap[set]) {
-        free(a->q);
-        free(a->block);
-        need = (need + 4095) & ~(size_t)4095;
+        act_free(a);
         a->q = aligned_alloc(64, need);
-        a->block = aligned_alloc(64, need / PANEL_BLOCK * sizeof *a->block);
-        JPT_ASSERT(a->q && a->block);
+        a->fine_q = aligned_alloc(64, need);
+        a->block = malloc(need / PANEL_BLOCK * sizeof *a->block);
+        a->fine_block = malloc(need / PANEL_BLOCK * sizeof *a->fine_block);
+        a->fine = malloc(tiles * sizeof *a->fine);
+        JPT_ASSERT(a->q && a->fine_q && a->block && a->fine_block && a->fine);
         c->act_cap[set] = need;
     }
+    memset(a->fine, 0, tiles * sizeof *a->fine);
     a->cols = cols;
 }
 
 void cpu_matmul_fini(cpu_backend *c) {
-    for (int32_t i = 0; i < CPU_ACT_SETS; i++) {
-        free(c->acts[i].q);
-        free(c->acts[i].block);
-    }
+    for (int32_t i = 0; i < CPU_ACT_SETS; i++)
+        act_free(&c->acts[i]);
 }
 
 typedef struct quant_job {
@@ -43,8 +51,7 @@ typedef struct quant_job {
 static void quant_row(void *ud, int32_t i, int32_t thread) {
     (void)thread;
     quant_job *j = ud;
-    size_t     at = (size_t)i * (size_t)j->a->cols;
-    j->c->k->quantize(j->x + at, j->a->cols, code_offset(j->dtype), j->dtype == JPT_Q6_K, j->a->q + at, j->a->block + at / PANEL_BLOCK);
+    j->c->k->quantize(j->x + (size_t)i * (size_t)j->a->cols, code_offset(j->dtype), j->dtype == JPT_Q6_K, j->a, i);
 }
 
 /* ---- products ----------------------------------------------------------------------------------------------------- */

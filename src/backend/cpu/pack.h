@@ -2,7 +2,7 @@
  *
  * A panel is 16 rows (the last one of a matrix is filled up with zero rows).  It runs over the columns in blocks of 32;
  * weight (row r, column 4g + k) of a block is byte 4r + k of group g: one 64-byte vector holds four columns of all 16
- * rows, and one broadcast of four activations feeds them all.  It is also the layout of a second operand of AMX.
+ * rows, and one broadcast of four activations feeds them all.
  *
  *   block   scales, 16 of each, then the codes, unsigned:
  *           4 bits: 4 vectors, group g in the low nibbles and g + 4 in the high ones

@@ -2,7 +2,8 @@
  * activations, straight on the codes.
  *
  * A block of 32 columns gives exact 32-bit integer sums, which are scaled and added to a float32 sum a row, block after
- * block.  So a result is the same bits whether one row of activations is given or many, here and in the AMX kernel. */
+ * block, then what rounding left of blocks with outliers.  So a result is the same bits whether one row of activations is
+ * given or many. */
 #include "pack.h"
 
 /* 16 lanes, one a row of the panel: vf floats, vi integers, vc 64 codes (4 a row). */
@@ -17,6 +18,7 @@ static inline vf vf_s8(const uint8_t *p) { return _mm512_cvtepi32_ps(_mm512_cvte
 static inline vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
 static inline vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
 static inline vf vf_of(vi a) { return _mm512_cvtepi32_ps(a); }
+static inline vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
 static inline void vf_store(float *p, vf a) { _mm512_storeu_ps(p, a); }
 static inline vi vi_set(int32_t v) { return _mm512_set1_epi32(v); }
 static inline vc vc_load(const uint8_t *p) { return _mm512_loadu_si512(p); }
@@ -59,6 +61,7 @@ static inline vf vf_s8(const uint8_t *p) {
 static inline vf vf_mul(vf x, vf y) { return (vf){_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
 static inline vf vf_fma(vf x, vf y, vf z) { return (vf){_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)}; }
 static inline vf vf_of(vi x) { return (vf){_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
+static inline vf vf_load(const float *p) { return (vf){_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
 static inline void vf_store(float *p, vf x) {
     _mm256_storeu_ps(p, x.a);
     _mm256_storeu_ps(p + 8, x.b);
@@ -109,6 +112,7 @@ static inline vf vf_s8(const uint8_t *p) { vf r; EACH r.v[i] = (float)(int8_t)p[
 static inline vf vf_mul(vf a, vf b) { EACH a.v[i] *= b.v[i]; return a; }
 static inline vf vf_fma(vf a, vf b, vf c) { EACH c.v[i] += a.v[i] * b.v[i]; return c; }
 static inline vf vf_of(vi a) { vf r; EACH r.v[i] = (float)a.v[i]; return r; }
+static inline vf vf_load(const float *p) { vf r; memcpy(r.v, p, sizeof r.v); return r; }
 static inline void vf_store(float *p, vf a) { memcpy(p, a.v, sizeof a.v); }
 static inline vi vi_set(int32_t v) { vi r; EACH r.v[i] = v; return r; }
 static inline vc vc_load(const uint8_t *p) { vc r; memcpy(r.v, p, 64); return r; }
@@ -239,155 +243,26 @@ static inline __attribute__((always_inline)) void panel_times(jpt_dtype t, const
         vf_store(out + PANEL_ROWS * i, acc[i]);
 }
 
-#if defined(__AMX_INT8__)
-/* ---- AMX: a panel times 8 or 16 rows of activations at once ------------------------------------------------
- * The codes of a panel are unpacked to bytes once a call; a tile product gives the integer sums of a block for all rows, which
- * are scaled and added exactly as above. */
-
-enum { AMX_LEAST = 8 };
-
-/* Tiles of even and odd blocks (the intrinsics paste the numbers into names): sums, a second one for Q6_K, activations, codes. */
-static void configure_tiles(int rows) {
-    struct {
-        uint8_t  palette, start_row, reserved[14];
-        uint16_t bytes[16];
-        uint8_t  rows[16];
-    } c = {.palette = 1};
-    for (int i = 0; i < 8; i++) {
-        c.bytes[i] = i == 4 || i == 5 ? PANEL_BLOCK : 64;
-        c.rows[i] = (uint8_t)(i < 6 ? rows : PANEL_BLOCK / 4);
-    }
-    __asm__ volatile("" ::"r"(&c) : "memory"); /* gcc 12 thinks that _tile_loadconfig reads 8 bytes */
-    _tile_loadconfig(&c);
-}
-
-typedef struct amx_block {
-    vc codes[8], half[8]; /* half: Q6_K's columns 16..31, which codes then lacks */
-    vf scale[2], min;
-} amx_block;
-
-static inline __attribute__((always_inline)) void amx_unpack(jpt_dtype t, const uint8_t *panel, int32_t b, amx_block *w) {
-    panel_codes    u;
-    const uint8_t *head = NULL, *p = panel_block(t, panel, b, &head);
-    for (size_t at = 0; at < panel_block_bytes(t); at += 64)
-        __builtin_prefetch(p + PANEL_AHEAD + at);
-    panel_unpack(t, head, p, &u);
-    for (int g = 0; g < 8; g++)
-        w->codes[g] = t == JPT_Q6_K && g >= 4 ? _mm512_setzero_si512() : u.q[g];
-    for (int g = 0; g < 8 && t == JPT_Q6_K; g++)
-        w->half[g] = g >= 4 ? u.q[g] : _mm512_setzero_si512();
-    w->scale[0] = u.scale[0];
-    if (t == JPT_Q6_K)
-        w->scale[1] = u.scale[1];
-    if (has_min(t))
-        w->min = u.min;
-}
-
-/* Integer sums of a block into sums[0] (and sums[1]) with the tiles named. */
-#define AMX_SUMS(T, W, Q, COLS, SUMS, S, M, X, C)       \
-    do {                                                \
-        _tile_loadd(X, Q, COLS);                        \
-        _tile_loadd(C, (W)->codes, 64);                 \
-        _tile_zero(S);                                  \
-        _tile_dpbsud(S, X, C);                          \
-        _tile_stored(S, (SUMS)[0], 64);                 \
-        if ((T) == JPT_Q6_K) {                          \
-            _tile_loadd(C, (W)->half, 64);              \
-            _tile_zero(M);                              \
-            _tile_dpbsud(M, X, C);                      \
-            _tile_stored(M, (SUMS)[1], 64);             \
-        }                                               \
-    } while (0)
-
-static inline __attribute__((always_inline)) void amx_add(jpt_dtype t, const int rows, const amx_block *w, int32_t sums[2][16][16], const cpu_act_block *a,
-                                                          int32_t blocks, vf acc[16]) {
-#pragma GCC unroll 16
-    for (int i = 0; i < rows; i++, a += blocks) {
-        vi i0 = _mm512_load_si512(sums[0][i]);
-        vf d = vf_set(a->d);
-        if (!has_min(t))
-            i0 = _mm512_add_epi32(i0, vi_set(a->offset[0]));
-        acc[i] = vf_fma(vf_of(i0), vf_mul(w->scale[0], d), acc[i]);
-        if (t == JPT_Q6_K)
-            acc[i] = vf_fma(vf_of(_mm512_add_epi32(_mm512_load_si512(sums[1][i]), vi_set(a->offset[1]))), vf_mul(w->scale[1], d), acc[i]);
-        if (has_min(t))
-            acc[i] = vf_fma(w->min, vf_set(a->sum), acc[i]);
-    }
-}
-
-/* `rows` (8 or 16) rows of activations from `first` on; w: the panel's blocks unpacked, or NULL: as they are needed. */
-static inline __attribute__((always_inline)) void amx_rows(jpt_dtype t, const int rows, const uint8_t *panel, const amx_block *w, const cpu_acts *x, int32_t first,
-                                                           float *out) {
-    const int32_t        blocks = x->cols / PANEL_BLOCK;
-    const size_t         cols = (size_t)x->cols;
-    const int8_t        *q = x->q + (size_t)first * cols;
-    const cpu_act_block *s = x->block + (size_t)first * (size_t)blocks;
-    int32_t              sums[2][2][2][16][16] __attribute__((aligned(64))); /* pair, block of it, halves */
-    amx_block            room[2][2];
-    const amx_block     *u[2][2] = {{&room[0][0], &room[0][1]}, {&room[1][0], &room[1][1]}};
-    vf                   acc[16];
-    for (int i = 0; i < rows; i++)
-        acc[i] = vf_zero();
-    /* a tile product takes long: the sums of the next pair of blocks are under way while those of the last are added */
-    for (int32_t b = 0; b < blocks + 2; b += 2) {
-        const int now = b / 2 % 2, before = !now;
-        if (b < blocks) {
-            if (w)
-                u[now][0] = &w[b];
-            else
-                amx_unpack(t, panel, b, &room[now][0]);
-            AMX_SUMS(t, u[now][0], q + PANEL_BLOCK * b, cols, sums[now][0], 0, 1, 4, 6);
-        }
-        if (b + 1 < blocks) {
-            if (w)
-                u[now][1] = &w[b + 1];
-            else
-                amx_unpack(t, panel, b + 1, &room[now][1]);
-            AMX_SUMS(t, u[now][1], q + PANEL_BLOCK * (b + 1), cols, sums[now][1], 2, 3, 5, 7);
-        }
-        if (b > 0)
-            amx_add(t, rows, u[before][0], sums[before][0], s + b - 2, blocks, acc);
-        if (b > 0 && b - 1 < blocks)
-            amx_add(t, rows, u[before][1], sums[before][1], s + b - 1, blocks, acc);
-    }
-    for (int i = 0; i < rows; i++)
-        vf_store(out + PANEL_ROWS * i, acc[i]);
-}
-
-/* As many rows as fill tiles; returns how many. */
-static inline __attribute__((always_inline)) int32_t amx_panel(jpt_dtype t, const uint8_t *panel, const cpu_acts *x, int32_t first, int32_t n, float *out) {
-    enum { STRIP = 2048 / PANEL_BLOCK }; /* an unpacked panel of more columns would not stay near */
-    const int32_t blocks = x->cols / PANEL_BLOCK;
-    amx_block     w[STRIP];
-    bool          unpack = n >= 32 && blocks <= STRIP;
-    int32_t       i = 0;
-    for (int32_t b = 0; unpack && b < blocks; b++)
-        amx_unpack(t, panel, b, &w[b]);
-    if (n >= 16) {
-        configure_tiles(16);
-        for (; n - i >= 16; i += 16) {
-            if (unpack)
-                amx_rows(t, 16, panel, w, x, first + i, out + PANEL_ROWS * i);
-            else
-                amx_rows(t, 16, panel, NULL, x, first + i, out + PANEL_ROWS * i);
+/* What rounding left of blocks with outliers: few, the same ones in most rows. */
+static inline __attribute__((always_inline)) void panel_refine(jpt_dtype t, const uint8_t *panel, const cpu_acts *x, int32_t first, float *out) {
+    const int32_t   blocks = x->cols / PANEL_BLOCK;
+    const uint64_t *fine = x->fine + (size_t)(first / ACT_TILE) * (size_t)blocks;
+    for (int32_t b = 0; b < blocks; b++) {
+        if (!fine[b])
+            continue;
+        panel_codes    u;
+        const uint8_t *head = NULL, *p = panel_block(t, panel, b, &head);
+        panel_unpack(t, head, p, &u);
+        for (uint64_t rows = fine[b]; rows; rows &= rows - 1) {
+            const int    i = __builtin_ctzll(rows);
+            const size_t at = (size_t)(first + i) * (size_t)blocks + (size_t)b;
+            vf_store(out + PANEL_ROWS * i, panel_step(t, &u, x->fine_q + PANEL_BLOCK * at, x->fine_block + at, vf_load(out + PANEL_ROWS * i)));
         }
     }
-    if (n - i >= 8) {
-        configure_tiles(8);
-        amx_rows(t, 8, panel, NULL, x, first + i, out + PANEL_ROWS * i);
-        i += 8;
-    }
-    _tile_release();
-    return i;
 }
-#endif
 
 static inline __attribute__((always_inline)) void panel_rows(jpt_dtype t, const uint8_t *panel, const cpu_acts *x, int32_t first, int32_t n, float *out) {
     int32_t i = 0;
-#if defined(__AMX_INT8__)
-    if (n >= AMX_LEAST)
-        i = amx_panel(t, panel, x, first, n, out);
-#endif
 #define TIMES(N)                                                          \
     for (; n - i >= N; i += N)                                            \
         panel_times(t, N, panel, x, first + i, out + PANEL_ROWS * i);
@@ -399,6 +274,7 @@ static inline __attribute__((always_inline)) void panel_rows(jpt_dtype t, const 
     TIMES(2)
     TIMES(1)
 #undef TIMES
+    panel_refine(t, panel, x, first, out);
 }
 
 static void panel_dot(jpt_dtype t, const uint8_t *panel, const cpu_acts *x, int32_t first, int32_t n, float *out) {
@@ -422,38 +298,69 @@ static void panel_dot(jpt_dtype t, const uint8_t *panel, const cpu_acts *x, int3
 
 /* ---- activations --------------------------------------------------------------------------------------------- */
 
-static void quantize(const float *x, int32_t cols, int32_t offset, bool halves, int8_t *q, cpu_act_block *s) {
-    for (int32_t b = 0; b < cols / PANEL_BLOCK; b++, x += PANEL_BLOCK, q += PANEL_BLOCK) {
-        int32_t sum[2];
-        float   max = 0;
+/* One block; x may be not finite. */
+static inline void quantize_block(const float *x, int32_t offset, bool halves, int8_t *q, cpu_act_block *s) {
+    int32_t sum[2];
+    float   max = 0;
 #if defined(__AVX512VNNI__)
-        __m512 v0 = _mm512_loadu_ps(x), v1 = _mm512_loadu_ps(x + 16), a0 = _mm512_abs_ps(v0), a1 = _mm512_abs_ps(v1), inf = _mm512_set1_ps(INFINITY);
-        bool   finite = !(_mm512_cmp_ps_mask(a0, inf, _CMP_NLT_UQ) | _mm512_cmp_ps_mask(a1, inf, _CMP_NLT_UQ));
-        max = _mm512_reduce_max_ps(_mm512_max_ps(a0, a1));
-        float   d = finite ? max / 127 : NAN, id = finite && max > 1e-35f ? 127 / max : 0;
-        __m512i i0 = _mm512_cvtps_epi32(_mm512_mul_ps(v0, _mm512_set1_ps(id))), i1 = _mm512_cvtps_epi32(_mm512_mul_ps(v1, _mm512_set1_ps(id)));
-        _mm_storeu_si128((__m128i *)q, _mm512_cvtepi32_epi8(i0));
-        _mm_storeu_si128((__m128i *)(q + 16), _mm512_cvtepi32_epi8(i1));
-        sum[0] = _mm512_reduce_add_epi32(i0);
-        sum[1] = _mm512_reduce_add_epi32(i1);
+    __m512 v0 = _mm512_loadu_ps(x), v1 = _mm512_loadu_ps(x + 16), a0 = _mm512_abs_ps(v0), a1 = _mm512_abs_ps(v1), inf = _mm512_set1_ps(INFINITY);
+    bool   finite = !(_mm512_cmp_ps_mask(a0, inf, _CMP_NLT_UQ) | _mm512_cmp_ps_mask(a1, inf, _CMP_NLT_UQ));
+    max = _mm512_reduce_max_ps(_mm512_max_ps(a0, a1));
+    float   d = finite ? max / 127 : NAN, id = finite && max > 1e-35f ? 127 / max : 0;
+    __m512i i0 = _mm512_cvtps_epi32(_mm512_mul_ps(v0, _mm512_set1_ps(id))), i1 = _mm512_cvtps_epi32(_mm512_mul_ps(v1, _mm512_set1_ps(id)));
+    _mm_storeu_si128((__m128i *)q, _mm512_cvtepi32_epi8(i0));
+    _mm_storeu_si128((__m128i *)(q + 16), _mm512_cvtepi32_epi8(i1));
+    sum[0] = _mm512_reduce_add_epi32(i0);
+    sum[1] = _mm512_reduce_add_epi32(i1);
 #else
-        bool finite = true;
-        for (int i = 0; i < PANEL_BLOCK; i++) {
-            float a = fabsf(x[i]);
-            finite &= a < INFINITY;
-            max = a > max ? a : max;
-        }
-        float d = finite ? max / 127 : NAN, id = finite && max > 1e-35f ? 127 / max : 0;
-        sum[0] = sum[1] = 0;
-        for (int i = 0; i < PANEL_BLOCK; i++) {
-            float   t = (finite ? x[i] : 0) * id + 12582912.0f; /* 1.5 * 2^23: rounds to nearest even */
-            int32_t n;
-            memcpy(&n, &t, 4);
-            n -= 0x4b400000;
-            q[i] = (int8_t)n;
-            sum[i / 16] += n;
-        }
+    bool finite = true;
+    for (int i = 0; i < PANEL_BLOCK; i++) {
+        float a = fabsf(x[i]);
+        finite &= a < INFINITY;
+        max = a > max ? a : max;
+    }
+    float d = finite ? max / 127 : NAN, id = finite && max > 1e-35f ? 127 / max : 0;
+    sum[0] = sum[1] = 0;
+    for (int i = 0; i < PANEL_BLOCK; i++) {
+        float   t = (finite ? x[i] : 0) * id + 12582912.0f; /* 1.5 * 2^23: rounds to nearest even */
+        int32_t n;
+        memcpy(&n, &t, 4);
+        n -= 0x4b400000;
+        q[i] = (int8_t)n;
+        sum[i / 16] += n;
+    }
 #endif
-        s[b] = (cpu_act_block){.d = d, .sum = d * (float)(sum[0] + sum[1]), .offset = {-offset * (halves ? sum[0] : sum[0] + sum[1]), halves ? -offset * sum[1] : 0}};
+    *s = (cpu_act_block){.d = d, .sum = d * (float)(sum[0] + sum[1]), .offset = {-offset * (halves ? sum[0] : sum[0] + sum[1]), halves ? -offset * sum[1] : 0}};
+}
+
+/* The mean size of a row's values. */
+static float mean_abs(const float *x, int32_t n) {
+    f32x16 sum = {0};
+    for (int32_t i = 0; i < n; i += 16) {
+        f32x16 v = *(const f32x16 *)(x + i);
+        sum += (f32x16)((i32x16)v & 0x7fffffff);
+    }
+    return sum16(&sum) / (float)n;
+}
+
+/* A block's largest value spoils the precision of the 31 others.  Where it is more than OUTLIER times the row's mean size,
+ * the errors are rounded to 8 bits in their turn.  SmolLM2-135M on chat: KL divergence from float32 activations 0.0024
+ * without, 0.0007 with 12, 0.0005 with 8 (prompts take 13 % longer), 0.0003 with 6. */
+#define OUTLIER 8.0f
+
+static void quantize(const float *x, int32_t offset, bool halves, cpu_acts *a, int32_t row) {
+    const int32_t blocks = a->cols / PANEL_BLOCK;
+    const float   bound = mean_abs(x, a->cols) * (OUTLIER / 127);
+    uint64_t     *fine = a->fine + (size_t)(row / ACT_TILE) * (size_t)blocks;
+    for (int32_t b = 0; b < blocks; b++, x += PANEL_BLOCK) {
+        const size_t at = (size_t)row * (size_t)blocks + (size_t)b;
+        quantize_block(x, offset, halves, a->q + PANEL_BLOCK * at, &a->block[at]);
+        if (!(a->block[at].d > bound))
+            continue;
+        float rest[PANEL_BLOCK];
+        for (int i = 0; i < PANEL_BLOCK; i++)
+            rest[i] = x[i] - a->block[at].d * (float)a->q[PANEL_BLOCK * at + (size_t)i];
+        quantize_block(rest, offset, halves, a->fine_q + PANEL_BLOCK * at, &a->fine_block[at]);
+        __atomic_fetch_or(&fine[b], UINT64_C(1) << row % ACT_TILE, __ATOMIC_RELAXED);
     }
 }

@@ -178,7 +178,7 @@ template <int KIND, int TILES, bool PAIR, bool STAGED> __device__ static void ma
     const int    i0 = blockIdx.y * N, stride = STAGED ? cols + 8 : cols;
     const float *gain = j.gain;
     char        *at = (char *)staged;
-    if (STAGED && gain && cols <= STAGED_GAIN) {
+    if (STAGED && F::WORDS == 4 && gain && cols <= STAGED_GAIN) {
         for (int k = 4 * threadIdx.x; k < cols; k += 1024)
             *(float4 *)((float *)at + k) = *(const float4 *)(gain + k);
         gain = (const float *)at;

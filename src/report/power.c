@@ -179,7 +179,7 @@ static bool drift(const report *r, int64_t study, int64_t meter, jpt_buf *b) {
     }
     jpt_buf_printf(b, "</svg><p class=\"note\">From first to last %+.2f %%", whole);
     if (isfinite(half))
-        jpt_buf_printf(b, " [%+.2f, %+.2f]: %s", whole - half, whole + half, fabs(whole) > half ? "a drift; comparisons are paired within blocks, which takes most of it out" : "no drift to be seen");
+        jpt_buf_printf(b, " [%+.2f, %+.2f]: %s", whole - half, whole + half, fabs(whole) > half ? "a drift; comparisons are paired within blocks, which takes most of it out" : "not separable from none");
     jpt_buf_printf(b, " (%d windows, mean %.4g J a token). Circle: before a block; diamond: after.</p></figure>", n, mean);
     return true;
 }

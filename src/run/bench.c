@@ -522,7 +522,8 @@ static jpt_status set_up(bench *b, jpt_error *err) {
     JPT_TRY(run_window_init(&b->window, err));
     JPT_TRY(jpt_spec_parse("greedy", &b->sentinel, err));
     JPT_TRY(jpt_store_open(o->out, JPT_STORE_CREATE, &b->store, err));
-    JPT_TRY(run_put_all(b, err));
+    JPT_TRY(jpt_store_begin(b->store, err)); /* thousands of items in one go */
+    JPT_TRY(jpt_store_end(b->store, run_put_all(b, err), err));
     JPT_TRY(open_sessions(b, err));
     for (size_t i = 0; i < o->n_engines; i++)
         JPT_TRY(check_prompts(b, &b->engine[i], err));

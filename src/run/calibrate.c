@@ -62,6 +62,10 @@ static void fit(const point *p, double idle_w, jpt_calibration *out) {
     double a[WIDTHS * 2], b[WIDTHS], x[2];
     for (int i = 0; i < WIDTHS; i++) {
         double joules = (p[i].watts - idle_w) * p[i].seconds;
+        if (!(joules > 0)) {
+            out->residual = NAN;
+            return;
+        }
         a[2 * i] = p[i].bytes * 1e-12 / joules;
         a[2 * i + 1] = p[i].flops * 1e-12 / joules;
         b[i] = 1;

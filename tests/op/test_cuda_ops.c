@@ -496,6 +496,99 @@ static void rankings(void **ud) {
         }
 }
 
+/* A whole layer as the card fuses it, run plainly, recorded and replayed, against the operations one by one: one row and several, each
+ * alone in its sequence or side by side in one. */
+static void layers(void **ud) {
+    (void)ud;
+    enum { D = 256, F = 512, H = 6, K = 2, E = 64, PAGES = 64, PAST = 130 };
+    static const jpt_dtype types[] = {JPT_F32, JPT_F16, JPT_BF16, JPT_Q8_0, JPT_Q5_1, JPT_Q4_0, JPT_Q4_K, JPT_Q6_K};
+    static const int32_t   shapes[7][2] = {{H * E, D}, {K * E, D}, {K * E, D}, {D, H * E}, {F, D}, {F, D}, {D, F}};
+    float                  freq[E / 2];
+    for (int i = 0; i < E / 2; i++)
+        freq[i] = powf(10000.0f, -2.0f * (float)i / E);
+    for (size_t t = 0; t < sizeof types / sizeof *types; t++)
+        for (int form = 0; form < 4; form++) { /* 1 row; 3 sequences; 3 rows of one; 11 sequences */
+            int32_t        n = form == 0 ? 1 : form == 3 ? 11 : 3, rows_a_run = form == 2 ? 3 : 1, n_runs = n / rows_a_run, table[11][PAST + 4], pos[11];
+            jpt_weight    *a[7], *b[7];
+            uint8_t       *data[7];
+            jpt_error      err = {0};
+            jpt_attn_shape shape = {H, K, E, 0.125f};
+            jpt_row_run    runs[11];
+            size_t         cache = (size_t)PAGES * 32 * K * E;
+            float         *x = random_floats((size_t)n * D), *gain = random_floats(2 * D), *past = random_floats(cache), *want = malloc((size_t)n * D * 4);
+            float         *norm = malloc((size_t)n * D * 4), *q = malloc((size_t)n * H * E * 4), *k = malloc((size_t)n * K * E * 4), *v = malloc((size_t)n * K * E * 4),
+                  *attn = malloc((size_t)n * H * E * 4), *gate = malloc((size_t)n * F * 4), *up = malloc((size_t)n * F * 4);
+            for (int i = 0; i < 7; i++) {
+                data[i] = random_weight(types[t], shapes[i][0], shapes[i][1]);
+                if (ref->ops->weight_new(ref, types[t], shapes[i][0], shapes[i][1], data[i], &a[i], NULL, &err) != JPT_OK ||
+                    gpu->ops->weight_new(gpu, types[t], shapes[i][0], shapes[i][1], data[i], &b[i], NULL, &err) != JPT_OK)
+                    fail_msg("%s", err.msg);
+            }
+            for (int32_t r = 0; r < n_runs; r++) { /* pages of 32 positions: a shared past, own last pages */
+                for (int32_t i = 0; i < (PAST + 35) / 32; i++)
+                    table[r][i] = i < PAST / 32 ? i : 8 + 4 * r + i % 4;
+                runs[r] = (jpt_row_run){r * rows_a_run, rows_a_run, PAST, table[r]};
+                for (int32_t i = 0; i < rows_a_run; i++)
+                    pos[r * rows_a_run + i] = PAST + i;
+            }
+            jpt_kv_view rv = {ref->ops->alloc(ref, cache * 2), ref->ops->alloc(ref, cache * 2), JPT_F16, PAGES, 32}, gv = rv;
+            jpt_half   *half = malloc(cache * 2);
+            for (size_t i = 0; i < cache; i++)
+                half[i] = jpt_f32_to_half(past[i]);
+            memcpy(rv.d_k, half, cache * 2), memcpy(rv.d_v, half, cache * 2);
+            gv.d_k = gpu->ops->alloc(gpu, cache * 2), gv.d_v = gpu->ops->alloc(gpu, cache * 2);
+            gpu->ops->upload(gpu, gv.d_k, half, cache * 2), gpu->ops->upload(gpu, gv.d_v, half, cache * 2);
+            memcpy(want, x, (size_t)n * D * 4);
+            ref->ops->rmsnorm(ref, want, gain, n, D, 1e-5f, norm);
+            ref->ops->matmul(ref, a[0], norm, n, NULL, q), ref->ops->matmul(ref, a[1], norm, n, NULL, k), ref->ops->matmul(ref, a[2], norm, n, NULL, v);
+            ref->ops->rope(ref, q, n, H, E, E, JPT_ROPE_NEOX, pos, freq), ref->ops->rope(ref, k, n, K, E, E, JPT_ROPE_NEOX, pos, freq);
+            ref->ops->kv_write(ref, &rv, 0, &shape, runs, n_runs, k, v);
+            ref->ops->attention(ref, &rv, 0, &shape, runs, n_runs, q, attn);
+            ref->ops->matmul(ref, a[3], attn, n, NULL, norm);
+            ref->ops->add(ref, want, norm, (size_t)n * D);
+            ref->ops->rmsnorm(ref, want, gain + D, n, D, 1e-5f, norm);
+            ref->ops->matmul(ref, a[4], norm, n, NULL, gate), ref->ops->matmul(ref, a[5], norm, n, NULL, up);
+            ref->ops->swiglu(ref, gate, up, (size_t)n * F, gate);
+            ref->ops->matmul(ref, a[6], gate, n, NULL, norm);
+            ref->ops->add(ref, want, norm, (size_t)n * D);
+            float          *dx = put(gpu, x, (size_t)n * D), *dg = put(gpu, gain, 2 * D), *dn = poisoned(gpu, (size_t)n * D), *dq = poisoned(gpu, (size_t)n * H * E), *dk = poisoned(gpu, (size_t)n * K * E),
+                  *dv = poisoned(gpu, (size_t)n * K * E), *da = poisoned(gpu, (size_t)n * H * E), *dgate = poisoned(gpu, (size_t)n * F), *dup = poisoned(gpu, (size_t)n * F);
+            jpt_pass_inputs in = {.tokens = pos, .pos = pos, .runs = runs, .n_runs = n_runs, .page_size = 32};
+            memset(&in.shape, 0, sizeof in.shape);
+            in.shape.session = dx, in.shape.n = n, in.shape.n_layers = 1, in.shape.apart = rows_a_run == 1;
+            double worst = 0;
+            for (int round = 0; round < 4; round++) { /* plain, recorded, replayed twice */
+                gpu->ops->upload(gpu, dx, x, (size_t)n * D * 4);
+                if (!gpu->ops->pass_begin(gpu, &in)) {
+                    gpu->ops->layer(gpu, &(jpt_layer_job){0, n, D, F, n_runs, E, 1e-5f, JPT_ROPE_NEOX, pos, freq, &gv, &shape, runs, dg, dg + D, NULL, NULL, NULL,
+                                                          b[0], b[1], b[2], b[3], b[4], b[5], b[6], dx, dn, dq, dk, dv, da, dgate, dup});
+                    gpu->ops->pass_end(gpu, &in);
+                }
+                float *got = get(gpu, dx, (size_t)n * D);
+                worst = fmax(worst, nmse(want, got, (size_t)n * D));
+                free(got);
+            }
+            uint8_t *cached = malloc(cache * 2);
+            gpu->ops->download(gpu, cached, gv.d_k, cache * 2);
+            size_t differ = 0;
+            for (size_t i = 0; i < cache; i++)
+                differ += fabsf(jpt_half_to_f32(((jpt_half *)(void *)cached)[i]) - jpt_half_to_f32(((jpt_half *)rv.d_k)[i])) > 0.05f * (types[t] == JPT_F32 ? 0.02f : 1.0f);
+            print_message("layer %-5s %2d rows in %2d sequences: NMSE %.2e, %zu keys differ\n", jpt_dtype_name(types[t]), n, n_runs, worst, differ);
+            assert_true(worst <= (types[t] == JPT_F32 ? 1e-7 : types[t] == JPT_F16 ? 1e-5 : types[t] == JPT_BF16 ? 3e-4 : 1e-2)); /* attention over random scores makes a product's rounding 20 to 100 times larger */
+            assert_true(differ <= (types[t] < JPT_Q4_0 ? 0u : cache / 100));
+            for (int i = 0; i < 7; i++)
+                ref->ops->weight_free(ref, a[i]), gpu->ops->weight_free(gpu, b[i]), free(data[i]);
+            float *d[] = {dx, dg, dn, dq, dk, dv, da, dgate, dup, gv.d_k, gv.d_v};
+            for (size_t i = 0; i < sizeof d / sizeof *d; i++)
+                gpu->ops->free(gpu, d[i]);
+            ref->ops->free(ref, rv.d_k), ref->ops->free(ref, rv.d_v);
+            float *h[] = {x, gain, past, want, norm, q, k, v, attn, gate, up};
+            for (size_t i = 0; i < sizeof h / sizeof *h; i++)
+                free(h[i]);
+            free(half), free(cached);
+        }
+}
+
 int main(void) {
     jpt_error           err = {0};
     jpt_backend_options exact = {.compute = JPT_COMPUTE_F32};
@@ -506,7 +599,7 @@ int main(void) {
     if (jpt_backend_open("cuda", &exact, &gpu32, &err) != JPT_OK || jpt_backend_open("ref", NULL, &ref, &err) != JPT_OK)
         return 1;
     const struct CMUnitTest tests[] = {cmocka_unit_test(matmul), cmocka_unit_test(embedding), cmocka_unit_test(rowwise), cmocka_unit_test(rotation),
-                                       cmocka_unit_test(attention), cmocka_unit_test(selection), cmocka_unit_test(chains), cmocka_unit_test(looking_back), cmocka_unit_test(contrasts), cmocka_unit_test(rankings)};
+                                       cmocka_unit_test(attention), cmocka_unit_test(layers), cmocka_unit_test(selection), cmocka_unit_test(chains), cmocka_unit_test(looking_back), cmocka_unit_test(contrasts), cmocka_unit_test(rankings)};
     int rc = cmocka_run_group_tests(tests, NULL, NULL);
     jpt_backend_close(gpu), jpt_backend_close(gpu32), jpt_backend_close(ref);
     return rc;

@@ -348,12 +348,11 @@ static bool bring_x8(cuda_backend *c, mm_job *j) {
 
 static void *scratch16(cuda_backend *c, cu_pointer *p, size_t *cap, size_t n) { return cuda_room(c, p, cap, n * 2) ? (void *)(uintptr_t)*p : NULL; }
 
-/* Shared memory that each block of a product takes to bring few rows of x itself; 0: too many. */
+/* Shared memory that each block of a product takes to bring a single row of x itself; 0: it does not. */
 static size_t staged_bytes(const mm_job *j) {
     const dev_weight *w = &j->part[0].w;
-    size_t n = (size_t)j->n, D = (size_t)w->cols, gain = !wants_q8(w) && j->gain && D <= STAGED_GAIN ? D * sizeof(float) : 0,
-           rows = wants_q8(w) ? n * D + 16 + 2 * (D / 32 * (size_t)j->pad + SCALES_SLACK + 4) * sizeof(float) : n * (D + 8) * 2;
-    return (n == 1 || n * D <= 4096) && n <= 8 && D % 4 == 0 && rows + gain <= 40 << 10 ? rows + gain : 0;
+    size_t D = (size_t)w->cols, bytes = wants_q8(w) ? D + 16 + 2 * (D / 32 * (size_t)j->pad + SCALES_SLACK + 4) * sizeof(float) : 2 * D + (j->gain && D <= STAGED_GAIN ? D * sizeof(float) : 0);
+    return j->n == 1 && bytes <= 40 << 10 ? bytes : 0;
 }
 
 /* x16 is given, or made of x: by the norm where a gain is given, else by rounding. */

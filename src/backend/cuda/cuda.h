@@ -39,7 +39,7 @@ typedef struct cuda_backend {
     cu_module     module[CUDA_MODULES]; /* one a file of kernels */
     cu_stream     stream;
     cu_function   kernel[KN_COUNT], matmul[K_PLAIN][4][3]; /* by rows of x (1, 2, 4, 8); one or two weight rows a warp, or a pair of gate and up */
-    cu_function   tiled[K_COUNT - K_PLAIN][5][2];          /* 8, 16, 32, 64 rows of x, 8 that are staged; pairs */
+    cu_function   tiled[K_COUNT - K_PLAIN][5][2];          /* 8, 16, 32, 64 rows of x, one that is staged; pairs */
     int           n_sm;
     bool          overlap; /* sm_90: kernels may start before their predecessor ends */
     char          name[96], uuid[48];

@@ -256,15 +256,52 @@ extern "C" __global__ void quantize_rows(const float *x, int n, int cols, int pa
         quantize_group(x[(size_t)i * 32 + threadIdx.x % WARP], i / groups, i % groups, cols, pad, q, xs, xt);
 }
 
+/* quantize_group by eight lanes with four columns each: the same bits.  All lanes of the warp come along; `here`: this one has columns. */
+__device__ static void quantize_four(float4 r, bool here, int row, int column, int cols, int pad, int8_t *q, float *xs, float *xt) {
+    float most = fmaxf(fmaxf(fabsf(r.x), fabsf(r.y)), fmaxf(fabsf(r.z), fabsf(r.w)));
+    for (int o = 4; o > 0; o /= 2)
+        most = fmaxf(most, __shfl_xor_sync(FULL, most, o));
+    float scale = most / 127.0f;
+    auto  code = [&](float v) { return scale > 0 ? __float2int_rn(v / scale) : 0; };
+    int   k[4] = {code(r.x), code(r.y), code(r.z), code(r.w)}, total = (k[0] + k[1]) + (k[2] + k[3]), group = column / 32, part = column % 32 / 4;
+    for (int o = 4; o > 0; o /= 2)
+        total += __shfl_xor_sync(FULL, total, o);
+    if (here)
+        *(char4 *)(q + (size_t)row * cols + group * 32 + part % 4 * 8 + part / 4 * 4) = make_char4((char)k[0], (char)k[1], (char)k[2], (char)k[3]);
+    if (here && part == 0) {
+        xs[(size_t)group * pad + row] = scale;
+        xt[(size_t)group * pad + row] = scale * (float)total;
+    }
+}
+
 /* RMS norm and eight bits in one: D is a multiple of 32. */
 extern "C" __global__ void __launch_bounds__(256) norm_quantize(const float *x, const float *gain, int D, float eps, int pad, int8_t *q, float *xs, float *xt) {
+    enum { HELD = 4 };
     let_successor_start();
-    after_predecessor();
     const float *row = x + (size_t)blockIdx.x * D;
-    float4       none[1];
-    float        scale = norm_scale(row, D, eps, none, 0);
-    for (int k = threadIdx.x; k < D; k += 256)
-        quantize_group(__fmul_rn(__fmul_rn(row[k], scale), gain[k]), blockIdx.x, k / 32, D, pad, q, xs, xt);
+    float4       v[HELD], u[HELD];
+#pragma unroll
+    for (int i = 0; i < HELD; i++)
+        u[i] = 4 * (int)threadIdx.x + 1024 * i < D ? *(const float4 *)(gain + 4 * threadIdx.x + 1024 * i) : float4{0, 0, 0, 0};
+    after_predecessor();
+#pragma unroll
+    for (int i = 0; i < HELD; i++)
+        v[i] = 4 * (int)threadIdx.x + 1024 * i < D ? *(const float4 *)(row + 4 * threadIdx.x + 1024 * i) : float4{0, 0, 0, 0};
+    float scale = norm_scale(row, D, eps, v, HELD);
+    auto  put = [&](int k, float4 r, float4 g) {
+        r = {__fmul_rn(__fmul_rn(r.x, scale), g.x), __fmul_rn(__fmul_rn(r.y, scale), g.y), __fmul_rn(__fmul_rn(r.z, scale), g.z), __fmul_rn(__fmul_rn(r.w, scale), g.w)};
+        quantize_four(r, k < D, blockIdx.x, k, D, pad, q, xs, xt);
+    };
+#pragma unroll
+    for (int i = 0; i < HELD; i++)
+        put(4 * threadIdx.x + 1024 * i, v[i], u[i]);
+    for (int base = 1024 * HELD; base < D; base += 1024) {
+        int    k = base + 4 * threadIdx.x;
+        float4 r = {0, 0, 0, 0}, g = r;
+        if (k < D)
+            r = *(const float4 *)(row + k), g = *(const float4 *)(gain + k);
+        put(k, r, g);
+    }
 }
 
 /* ---- weights at load ------------------------------------------------------------------------------------------------- */

@@ -12,8 +12,8 @@
  * A block of eight warps takes one tile (pairs: the tile of the gate and of the up matrix); the warps share its units.  Up to
  * 8 x TILES rows of x go along.  Sums of eight-bit products are exact within a group.  A row's sums have one order, whatever
  * TILES is, so its bits do not depend on the batch.
- * STAGED: few rows; each block brings them into shared memory: of 16 bits through the RMS norm where there is one (x is float32 then),
- * of eight bits as they are. */
+ * STAGED: one row; each block brings it into shared memory: of 16 bits through the RMS norm where there is one (x is float32 then),
+ * of eight bits as it is. */
 #ifndef JPT_CUDA_TILED_CUH
 #define JPT_CUDA_TILED_CUH
 
@@ -90,18 +90,22 @@ template <int KIND> struct unit_of {
     }
 };
 
-/* acc += xs (s d) (+ m xt), for scales of row g and row g + 8 and two rows of x. */
-__device__ static void add_scaled(float (&acc)[4], const int (&d)[4], float2 s, float2 xs) {
+/* acc += xs (s d) (+ m xt), for scales of row g and row g + 8 and two rows of x; ONE: there is but the first. */
+template <bool ONE> __device__ static void add_scaled(float (&acc)[4], const int (&d)[4], float2 s, float2 xs) {
     acc[0] = fmaf((float)d[0], s.x * xs.x, acc[0]);
-    acc[1] = fmaf((float)d[1], s.x * xs.y, acc[1]);
     acc[2] = fmaf((float)d[2], s.y * xs.x, acc[2]);
-    acc[3] = fmaf((float)d[3], s.y * xs.y, acc[3]);
+    if constexpr (!ONE) {
+        acc[1] = fmaf((float)d[1], s.x * xs.y, acc[1]);
+        acc[3] = fmaf((float)d[3], s.y * xs.y, acc[3]);
+    }
 }
-__device__ static void add_least(float (&acc)[4], float2 m, float2 xt) {
+template <bool ONE> __device__ static void add_least(float (&acc)[4], float2 m, float2 xt) {
     acc[0] = fmaf(m.x, xt.x, acc[0]);
-    acc[1] = fmaf(m.x, xt.y, acc[1]);
     acc[2] = fmaf(m.y, xt.x, acc[2]);
-    acc[3] = fmaf(m.y, xt.y, acc[3]);
+    if constexpr (!ONE) {
+        acc[1] = fmaf(m.x, xt.y, acc[1]);
+        acc[3] = fmaf(m.y, xt.y, acc[3]);
+    }
 }
 
 /* Eight-bit rows of x and their scales (quantize_group). */
@@ -111,7 +115,7 @@ struct rows8 {
     int           n, cols, pad;
 };
 
-template <int KIND> __device__ static void multiply(float (&acc)[4], const unit_of<KIND> &u, const rows8 &x, int unit, int row, int two, int t) {
+template <int KIND, bool ONE> __device__ static void multiply(float (&acc)[4], const unit_of<KIND> &u, const rows8 &x, int unit, int row, int two, int t) {
     static_assert(KIND >= K_T8, "eight-bit x");
     constexpr int GROUPS = form<KIND>::COLS / 32;
 #pragma unroll
@@ -125,17 +129,17 @@ template <int KIND> __device__ static void multiply(float (&acc)[4], const unit_
             int e[4] = {};
             mma8_half(d, u.w[0].x, u.w[0].y, b.x);
             mma8_half(e, u.w[0].z, u.w[0].w, b.y);
-            add_scaled(acc, d, halves(u.s[0]), xs);
-            add_scaled(acc, e, halves(u.s[1]), xs);
+            add_scaled<ONE>(acc, d, halves(u.s[0]), xs);
+            add_scaled<ONE>(acc, e, halves(u.s[1]), xs);
         } else if constexpr (KIND == K_T4) {
             mma8(d, at ? high_nibbles(u.w[0]) : low_nibbles(u.w[0]), b);
-            add_scaled(acc, d, halves(u.s[2 * at]), xs);
-            add_least(acc, halves(u.s[2 * at + 1]), *(const float2 *)(x.t + (size_t)group * x.pad + two));
+            add_scaled<ONE>(acc, d, halves(u.s[2 * at]), xs);
+            add_least<ONE>(acc, halves(u.s[2 * at + 1]), *(const float2 *)(x.t + (size_t)group * x.pad + two));
         } else {
             mma8(d, u.w[0], b);
-            add_scaled(acc, d, halves(u.s[0]), xs);
+            add_scaled<ONE>(acc, d, halves(u.s[0]), xs);
             if constexpr (KIND == K_T8M)
-                add_least(acc, halves(u.s[1]), *(const float2 *)(x.t + (size_t)group * x.pad + two));
+                add_least<ONE>(acc, halves(u.s[1]), *(const float2 *)(x.t + (size_t)group * x.pad + two));
         }
     }
 }
@@ -175,7 +179,7 @@ template <int KIND, int TILES, bool PAIR, bool STAGED> __device__ static void ma
             if (k < units)
                 v[u][m].load(w[m] + (size_t)k * F::WORDS * WARP, s[m] + (size_t)k * 8 * F::SCALES);
         }
-    const int    i0 = blockIdx.y * N, stride = STAGED ? cols + 8 : cols;
+    const int    i0 = blockIdx.y * N;
     const float *gain = j.gain;
     char        *at = (char *)staged;
     if (STAGED && F::WORDS == 4 && gain && cols <= STAGED_GAIN) {
@@ -188,19 +192,18 @@ template <int KIND, int TILES, bool PAIR, bool STAGED> __device__ static void ma
     rows8    x8 = {j.xq, j.xs, j.xt, j.n, cols, j.pad};
     after_predecessor();
     if constexpr (STAGED && F::WORDS == 4) {
-        for (int i = 0; i < j.n; i++)
-            if (gain)
-                norm_row(j.x + (size_t)i * cols, gain, cols, j.eps, (T *)at + i * stride);
-            else if (j.x16)
-                for (int k = threadIdx.x; k < cols / 8; k += 256)
-                    ((uint4 *)((T *)at + i * stride))[k] = ((const uint4 *)((const T *)j.x16 + (size_t)i * cols))[k];
-            else
-                for (int k = threadIdx.x; k < cols; k += 256)
-                    store_to((T *)at + i * stride + k, j.x[(size_t)i * cols + k]);
+        if (gain)
+            norm_row(j.x, gain, cols, j.eps, (T *)at);
+        else if (j.x16)
+            for (int k = threadIdx.x; k < cols / 8; k += 256)
+                ((uint4 *)at)[k] = ((const uint4 *)j.x16)[k];
+        else
+            for (int k = threadIdx.x; k < cols; k += 256)
+                store_to((T *)at + k, j.x[k]);
         x = (const T *)at + t * 16;
         __syncthreads();
     } else if constexpr (STAGED) { /* codes, scales and sums lie one behind the other there, and here */
-        const int q16 = (j.n * cols + 15) / 16, s4 = (cols / 32 * j.pad + SCALES_SLACK + 3) / 4;
+        const int q16 = (cols + 15) / 16, s4 = (cols / 32 * j.pad + SCALES_SLACK + 3) / 4;
         for (int k = threadIdx.x; k < q16; k += 256)
             ((uint4 *)at)[k] = ((const uint4 *)j.xq)[k];
         float4 *scales = (float4 *)(at + q16 * 16);
@@ -217,8 +220,8 @@ template <int KIND, int TILES, bool PAIR, bool STAGED> __device__ static void ma
             if constexpr (F::WORDS == 4) {
                 uint4 b0 = {0, 0, 0, 0}, b1 = b0;
                 if (row < j.n) {
-                    b0 = *(const uint4 *)(x + (size_t)row * stride + k * F::COLS);
-                    b1 = *(const uint4 *)(x + (size_t)row * stride + k * F::COLS + 8);
+                    b0 = *(const uint4 *)(x + (size_t)row * cols + k * F::COLS);
+                    b1 = *(const uint4 *)(x + (size_t)row * cols + k * F::COLS + 8);
                 }
 #pragma unroll
                 for (int m = 0; m < M; m++)
@@ -226,7 +229,7 @@ template <int KIND, int TILES, bool PAIR, bool STAGED> __device__ static void ma
             } else {
 #pragma unroll
                 for (int m = 0; m < M; m++)
-                    multiply<KIND>(acc[m][n], v[u][m], x8, k, row, i0 + n * 8 + 2 * t, t);
+                    multiply<KIND, STAGED>(acc[m][n], v[u][m], x8, k, row, i0 + n * 8 + 2 * t, t);
             }
         }
         int next = k + U * WARPS;

@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# On a machine with an NVIDIA card: builds jpt (or takes $JPT_BIN, a folder with jpt's programs), checks the CUDA back-end against the
+# plain C one and against transformers' texts, then times and meters decoding beside the card's ceilings and Hugging Face transformers.
+# One JSON object a line goes to bench/results/<card>.jsonl (or $OUT); the table that the results are judged by is printed last.
+#   SECONDS_A_WINDOW=10   joules by NVML's counter over windows of this length
+#   JPT_BENCH_DIR=/tmp    where random-weight models are made (16 + 9 + 5 + 3 + 0.3 GB)
+#   PYTHON=python3        with numpy; the peers need torch, transformers and nvidia-ml-py too
+#   LLAMA_BENCH=...       llama.cpp's llama-bench, to be run beside
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python=${PYTHON:-python3} dir=${JPT_BENCH_DIR:-/tmp} seconds=${SECONDS_A_WINDOW:-10}
+bin=${JPT_BIN:-}
+if [ -z "$bin" ]; then
+    tools/setup check
+    cmake -S . -B build-gpu -G Ninja -DCMAKE_BUILD_TYPE=Release >/dev/null
+    ninja -C build-gpu
+    bin=build-gpu
+    mkdir -p build-gpu/bin && cp -u build-gpu/jpt build-gpu/bench-window build-gpu/tests/test_cuda_ops build-gpu/tests/test_decode_golden build-gpu/bin/
+    bin=build-gpu/bin
+fi
+card=$(nvidia-smi --query-gpu=name --format=csv,noheader | head -1 | tr ' ' '-')
+out=${OUT:-bench/results}/$card.jsonl
+export JPT_DEVICE=cuda
+mkdir -p "$(dirname "$out")"
+"$python" - >"$out" <<P
+import datetime, json, subprocess
+q = subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version,power.limit,clocks.max.sm,clocks.max.mem", "--format=csv,noheader"], capture_output=True, text=True).stdout.strip()
+print(json.dumps({"card": q, "date": datetime.date.today().isoformat(), "command": "bench/gpu.sh", "seconds_a_window": $seconds}))
+P
+for m in 8b:bf16 8b:q8_0 8b:q4_0 1.5b:bf16 135m:bf16; do
+    [ -f "$dir/${m%:*}-${m#*:}.gguf" ] || "$python" bench/random_model.py "${m%:*}" "${m#*:}" "$dir/${m%:*}-${m#*:}.gguf" >/dev/null &
+done
+check() { # a test's verdict is a line of the results
+    local rc=0
+    "$bin/$1" >"${OUT:-build-gpu}/$1.log" 2>&1 || rc=$?
+    echo "{\"check\": \"$1\", \"exit\": $rc}" | tee -a "$out"
+}
+check test_cuda_ops
+check test_decode_golden
+wait
+peers() { "$python" bench/gpu_peers.py "$seconds" "$@" 2>/dev/null | tee -a "$out"; }
+windows() { # model, dtype, lines for bench-window
+    { echo "idle 3"; printf '%s\n' "${@:3}"; } | sed "s/\$/ /; s/SECS/$seconds/" | "$bin/bench-window" "$dir/$1.gguf" "$2" | tee -a "$out"
+}
+one="window greedy 1 16 256 SECS"
+peers copy gemv-8b
+windows 8b-bf16 auto "$one" "window greedy 16 16 128 SECS" "window greedy 64 16 128 SECS" "forward 2048 3" \
+    "window sample:temperature=0.8 1 16 256 SECS" "window top-k:top_k=50 1 16 256 SECS" "window top-p:top_p=0.9 1 16 256 SECS" "window typical:typical_p=0.9 1 16 256 SECS" \
+    "window greedy 1 1024 128 SECS" "window beam:num_beams=4 1 1024 128 SECS" "window beam:num_beams=10 1 1024 128 SECS" "window diverse-beam:num_beams=4,num_beam_groups=2 1 1024 128 SECS" \
+    "window contrastive:penalty_alpha=0.6,top_k=5 1 1024 128 SECS" "window contrastive:penalty_alpha=0.6,top_k=25 1 1024 128 SECS" "window dola:dola_layers=high 1 1024 128 SECS"
+windows 8b-q8_0 auto "$one"
+windows 8b-q4_0 auto "$one"
+peers gemv-1.5b
+windows 1.5b-bf16 auto "$one"
+peers gemv-135m
+windows 135m-bf16 auto "$one"
+[ "${PEERS:-1}" = 0 ] || peers hf-8b hf-1.5b hf-135m hf-135m-compiled hf-8b-compiled
+if [ -n "${LLAMA_BENCH:-}" ]; then
+    for m in 8b-q8_0 8b-q4_0; do "$LLAMA_BENCH" -m "$dir/$m.gguf" -p 0 -n 128 -fa 1 -o jsonl | tee -a "$out"; done
+fi
+"$python" bench/gpu_table.py "$out"

@@ -99,6 +99,13 @@ static spent batch(jpt_model *m, int32_t n_seqs, int32_t n, int32_t steps) {
     return t0;
 }
 
+/* The decode begins where the prompt's last pass ends. */
+static void on_phase(void *ud, jpt_phase phase, bool begin, int64_t ns) {
+    (void)ns;
+    if (phase == JPT_PHASE_PREFILL && !begin)
+        *(spent *)ud = now();
+}
+
 static spent spec(jpt_model *m, const char *text, int32_t n, int32_t steps) {
     jpt_spec_list       list = {0};
     jpt_error           err = {0};
@@ -111,17 +118,14 @@ static spent spec(jpt_model *m, const char *text, int32_t n, int32_t steps) {
     jpt_spec_session_options(&one, 1, 1, &o);
     must(jpt_session_open(m, &o, &s, &err), &err);
     tokens_of(t, n);
-    /* the processors' time of the decode alone is the difference of a long and a short text */
-    spent t0 = {0};
-    for (int32_t k = 0; k < 2; k++) {
-        jpt_request r = {.spec = one, .prompt = t, .n_prompt = n, .max_new_tokens = k ? steps : 1, .ignore_eos = true, .seed = 1};
-        spent       before = now();
-        must(jpt_generate(s, &r, 1, 1, &g, NULL, NULL, &err), &err);
-        before = since(before);
-        t0.processor = before.processor - t0.processor;
-        t0.clock = g.decode_s * steps / (double)(g.n_tokens > 1 ? g.n_tokens - 1 : 1);
-        jpt_generation_fini(&g);
-    }
+    jpt_request r = {.spec = one, .prompt = t, .n_prompt = n, .max_new_tokens = steps, .ignore_eos = true, .seed = 1};
+    spent       t0 = {0};
+    jpt_session_observe(s, on_phase, &t0);
+    must(jpt_generate(s, &r, 1, 1, &g, NULL, NULL, &err), &err);
+    t0 = since(t0);
+    t0.clock *= steps / (double)g.n_tokens;
+    t0.processor *= steps / (double)g.n_tokens;
+    jpt_generation_fini(&g);
     jpt_session_close(s);
     jpt_spec_list_fini(&list);
     free(t);

@@ -178,7 +178,7 @@ static void test_matmul_deterministic(void **ud) {
     for (size_t a = 0; a < sizeof isas / sizeof *isas; a++)
         for (size_t d = 0; d < jpt_dtype_count(); d++) {
             const jpt_dtype_info *info = jpt_dtype_at(d);
-            int32_t  cols = info->block > 1 ? 3 * info->block : 83;
+            int32_t  cols = info->block > 1 ? 3 * info->block : info->dtype == JPT_F32 ? 83 : 96; /* halves: a way of their own for few rows */
             uint8_t *w = random_weight(info->dtype, ROWS, cols);
             float   *x = random_floats((size_t)N * (size_t)cols), want[N * ROWS], got[N * ROWS];
             for (int32_t i = 0; i < N; i += 3) /* outliers take a way of their own */

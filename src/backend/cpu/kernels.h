@@ -45,6 +45,8 @@ typedef struct cpu_kernels {
     void (*to_f32)(jpt_dtype dtype, const uint8_t *src, float *dst, int32_t n);
     /* out[j] = row . x[j], j < n_x.  Each output is summed in the same order whatever n_x is. */
     void (*dot_f32)(const float *row, int32_t cols, const float *const *x, int32_t n_x, float *out);
+    /* The same sums on F16 or BF16 weights as they are, cols a multiple of 32; NULL: not here. */
+    void (*dot_half)(jpt_dtype dtype, const uint8_t *row, int32_t cols, const float *const *x, int32_t n_x, float *out);
     void (*rmsnorm)(const float *x, const float *gain, int32_t n, float eps, float *y);
     void (*swiglu)(const float *gate, const float *up, size_t n, float *y);
     /* Attention over positions [from, to) of one kv head, blocks of 16 at a time, each block read once for all queries.

@@ -273,16 +273,13 @@ static void to_f32(jpt_dtype dtype, const uint8_t *src, float *dst, int32_t n) {
 
 /* ---- float32 --------------------------------------------------------------------------------------- */
 
-/* Two accumulators of 16 lanes an output, four outputs at a time. */
-static void dot_f32(const float *row, int32_t cols, const float *const *x, int32_t n_x, float *out) {
-    enum { N = 4 };
-    int32_t j0 = 0;
-#define DOT(COUNT)                                                              \
+/* Two accumulators of 16 lanes an output.  W(i): weights i..i + 15 as f32x16; ONE(i): weight i. */
+#define DOT(COUNT, W, ONE)                                                      \
     {                                                                           \
         f32x16  acc[2 * (COUNT)] = {0};                                         \
         int32_t i = 0;                                                          \
         for (; i + 32 <= cols; i += 32) {                                       \
-            f32x16 w0 = *(const f32x16 *)(row + i), w1 = *(const f32x16 *)(row + i + 16); \
+            f32x16 w0 = W(i), w1 = W(i + 16);                                   \
             for (int j = 0; j < (COUNT); j++) {                                 \
                 acc[2 * j] += w0 * *(const f32x16 *)(x[j0 + j] + i);            \
                 acc[2 * j + 1] += w1 * *(const f32x16 *)(x[j0 + j] + i + 16);   \
@@ -292,16 +289,52 @@ static void dot_f32(const float *row, int32_t cols, const float *const *x, int32
             f32x16 sum = acc[2 * j] + acc[2 * j + 1];                           \
             float  tail = 0;                                                    \
             for (int32_t k = i; k < cols; k++)                                  \
-                tail += row[k] * x[j0 + j][k];                                  \
+                tail += ONE(k) * x[j0 + j][k];                                  \
             out[j0 + j] = sum16(&sum) + tail;                                   \
         }                                                                       \
     }
-    for (; j0 + N <= n_x; j0 += N)
-        DOT(N)
+
+static void dot_f32(const float *row, int32_t cols, const float *const *x, int32_t n_x, float *out) {
+#define W(i) (*(const f32x16 *)(row + (i)))
+#define ONE(i) row[i]
+    int32_t j0 = 0;
+    for (; j0 + 4 <= n_x; j0 += 4)
+        DOT(4, W, ONE)
     for (; j0 < n_x; j0++)
-        DOT(1)
-#undef DOT
+        DOT(1, W, ONE)
+#undef W
+#undef ONE
 }
+
+#if defined(__AVX512F__)
+static inline __attribute__((always_inline)) f32x16 half16(jpt_dtype t, const uint8_t *p) {
+    __m256i h = _mm256_loadu_si256((const __m256i *)p);
+    return t == JPT_F16 ? (f32x16)_mm512_cvtph_ps(h) : (f32x16)_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16);
+}
+
+/* The sums of dot_f32 on F16 or BF16 weights: few rows of x do not repay a copy of the weights. */
+static inline __attribute__((always_inline)) void dot_halves(const jpt_dtype t, const uint8_t *row, int32_t cols, const float *const *x, int32_t n_x, float *out) {
+#define W(i) half16(t, row + 2 * (size_t)(i))
+#define ONE(i) 0.0f /* no tail: cols is a multiple of 32 */
+    int32_t j0 = 0;
+    for (; j0 + 4 <= n_x; j0 += 4)
+        DOT(4, W, ONE)
+    for (; j0 < n_x; j0++)
+        DOT(1, W, ONE)
+#undef W
+#undef ONE
+}
+
+static void dot_half(jpt_dtype t, const uint8_t *row, int32_t cols, const float *const *x, int32_t n_x, float *out) {
+    if (t == JPT_F16)
+        dot_halves(JPT_F16, row, cols, x, n_x, out);
+    else
+        dot_halves(JPT_BF16, row, cols, x, n_x, out);
+}
+#else
+#define dot_half NULL
+#endif
+#undef DOT
 
 static void rmsnorm(const float *x, const float *gain, int32_t n, float eps, float *y) {
     f32x16  acc = {0};
@@ -331,4 +364,4 @@ static void swiglu(const float *gate, const float *up, size_t n, float *y) {
 #include "attend_body.h"
 #include "panel_body.h"
 
-const cpu_kernels KERNELS = {ISA_NAME, to_f32, dot_f32, rmsnorm, swiglu, attend_scores, attend_softmax, attend_values, to_f16, quantize, panel_dot};
+const cpu_kernels KERNELS = {ISA_NAME, to_f32, dot_f32, dot_half, rmsnorm, swiglu, attend_scores, attend_softmax, attend_values, to_f16, quantize, panel_dot};

@@ -81,14 +81,18 @@ static void dense_rows(const matmul_job *j, const part *p, int32_t first, int32_
         int32_t n = j->n - i0 < ACT_TILE ? j->n - i0 : ACT_TILE;
         for (int32_t i = 0; i < n; i++)
             x[i] = j->x + (size_t)(i0 + i) * (size_t)w->cols;
+        const bool direct = n <= 4 && w->cols % 32 == 0 && (w->dtype == JPT_F16 || w->dtype == JPT_BF16) && c->k->dot_half;
         for (int32_t r = first; r < end; r++) {
             const uint8_t *data = w->data + (size_t)r * w->row_bytes;
             const float   *row = row_f32;
             if (w->dtype == JPT_F32)
                 row = (const float *)(const void *)data;
-            else
+            else if (!direct)
                 c->k->to_f32(w->dtype, data, row_f32, w->cols);
-            c->k->dot_f32(row, w->cols, x, n, out);
+            if (direct)
+                c->k->dot_half(w->dtype, data, w->cols, x, n, out);
+            else
+                c->k->dot_f32(row, w->cols, x, n, out);
             float bias = p->bias ? p->bias[r] : 0;
             for (int32_t i = 0; i < n; i++)
                 p->y[(size_t)(i0 + i) * (size_t)w->rows + (size_t)r] = out[i] + bias;

@@ -54,7 +54,7 @@ peers gemv-1.5b
 windows 1.5b-bf16 auto "$one"
 peers gemv-135m
 windows 135m-bf16 auto "$one"
-[ "${PEERS:-1}" = 0 ] || peers hf-8b hf-1.5b hf-135m hf-135m-compiled hf-8b-compiled
+[ "${PEERS:-1}" = 0 ] || peers hf-8b hf-135m hf-8b-compiled hf-1.5b hf-135m-compiled
 if [ -n "${LLAMA_BENCH:-}" ]; then
     for m in 8b-q8_0 8b-q4_0; do "$LLAMA_BENCH" -m "$dir/$m.gguf" -p 0 -n 128 -fa 1 -o jsonl | tee -a "$out"; done
 fi

@@ -500,7 +500,7 @@ static void rankings(void **ud) {
  * alone in its sequence or side by side in one. */
 static void layers(void **ud) {
     (void)ud;
-    enum { D = 256, F = 512, H = 6, K = 2, E = 64, PAGES = 64, PAST = 130 };
+    enum { D = 256, F = 512, H = 8, K = 2, E = 64, PAGES = 64, PAST = 130 }; /* multiples of 256 for the K types */
     static const jpt_dtype types[] = {JPT_F32, JPT_F16, JPT_BF16, JPT_Q8_0, JPT_Q5_1, JPT_Q4_0, JPT_Q4_K, JPT_Q6_K};
     static const int32_t   shapes[7][2] = {{H * E, D}, {K * E, D}, {K * E, D}, {D, H * E}, {F, D}, {F, D}, {D, F}};
     float                  freq[E / 2];

@@ -96,7 +96,7 @@ def bench(o, model):
             t0 = time.perf_counter()
             subprocess.run([jpt, "bench", "-m", model, "-t", "demo-open,demo-math", "-s", "greedy", "-n", "64", "--batch", str(batch), "--threads", str(o.threads), "--meter", "none", "-q", "-o", db], check=True)
             seconds[batch] = time.perf_counter() - t0
-            subprocess.run([jpt, "report", db, "-o", db + ".out", "--format", "csv", "-q"], check=True, stdout=subprocess.DEVNULL)
+            subprocess.run([jpt, "report", db, "-o", db + ".out", "--format", "csv"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             with open(db + ".out/requests.csv", newline="") as f:
                 texts[batch] = sorted((r["task"], r["item_index"], r["token_ids_json"]) for r in csv.DictReader(f))
     same = "the same texts" if texts[1] == texts[8] else "OTHER TEXTS"

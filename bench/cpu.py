@@ -9,6 +9,7 @@ import argparse, csv, glob, os, platform, statistics, subprocess, sys, tempfile,
 SAMPLERS = ["sample:temperature=0.8", "top-k:top_k=40", "top-p:top_p=0.95", "min-p:min_p=0.05", "typical:typical_p=0.9", "epsilon:epsilon_cutoff=0.0003",
             "eta:eta_cutoff=0.0003", "top-h", "top-n-sigma", "top-a", "p-less", "xtc", "dry", "dynatemp", "smoothing", "mirostat", "mirostat-v2", "adaptive-p", "guard"]
 failed = []
+csv.field_size_limit(10**7)
 
 
 class Engine:
@@ -98,7 +99,7 @@ def bench(o, model):
             seconds[batch] = time.perf_counter() - t0
             subprocess.run([jpt, "report", db, "-o", db + ".out", "--format", "csv"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             with open(db + ".out/requests.csv", newline="") as f:
-                texts[batch] = sorted((r["task"], r["item_index"], r["token_ids_json"]) for r in csv.DictReader(f))
+                texts[batch] = sorted((r["item_id"], r["token_ids_json"]) for r in csv.DictReader(f))
     same = "the same texts" if texts[1] == texts[8] else "OTHER TEXTS"
     if texts[1] != texts[8]:
         failed.append("bench --batch 8 writes other texts")

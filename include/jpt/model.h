@@ -174,10 +174,13 @@ typedef struct jpt_work {
 jpt_work jpt_session_work(const jpt_session *s);
 jpt_work jpt_work_sub(jpt_work after, jpt_work before); /* inline difference, field by field */
 
-/* Time-stamped phases for energy attribution.  NULL: none. */
+/* Time-stamped phases for energy attribution.  NULL: none.  While it is observed, a session waits for its device at the end of each phase
+ * (some microseconds a step on a card), so that a phase's time is that of its work. */
 typedef enum jpt_phase { JPT_PHASE_PREFILL, JPT_PHASE_DECODE, JPT_PHASE_DRAFT, JPT_PHASE_VERIFY, JPT_PHASE_SELECT, JPT_PHASE_KV, JPT_PHASE_COUNT } jpt_phase;
 typedef void (*jpt_phase_fn)(void *ud, jpt_phase phase, bool begin, int64_t t_ns);
 void jpt_session_observe(jpt_session *s, jpt_phase_fn fn, void *ud);
+/* Wait until the device has done all that was asked of it: a forward may return when its work is queued. */
+void jpt_session_wait(jpt_session *s);
 /* Which phase the next forwards count as (default JPT_PHASE_DECODE); strategies set it. */
 void jpt_session_set_phase(jpt_session *s, jpt_phase phase);
 

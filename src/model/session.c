@@ -237,10 +237,16 @@ const int32_t *jpt_seq_tokens(const jpt_session *s, jpt_seq seq) {
 
 /* ---- forward -------------------------------------------------------------------------------------------------- */
 
+/* A phase ends when the device has done its work, not when the work is queued: else the next one that waits would be charged. */
 void jpt_session_event(jpt_session *s, jpt_phase phase, bool begin) {
-    if (s->observe)
-        s->observe(s->observe_ud, phase, begin, jpt_now_ns());
+    if (!s->observe)
+        return;
+    if (!begin)
+        jpt_session_wait(s);
+    s->observe(s->observe_ud, phase, begin, jpt_now_ns());
 }
+
+void jpt_session_wait(jpt_session *s) { s->model->be->ops->sync(s->model->be); }
 
 /* Is the page that position q->n falls into half full and shared with another sequence? */
 static bool must_copy(const jpt_session *s, const sequence *q) {
@@ -338,9 +344,7 @@ static void take_pages(jpt_session *s, sequence *q, int32_t n) {
     jpt_model *m = s->model;
     if (must_copy(s, q)) {
         int32_t *entry = &q->table[q->n / s->opt.page_size], fresh = s->free_page[--s->n_free];
-        jpt_session_event(s, JPT_PHASE_KV, true);
         m->be->ops->kv_copy_page(m->be, &s->kv, m->file.hp.n_layers, &m->shape, *entry, fresh);
-        jpt_session_event(s, JPT_PHASE_KV, false);
         s->work.kv_bytes_moved += 2 * kv_bytes(m, &s->opt, 1);
         s->page_refs[*entry]--;
         s->page_refs[fresh] = 1;
@@ -417,10 +421,13 @@ jpt_status jpt_session_forward(jpt_session *s, jpt_batch *b, jpt_error *err) {
     JPT_TRY(exit_room(s, b->n_exit_layers, n_logits, err));
     s->all_logits = n_logits;
     n_logits = 0;
+    bool copies = false; /* of pages, one after another: one phase */
     for (int32_t i = 0; i < b->n_items; i++) {
         jpt_batch_item *it = &b->items[i];
         sequence *q = &s->seq[it->seq];
         drop_tree(s, q);
+        if (!it->parent && !copies && must_copy(s, q))
+            jpt_session_event(s, JPT_PHASE_KV, copies = true);
         if (it->parent)
             plant_tree(s, q, it);
         else
@@ -430,6 +437,8 @@ jpt_status jpt_session_forward(jpt_session *s, jpt_batch *b, jpt_error *err) {
         n_logits += jpt_rows_count(it, it->logits);
         n_hidden += jpt_rows_count(it, it->hidden);
     }
+    if (copies)
+        jpt_session_event(s, JPT_PHASE_KV, false);
     s->n_logits = s->n_hidden = 0;
     s->n_exit = b->n_exit_layers;
     jpt_session_event(s, s->phase, true);

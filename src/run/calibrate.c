@@ -38,6 +38,7 @@ static jpt_status measure(jpt_session *s, jpt_meter *m, int32_t n, int32_t n_lay
                 jpt_selected    chosen;
                 st = jpt_session_select(s, &choice, 1, &chosen, err);
             }
+            jpt_session_wait(s); /* what is counted is done */
             if (st == JPT_OK)
                 st = jpt_seq_truncate(s, seq, 0, err);
         }

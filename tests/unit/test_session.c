@@ -1,5 +1,6 @@
 /* Sessions on tiny models: forks, cuts, batches and splits change nothing of what is computed, bit for bit. */
 #include "tiny_model.h"
+#include "model/model_priv.h"
 #include <jpt/model.h>
 #include <malloc.h>
 #include <setjmp.h>
@@ -312,8 +313,68 @@ static void a_model_larger_than_memory(void **unused) {
     free(path);
 }
 
+/* A device that works on while the host goes on: what is queued takes 20 ms, paid by the first that waits. */
+static jpt_backend_ops        late;
+static const jpt_backend_ops *real;
+static bool                   queued;
+
+static void late_sync(jpt_backend *be) {
+    (void)be;
+    if (queued)
+        jpt_sleep_s(0.02);
+    queued = false;
+}
+
+static void late_rmsnorm(jpt_backend *be, const float *x, const float *gain, int32_t n, int32_t D, float eps, float *y) {
+    queued = true;
+    real->rmsnorm(be, x, gain, n, D, eps, y);
+}
+
+static jpt_status late_select(jpt_backend *be, const float *z, int32_t n_vocab, const jpt_select_item *items, int32_t n, jpt_selected *out, jpt_error *err) {
+    late_sync(be);
+    return real->select(be, z, n_vocab, items, n, out, err);
+}
+
+static void add_phase(void *ud, jpt_phase phase, bool begin, int64_t t_ns) { ((double *)ud)[phase] += (begin ? -1e-9 : 1e-9) * (double)t_ns; }
+
+static void a_phase_has_the_time_of_its_work(void **unused) {
+    (void)unused;
+    tiny_model        t = {0};
+    jpt_model_options ref = {.device = "ref"};
+    jpt_model        *m = open_tiny(&t, &ref);
+    jpt_session      *s = open_session(m, 1, 8, 0);
+    jpt_seq           q;
+    jpt_selected      chosen;
+    double            spent[JPT_PHASE_COUNT] = {0};
+    real = m->be->ops;
+    late = *real;
+    late.sync = late_sync, late.rmsnorm = late_rmsnorm, late.select = late_select;
+    m->be->ops = &late;
+    assert_int_equal(jpt_seq_new(s, &q, NULL), JPT_OK);
+    jpt_session_observe(s, add_phase, spent);
+    jpt_session_set_phase(s, JPT_PHASE_DECODE);
+    jpt_batch_item  it = {.seq = q, .tokens = text, .n_tokens = 1, .logits = JPT_ROWS_LAST};
+    jpt_batch       b = {.items = &it, .n_items = 1};
+    jpt_select_item pick = {0};
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(jpt_session_forward(s, &b, NULL), JPT_OK);
+        assert_false(queued);
+        assert_int_equal(jpt_session_select(s, &pick, 1, &chosen, NULL), JPT_OK);
+    }
+    assert_true(spent[JPT_PHASE_DECODE] >= 0.06 && spent[JPT_PHASE_SELECT] >= 0 && spent[JPT_PHASE_SELECT] < spent[JPT_PHASE_DECODE] - 0.04);
+    jpt_session_observe(s, NULL, NULL); /* nobody looks: nobody waits */
+    assert_int_equal(jpt_session_forward(s, &b, NULL), JPT_OK);
+    assert_true(queued);
+    jpt_session_wait(s);
+    assert_false(queued);
+    m->be->ops = real;
+    jpt_session_close(s);
+    jpt_model_close(m);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_phase_has_the_time_of_its_work),
         cmocka_unit_test(trees), cmocka_unit_test(splits_change_nothing), cmocka_unit_test(forks_and_cuts), cmocka_unit_test(refusals_change_nothing),
         cmocka_unit_test(exits_and_hidden), cmocka_unit_test(nothing_is_allocated_a_token), cmocka_unit_test(a_model_larger_than_memory),
     };

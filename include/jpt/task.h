@@ -18,7 +18,8 @@ typedef struct jpt_task_item {
 } jpt_task_item;
 
 typedef struct jpt_task_info {
-    const char *name, *description, *license, *path; /* license: with what to cite, where the items are public */
+    const char *name, *description, *license, *path;
+    const char *citation; /* of the items: of the data set, or the YAML's; NULL: none */
     const char *dataset; /* its data set's name; NULL: the items are beside the YAML or a user's */
     const char *system; /* NULL: none */
     bool        chat;   /* wrap the prompt in the model's chat template where it has one */

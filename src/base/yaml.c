@@ -72,7 +72,7 @@ jpt_status jpt_yaml_load(const char *path, const jpt_buf *text, const cyaml_sche
     if (rc != CYAML_OK && unknown_key(path, text, schema, log.p, err))
         st = JPT_FORMAT;
     else if (rc != CYAML_OK)
-        st = JPT_FAIL(err, FORMAT, "%s: %s%s%s", path, cyaml_strerror(rc), log.n ? ": " : "", log.n ? log.p : "");
+        st = JPT_FAIL(err, FORMAT, "%s: %s", path, log.n ? log.p : cyaml_strerror(rc));
     else if (!data)
         st = JPT_FAIL(err, FORMAT, "%s: is empty", path);
     if (st != JPT_OK)

@@ -164,7 +164,7 @@ static int list_tasks(void) {
         }
         const jpt_task_info *info = jpt_task_get_info(t);
         const jpt_dataset *d = info->dataset ? jpt_dataset_find(info->dataset) : NULL;
-        printf("%-26s %s; %s; %.*s%s%s\n", names[i], info->description, info->primary_metric, (int)strcspn(info->license, ";"), info->license,
+        printf("%-26s %s; %s; %s%s%s\n", names[i], info->description, info->primary_metric, info->license,
                !d ? "" : jpt_dataset_is_here(d) ? "; here" : "; jpt pull ", !d || jpt_dataset_is_here(d) ? "" : d->name);
         jpt_task_close(t);
     }

@@ -1,6 +1,7 @@
 /* jpt score: metrics from files, a segment a line. */
 #include "score.h"
 #include <getopt.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,10 +9,24 @@ enum kind { CORPUS, ROUGE, CODE_BLEU, GSM8K, EXACT, SELF_BLEU, DIVERSITY, PASS, 
 static const struct metric {
     const char *name;
     enum kind   kind;
-    int         refs; /* how many reference files: 0, 1, or 2 for one or more */
-} metrics[] = {{"bleu", CORPUS, 2},        {"chrf", CORPUS, 2},         {"chrf++", CORPUS, 2},     {"ter", CORPUS, 2},
-               {"rouge", ROUGE, 2},        {"gsm8k", GSM8K, 1},         {"exact-match", EXACT, 2}, {"code-bleu", CODE_BLEU, 2},
-               {"selfbleu", SELF_BLEU, 0}, {"diversity", DIVERSITY, 0}, {"passk", PASS, 0},        {"mauve", MAUVE, 1}};
+    int         refs;    /* how many reference files: 0, 1, or 2 for one or more */
+    const char *options; /* those that mean something for it, beside --hyp, --ref and --json */
+} metrics[] = {
+#define FIELDS " hyp-field ref-field "
+#define RESAMPLED " sentence confidence paired-bs paired-ar seed "
+    {"bleu", CORPUS, 2, FIELDS RESAMPLED "tokenize smooth lowercase "},
+    {"chrf", CORPUS, 2, FIELDS RESAMPLED "lowercase chrf-whitespace chrf-eps-smoothing "},
+    {"chrf++", CORPUS, 2, FIELDS RESAMPLED "lowercase chrf-whitespace chrf-eps-smoothing "},
+    {"ter", CORPUS, 2, FIELDS RESAMPLED "ter-normalized ter-no-punct ter-asian-support ter-case-sensitive "},
+    {"rouge", ROUGE, 2, FIELDS "stem confidence seed "},
+    {"gsm8k", GSM8K, 1, FIELDS "confidence seed "},
+    {"exact-match", EXACT, 2, FIELDS "confidence seed "},
+    {"code-bleu", CODE_BLEU, 2, FIELDS "confidence seed "},
+    {"selfbleu", SELF_BLEU, 0, " hyp-field tokenize lowercase "},
+    {"diversity", DIVERSITY, 0, " hyp-field cap "},
+    {"passk", PASS, 0, " k "},
+    {"mauve", MAUVE, 1, " buckets seed "},
+};
 enum { N_METRICS = sizeof metrics / sizeof *metrics };
 
 static const char help[] =
@@ -26,7 +41,7 @@ static const char help[] =
     "                         lists of answers also the majority's\n"
     "  exact-match            equal last numbers\n"
     "  selfbleu diversity     of the texts among themselves: no --ref\n"
-    "  passk                  lines 'n c' (samples, passed) or lists of true and false; --k 1,10\n"
+    "  passk                  lines 'n c' (samples, passed) or lists of true and false (1 and 0); --k 1,10\n"
     "  mauve                  features, a row a text: .npy or text\n\n"
     "      --hyp FILE...          texts to score; several files are several systems, the first is the baseline\n"
     "      --ref FILE...          references; several files are several references a segment\n"
@@ -162,7 +177,8 @@ typedef struct command {
     jpt_corpus_metric base; /* the options, before the metric's kind is put in */
     files             hyp, ref;
     const char       *hyp_field, *ref_field;
-    bool              has_seed;
+    uint32_t          used; /* bit O - O_REF: option O was given */
+    uint32_t          takes; /* the same: it means something for one of the metrics */
 } command;
 
 /* 0, or an exit status + 1. */
@@ -212,7 +228,6 @@ static int take_option(command *c, int option, int argc, char **argv, bool metri
         if (!cli_parse_int(optarg, 0, INT32_MAX, &n))
             return 1 + cli_usage("score: --seed %s: expected a whole number from 0", optarg);
         c->o.seed = (uint64_t)n;
-        c->has_seed = true;
         return 0;
     case O_K: return parse_k(optarg, &c->o) ? 0 : 1 + cli_usage("score: --k %s: expected numbers like 1,10,100", optarg);
     case O_CAP:
@@ -226,6 +241,18 @@ static int take_option(command *c, int option, int argc, char **argv, bool metri
     case O_JSON: c->o.json = true; return 0;
     default: return 1 + cli_bad_option("score", argv);
     }
+}
+
+/* The options of a metric, as bits. */
+static uint32_t options_of(const struct metric *m) {
+    uint32_t bits = 1u << (O_REF - O_REF) | 1u << (O_HYP - O_REF) | 1u << (O_JSON - O_REF);
+    char     name[40];
+    for (int i = 0; longs[i].name; i++) {
+        snprintf(name, sizeof name, " %s ", longs[i].name);
+        if (strstr(m->options, name))
+            bits |= 1u << (longs[i].val - O_REF);
+    }
+    return bits;
 }
 
 /* The metric, or several of bleu, chrf, chrf++, ter with commas; NULL after a message. */
@@ -248,6 +275,7 @@ static const struct metric *find_metric(command *c, const char *names) {
             return NULL;
         }
         found = &metrics[i];
+        c->takes |= options_of(found);
         jpt_corpus_metric m, one = c->base;
         if (jpt_corpus_metric_named(w, &m)) {
             one.kind = m.kind;
@@ -267,8 +295,9 @@ static int check(const command *c, const struct metric *m, const char *name) {
         return cli_usage("score: %s takes no --ref", name);
     if (m->refs == 1 && c->ref.n > 1)
         return cli_usage("score: %s takes one --ref file", name);
-    if (m->kind != CORPUS && (c->o.n_paired_bs || c->o.n_paired_ar || c->o.sentence))
-        return cli_usage("score: --paired-bs, --paired-ar and --sentence are for bleu, chrf, chrf++ and ter");
+    for (int i = 0; longs[i].name; i++)
+        if (longs[i].val >= O_REF && (c->used & ~c->takes) >> (longs[i].val - O_REF) & 1)
+            return cli_usage("score: --%s means nothing for %s", longs[i].name, name);
     if (c->o.n_paired_bs && c->o.n_paired_ar)
         return cli_usage("score: --paired-bs and --paired-ar exclude each other");
     if ((c->o.n_paired_bs || c->o.n_paired_ar) && c->hyp.n < 2)
@@ -296,9 +325,9 @@ static jpt_status run(const command *c, enum kind kind, const score_file *hyp, c
 static jpt_status read_all(const command *c, enum kind kind, score_file *hyp, score_file *ref, jpt_error *err) {
     bool lists = kind == GSM8K || kind == SELF_BLEU || kind == DIVERSITY;
     for (size_t i = 0; i < c->hyp.n; i++)
-        JPT_TRY(score_file_read(c->hyp.path[i], c->hyp_field, false, &hyp[i], err));
+        JPT_TRY(score_file_read(c->hyp.path[i], c->hyp_field, SCORE_HYP, &hyp[i], err));
     for (size_t i = 0; i < c->ref.n; i++)
-        JPT_TRY(score_file_read(c->ref.path[i], c->ref_field, true, &ref[i], err));
+        JPT_TRY(score_file_read(c->ref.path[i], c->ref_field, kind == GSM8K || kind == EXACT ? SCORE_NUMBERS : SCORE_REF, &ref[i], err));
     for (size_t i = 0; i < c->hyp.n + c->ref.n; i++) {
         const score_file *f = i < c->hyp.n ? &hyp[i] : &ref[i - c->hyp.n];
         if (f->n != hyp[0].n)
@@ -325,6 +354,7 @@ int cmd_score(int argc, char **argv) {
         int status = take_option(&c, option, argc, argv, name != NULL);
         if (status)
             return status - 1;
+        c.used |= 1u << (option - O_REF);
     }
     if (!name && optind < argc)
         name = argv[optind++];
@@ -337,7 +367,7 @@ int cmd_score(int argc, char **argv) {
     int                  status = m ? check(&c, m, name) : CLI_USAGE;
     if (status)
         return status;
-    if (m->kind == MAUVE && !c.has_seed)
+    if (m->kind == MAUVE && !(c.used >> (O_SEED - O_REF) & 1))
         c.o.seed = 25;
     c.o.metric = name;
     if (m->kind != CORPUS) {
@@ -345,6 +375,8 @@ int cmd_score(int argc, char **argv) {
         c.o.n_corpus = 1;
     }
     c.o.corpus = c.corpus;
+    signal(SIGINT, SIG_DFL); /* nothing to keep: end at once, wherever the arithmetic is */
+    signal(SIGTERM, SIG_DFL);
     score_file hyp[SCORE_FILES_MAX] = {0}, ref[SCORE_FILES_MAX] = {0};
     jpt_error  err = {0};
     jpt_status st = m->kind == PASS || m->kind == MAUVE ? JPT_OK : read_all(&c, m->kind, hyp, ref, &err);

@@ -19,9 +19,11 @@ typedef struct score_file {
     size_t      n, n_segments;
 } score_file;
 
+typedef enum score_role { SCORE_HYP, SCORE_REF, SCORE_NUMBERS } score_role; /* numbers: references that are answers; 18 is "18" */
+
 /* field NULL: "text", or of a reference file "reference" or "answer".  Trailing white space of plain lines is dropped, as
  * sacreBLEU does.  Errors name the file and the line. */
-jpt_status score_file_read(const char *path, const char *field, bool reference, score_file *out, jpt_error *err);
+jpt_status score_file_read(const char *path, const char *field, score_role role, score_file *out, jpt_error *err);
 void       score_file_free(score_file *f);
 
 /* Features, row-major [*n, *d]: .npy (2 dimensions, little-endian f4 or f8, C order) or text, a row a line. */

@@ -23,8 +23,17 @@ static size_t without_end(const char *p, size_t n) {
     return n;
 }
 
-static jpt_status add_json(score_file *f, json_t *line, const char *field, bool reference, size_t number, size_t *room,
+/* 18 as "18": owned by the file. */
+static json_t *as_string(score_file *f, json_t *number) {
+    char   *digits = json_dumps(number, JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
+    json_t *s = digits ? json_string(digits) : NULL;
+    free(digits);
+    return s && json_array_append_new(f->json, s) == 0 ? s : NULL;
+}
+
+static jpt_status add_json(score_file *f, json_t *line, const char *field, score_role role, size_t number, size_t *room,
                            jpt_error *err) {
+    bool reference = role != SCORE_HYP;
     json_t *v = line;
     if (json_is_object(line)) {
         v = json_object_get(line, field ? field : reference ? "reference" : "text");
@@ -47,6 +56,8 @@ static jpt_status add_json(score_file *f, json_t *line, const char *field, bool 
     }
     for (size_t i = 0; i < n; i++) {
         json_t *s = json_is_array(v) ? json_array_get(v, i) : v;
+        if (json_is_number(s) && role == SCORE_NUMBERS && !(s = as_string(f, s)))
+            return JPT_FAIL(err, NOMEM, "%s: out of memory", f->path);
         if (!json_is_string(s))
             return JPT_FAIL(err, FORMAT, "%s:%zu: expected a string%s", f->path, number, json_is_array(v) ? " in the list" : "");
         f->segment[f->n_segments++] = (jpt_str){json_string_value(s), json_string_length(s)};
@@ -57,7 +68,7 @@ static jpt_status add_json(score_file *f, json_t *line, const char *field, bool 
     return JPT_OK;
 }
 
-jpt_status score_file_read(const char *path, const char *field, bool reference, score_file *f, jpt_error *err) {
+jpt_status score_file_read(const char *path, const char *field, score_role role, score_file *f, jpt_error *err) {
     f->path = path;
     JPT_TRY(jpt_text_read(path, &f->text, err));
     size_t lines = count_lines(&f->text), room = lines + 1, valid = jpt_utf8_valid_prefix(f->text.p ? f->text.p : "", f->text.n);
@@ -82,7 +93,7 @@ jpt_status score_file_read(const char *path, const char *field, bool reference, 
             json_t      *line = json_loadb(f->text.p + at, n, JSON_DECODE_ANY | JSON_ALLOW_NUL, &je);
             if (!line || json_array_append_new(f->json, line) != 0)
                 return JPT_FAIL(err, FORMAT, "%s:%zu: no JSON: %s", path, number, je.text);
-            JPT_TRY(add_json(f, line, field, reference, number, &room, err));
+            JPT_TRY(add_json(f, line, field, role, number, &room, err));
         } else {
             f->segment[f->n_segments++] = (jpt_str){f->text.p + at, without_end(f->text.p + at, n)};
             f->first[++f->n] = f->n_segments;

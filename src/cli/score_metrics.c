@@ -243,6 +243,14 @@ jpt_status score_code_bleu(const score_options *o, const score_file *hyp, const 
     return st;
 }
 
+/* A reference that no answer can match is a wrong file or field, not a score of 0. */
+static bool has_digit(jpt_str s) {
+    for (size_t i = 0; i < s.n; i++)
+        if (s.p[i] >= '0' && s.p[i] <= '9')
+            return true;
+    return false;
+}
+
 /* ---- answers -------------------------------------------------------------------------------------------- */
 
 jpt_status score_gsm8k(const score_options *o, const score_file *hyp, const score_file *ref, jpt_error *err) {
@@ -259,6 +267,8 @@ jpt_status score_gsm8k(const score_options *o, const score_file *hyp, const scor
         double  part = 1.0 / (double)n;
         if (!jpt_answer_extract(JPT_ANSWER_STRICT, want, &number))
             number = want;
+        if (!has_digit(want))
+            st = JPT_FAIL(err, FORMAT, "%s:%zu: the reference holds no number: no answer could be right", ref->path, i + 1);
         for (size_t s = 0; st == JPT_OK && s < n; s++) {
             jpt_str text = hyp->segment[from + s];
             bool    right[2] = {false, false};
@@ -273,7 +283,8 @@ jpt_status score_gsm8k(const score_options *o, const score_file *hyp, const scor
             answer[s] = found ? got : jpt_str_z("[invalid]");
             v[NUMERIC * hyp->n + i] += part * (found && jpt_answer_same_number(got, number));
         }
-        v[MAJORITY * hyp->n + i] = jpt_answer_same_number(answer[jpt_majority_vote(answer, n, NULL)], number);
+        if (st == JPT_OK)
+            v[MAJORITY * hyp->n + i] = jpt_answer_same_number(answer[jpt_majority_vote(answer, n, NULL)], number);
     }
     json_t *out = json_object();
     for (size_t c = 0; st == JPT_OK && c < (several ? COLUMNS : MAJORITY); c++)
@@ -293,13 +304,22 @@ jpt_status score_exact(const score_options *o, const score_file *hyp, const scor
     double *v = calloc(hyp->n, sizeof *v);
     if (!v)
         return JPT_FAIL(err, NOMEM, "out of memory for %zu answers", hyp->n);
+    jpt_status st = JPT_OK;
     for (size_t i = 0; i < hyp->n; i++) {
         double a, b;
-        for (size_t k = 0; k < n_refs && jpt_last_number(hyp->segment[i], &a); k++)
-            v[i] = v[i] != 0 || (jpt_last_number(ref[k].segment[i], &b) && a == b);
+        bool   number = false;
+        for (size_t k = 0; k < n_refs; k++) {
+            if (!jpt_last_number(ref[k].segment[i], &b))
+                continue;
+            number = true;
+            v[i] = v[i] != 0 || (jpt_last_number(hyp->segment[i], &a) && a == b);
+        }
+        if (!number && st == JPT_OK)
+            st = JPT_FAIL(err, FORMAT, "%s:%zu: the reference holds no number: no answer could be right", ref[0].path, i + 1);
     }
-    json_t    *out = json_object();
-    jpt_status st = put_mean(o, out, "exact-match", v, hyp->n, err);
+    json_t *out = json_object();
+    if (st == JPT_OK)
+        st = put_mean(o, out, "exact-match", v, hyp->n, err);
     json_object_set_new(out, "segments", json_integer((json_int_t)hyp->n));
     if (st == JPT_OK)
         score_print(o, out);
@@ -323,12 +343,14 @@ jpt_status score_pass(const score_options *o, const char *path, jpt_error *err) 
         json_t     *list = b.p[at] == '[' ? json_loadb(b.p + at, length, 0, NULL) : NULL, *v;
         size_t      i;
         snprintf(line, sizeof line, "%.*s", (int)(length < 255 ? length : 255), b.p + at);
+        bool        known = true;
         json_array_foreach(list, i, v) {
             n++;
-            c += json_is_true(v);
+            c += json_is_true(v) || (json_is_integer(v) && json_integer_value(v) == 1);
+            known = known && (json_is_boolean(v) || (json_is_integer(v) && (json_integer_value(v) | 1) == 1));
         }
-        if (!json_is_array(list) && (sscanf(line, "%lld %lld %n", &n, &c, &end) < 2 || line[end]))
-            st = JPT_FAIL(err, FORMAT, "%s:%zu: expected 'n c' (samples, passed) or a list of true and false, not '%.40s'", path,
+        if (list ? !known : sscanf(line, "%12lld %12lld %n", &n, &c, &end) < 2 || line[end])
+            st = JPT_FAIL(err, FORMAT, "%s:%zu: expected 'n c' (samples, passed) or a list of true and false (1 and 0), not '%.40s'", path,
                           number, line);
         json_decref(list);
         for (int k = 0; st == JPT_OK && k < o->n_k; k++) {

@@ -52,9 +52,13 @@ jpt_status cli_texts_read(const char *path, cli_texts *out, jpt_error *err) {
     size_t     len = strlen(path), lines = 1;
     bool       json = len > 6 && strcmp(path + len - 6, ".jsonl") == 0;
     jpt_status st = jpt_text_read(path, &b, err);
+    size_t     valid = st == JPT_OK ? jpt_utf8_valid_prefix(b.p ? b.p : "", b.n) : 0;
     *out = (cli_texts){0};
-    for (size_t i = 0; i < b.n; i++)
+    for (size_t i = 0; i < b.n; i++) {
+        if (st == JPT_OK && i == valid)
+            st = JPT_FAIL(err, FORMAT, "%s: line %zu: not valid UTF-8; convert it first (iconv)", path, lines);
         lines += b.p[i] == '\n';
+    }
     if (st == JPT_OK && !(out->item = calloc(lines, sizeof *out->item)))
         st = JPT_FAIL(err, NOMEM, "%s: out of memory", path);
     for (size_t at = 0, line = 1; st == JPT_OK && at < b.n; line++) {

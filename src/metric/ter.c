@@ -81,11 +81,23 @@ static void tokenize_tercom(jpt_str text, const jpt_ter_options *opt, jpt_buf *o
     }
 }
 
-static bool words_of(jpt_str text, const jpt_ter_options *opt, symbols *s) {
-    jpt_buf b = {0};
+/* sacreBLEU tokenises references twice, with single blanks between the words of the first pass; with `normalized` the second can
+ * split what the first brought together ("it's<tab>so"), so that a reference may differ from itself.  Kept, for its numbers. */
+static bool words_of(jpt_str text, const jpt_ter_options *opt, bool reference, symbols *s) {
+    jpt_buf b = {0}, twice = {0};
+    jpt_str word;
     tokenize_tercom(text, opt, &b);
-    bool ok = !b.oom && symbols_words(s, text_of(&b));
+    if (reference && opt->normalized) {
+        for (size_t at = 0; text_next_word(text_of(&b), &at, &word);) {
+            jpt_buf_add(&twice, " ", twice.n > 0);
+            jpt_buf_add(&twice, word.p, word.n);
+        }
+        jpt_buf_reset(&b);
+        tokenize_tercom(text_of(&twice), opt, &b);
+    }
+    bool ok = !b.oom && !twice.oom && symbols_words(s, text_of(&b));
     jpt_buf_fini(&b);
+    jpt_buf_fini(&twice);
     return ok;
 }
 
@@ -328,11 +340,11 @@ jpt_status jpt_ter_segment(const jpt_ter_options *opt, jpt_str hyp, const jpt_st
     if (n_refs < 1)
         return JPT_FAIL(err, ARG, "TER takes at least one reference a segment");
     opt = opt ? opt : &(jpt_ter_options){0};
-    bool ok = words_of(hyp, opt, &h), fits = h.n < JPT_TER_WORDS_MAX;
+    bool ok = words_of(hyp, opt, false, &h), fits = h.n < JPT_TER_WORDS_MAX;
     for (size_t i = 0; ok && fits && i < n_refs; i++) {
         symbols r = {0};
         int64_t edits = 0;
-        ok = words_of(refs[i], opt, &r);
+        ok = words_of(refs[i], opt, true, &r);
         fits = r.n < JPT_TER_WORDS_MAX;
         ok = ok && fits && edits_to(&h, &r, &edits);
         least = edits < least ? edits : least;

@@ -115,6 +115,7 @@ static jpt_status put_task(bench *b, size_t t, jpt_error *err) {
     tr.primary_metric = ti->primary_metric;
     tr.higher_is_better = ti->higher_is_better;
     tr.license = ti->license;
+    tr.citation = ti->citation;
     JPT_TRY(jpt_store_put_task(b->store, &tr, &b->task[t], err));
     for (int32_t i = 0; i < run_n_items(b->opt, b->opt->tasks[t]); i++) {
         const jpt_task_item *it = jpt_task_get_item(b->opt->tasks[t], (size_t)i);

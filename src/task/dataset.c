@@ -57,11 +57,18 @@ jpt_status jpt_dataset_locate(const jpt_dataset *d, const char *path, char *out,
     struct stat             sb;
     if (!f)
         return JPT_FAIL(err, FORMAT, "data set '%s' has no file '%s' (jpt list datasets %s)", d->name, path, d->name);
+    jpt_error why = {0}; /* of the first that is there and wrong: a whole one in the cache still does */
     for (int i = 0; i < 2; i++)
-        if (candidate(i, path, out, cap) && stat(out, &sb) == 0 && S_ISREG(sb.st_mode))
-            return verify(d, f, out, (uint64_t)sb.st_size, err);
+        if (candidate(i, path, out, cap) && stat(out, &sb) == 0 && S_ISREG(sb.st_mode)) {
+            jpt_error here = {0};
+            if (verify(d, f, out, (uint64_t)sb.st_size, &here) == JPT_OK)
+                return JPT_OK;
+            why = why.code == JPT_OK ? here : why;
+        }
+    if (why.code != JPT_OK)
+        return err ? *err = why, why.code : why.code;
     const char *data = getenv("JPT_DATA");
-    return JPT_FAIL(err, NOT_FOUND, "data set '%s' is not here (%s; JPT_DATA is %s%s): jpt pull %s", d->name, path, data && *data ? "" : "not set", data ? data : "", d->name);
+    return JPT_FAIL(err, NOT_FOUND, "data set '%s' is not here (%s; JPT_DATA is %s%s): jpt pull %s fetches it, or takes it --from a DIR", d->name, path, data && *data ? "" : "not set", data ? data : "", d->name);
 }
 
 bool jpt_dataset_is_here(const jpt_dataset *d) {

@@ -2,10 +2,13 @@
 #include "task_priv.h"
 #include <jpt/yaml.h>
 
-static const cyaml_schema_value_t string_entry = {CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 0, CYAML_UNLIMITED)};
+static const cyaml_schema_value_t string_entry = {CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 1, CYAML_UNLIMITED)};
 
 typedef struct task_parallel task_parallel;
 typedef struct task_shots    task_shots;
+
+/* libcyaml's own booleans take every other word for true. */
+static const cyaml_strval_t truth[] = {{"true", 1}, {"false", 0}, {"yes", 1}, {"no", 0}};
 
 static const cyaml_schema_field_t parallel_fields[] = {
     CYAML_FIELD_STRING_PTR("source", CYAML_FLAG_POINTER, task_parallel, source, 1, 1000),
@@ -26,6 +29,7 @@ static const cyaml_schema_field_t fields[] = {
     TEXT(name, 0, 1),
     TEXT(description, 0, 0),
     TEXT(license, CYAML_FLAG_OPTIONAL, 0),
+    TEXT(citation, CYAML_FLAG_OPTIONAL, 1),
     TEXT(dataset, CYAML_FLAG_OPTIONAL, 1),
     TEXT(items, CYAML_FLAG_OPTIONAL, 1),
     CYAML_FIELD_MAPPING_PTR("parallel", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, task_form, parallel, parallel_fields),
@@ -38,7 +42,7 @@ static const cyaml_schema_field_t fields[] = {
     TEXT(extract, CYAML_FLAG_OPTIONAL, 1),
     TEXT(system, CYAML_FLAG_OPTIONAL, 0),
     TEXT(paper, CYAML_FLAG_OPTIONAL, 1),
-    CYAML_FIELD_BOOL("chat", CYAML_FLAG_DEFAULT, task_form, chat),
+    CYAML_FIELD_ENUM("chat", CYAML_FLAG_STRICT, task_form, chat, truth, sizeof truth / sizeof *truth),
     CYAML_FIELD_SEQUENCE("stop", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, task_form, stop, &string_entry, 0, 16),
     CYAML_FIELD_SEQUENCE("metrics", CYAML_FLAG_POINTER, task_form, metrics, &string_entry, 1, JPT_TASK_SCORES_MAX),
     CYAML_FIELD_INT("max_new_tokens", CYAML_FLAG_DEFAULT, task_form, max_new_tokens),

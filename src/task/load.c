@@ -30,6 +30,9 @@ static jpt_status add_metric(jpt_task *t, const char *name, const char *path, jp
     task_metric m = task_metric_named(name, &near);
     if (m == METRIC_COUNT)
         return JPT_FAIL(err, FORMAT, "%s: unknown metric '%.40s'%s%s%s", path, name, near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+    for (int32_t i = 0; i < t->n_metrics; i++)
+        if (t->metric[i] == m)
+            return JPT_FAIL(err, FORMAT, "%s: metrics: '%s' is there twice", path, name);
     t->metric[t->n_metrics++] = m;
     return JPT_OK;
 }
@@ -52,12 +55,12 @@ static jpt_status apply_form(opening *o, jpt_error *err) {
     if (o->items) {
         i->license = "of the user's items: not stated";
     } else if (o->dataset) {
-        jpt_buf b = {0};
         i->dataset = o->dataset->name;
-        jpt_buf_printf(&b, "%s; cite %s", f->license ? f->license : o->dataset->license, o->dataset->citation);
-        i->license = fold(t, &b);
+        i->license = f->license ? copy(t, f->license) : o->dataset->license;
+        i->citation = f->citation ? copy(t, f->citation) : o->dataset->citation;
     } else {
         i->license = copy(t, f->license);
+        i->citation = copy(t, f->citation);
     }
     if (f->extract && strcmp(f->extract, "none") != 0 && strcmp(f->extract, "code") != 0)
         return JPT_FAIL(err, FORMAT, "%s: extract: '%s' is not known; code (the first fenced block, else all) or none (all)", o->path, f->extract);

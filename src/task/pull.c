@@ -42,6 +42,9 @@ static jpt_status from_folder(const jpt_dataset_file *f, const char *dir, const 
     jpt_buf    b = {0};
     jpt_error  why = {0};
     const char *base = strrchr(f->path, '/') + 1;
+    struct stat sb;
+    if (stat(dir, &sb) != 0 || !S_ISDIR(sb.st_mode))
+        return JPT_FAIL(err, NOT_FOUND, "%s: no such folder", dir);
     snprintf(path, sizeof path, "%s/%s", dir, f->path);
     if (access(path, F_OK) != 0) /* the files alone, without their folder */
         snprintf(path, sizeof path, "%s/%s", dir, base);

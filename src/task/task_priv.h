@@ -40,7 +40,7 @@ struct jpt_task {
 
 /* A task's YAML file.  All texts live in the loaded document. */
 typedef struct task_form {
-    char    *name, *description, *license, *dataset, *items, *prompt, *system, *id, *reference, *program, *extract, *prefix, *paper;
+    char    *name, *description, *license, *citation, *dataset, *items, *prompt, *system, *id, *reference, *program, *extract, *prefix, *paper;
     bool     chat;
     char   **stop, **metrics;
     unsigned stop_count, metrics_count;

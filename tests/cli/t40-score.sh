@@ -113,6 +113,27 @@ refuse 2 "--k 0: expected numbers" "$JPT" score passk --hyp p --k 0
 refuse 1 "p:1: 10 samples of which 3 passed give no pass@11" "$JPT" score passk --hyp p --k 11
 printf '3 x\n' >px
 refuse 1 "px:1: expected 'n c'" "$JPT" score passk --hyp px
+printf '[1,0,1]\n[true,false]\n' >p10
+says 'pass@1 0.5833' "$JPT" score passk --hyp p10
+printf '["true"]\n' >ps
+refuse 1 "ps:1: expected 'n c' (samples, passed) or a list" "$JPT" score passk --hyp ps
+printf '99999999999999999999 3\n' >pl
+refuse 1 "pl:1: expected 'n c'" "$JPT" score passk --hyp pl
+refuse 1 "a:1: the reference holds no number" "$JPT" score gsm8k --hyp hyp --ref a
+refuse 1 "a:1: the reference holds no number" "$JPT" score exact-match --hyp hyp --ref a
+printf 'it is 18\n' >eh
+printf '{"answer":18}\n' >en.jsonl
+says 'exact-match 1.0000' "$JPT" score exact-match --hyp eh --ref en.jsonl
+says 'flexible_extract 1.0000' "$JPT" score gsm8k --hyp eh --ref en.jsonl
+refuse 1 "en.jsonl:1: expected a string" "$JPT" score bleu --hyp eh --ref en.jsonl
+refuse 2 "--tokenize means nothing for chrf" "$JPT" score chrf --ref a --hyp hyp --tokenize zh
+refuse 2 "--smooth means nothing for selfbleu" "$JPT" score selfbleu --hyp sb --smooth none
+refuse 2 "--confidence means nothing for mauve" "$JPT" score mauve --ref m1 --hyp m2 --confidence
+says 'BLEU|nrefs:1|case:mixed|eff:no|tok:char|smooth:exp|version:2.6.0 = 58.21' "$JPT" score bleu,chrf --ref a --hyp hyp --tokenize char
+# Ctrl-C ends it wherever the arithmetic is
+"$JPT" score bleu --ref a --hyp hyp --confidence=10000000 >/dev/null & pid=$!
+sleep 0.2; kill -INT $pid; sleep 0.2
+kill -0 $pid 2>/dev/null && kill -KILL $pid && bad "score goes on after SIGINT"
 refuse 1 "takes at least 2, not 1" "$JPT" score selfbleu --hyp rh
 printf '1 2\n1\n' >ragged
 refuse 1 "ragged:2: 1 values, 2 in the rows before" "$JPT" score mauve --ref ragged --hyp m1

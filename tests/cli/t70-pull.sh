@@ -23,7 +23,9 @@ refuse 2 "did you mean 'wikinews'?" "$JPT" pull wikinew
 refuse 2 "did you mean 'wikinews'?" "$JPT" list datasets wikinew
 refuse 2 "did you mean 'datasets'?" "$JPT" list datsets
 refuse 1 "holds neither wikinews/prompts500.jsonl nor prompts500.jsonl" "$JPT" pull wikinews --from "$dir"
+refuse 1 "/nonexistent: no such folder" "$JPT" pull wikinews --from /nonexistent
 refuse 1 "jpt pull wikinews" "$JPT" pull --path wikinews
+refuse 1 "(gsm8k/train.jsonl; JPT_DATA is $dir): jpt pull gsm8k-train" env JPT_DATA="$dir" "$JPT" bench -m "$JPT_SOURCE_DIR/tests/golden/logits_tiny_llama.gguf" -t gsm8k-5shot-harness -s greedy -o "$dir/x.db"
 mkdir "$dir/mine"
 echo '{"instructions": "a", "gold_ref": "b"}' >"$dir/mine/prompts500.jsonl"
 refuse 1 "half a file" "$JPT" pull wikinews --from "$dir/mine"
@@ -40,6 +42,8 @@ if [ -n "$data" ]; then
     url=http://127.0.0.1:$port/served
     "$JPT" pull wikinews gsm8k --mirror "$url" -q || bad "pull from a mirror"
     cmp -s "$data/gsm8k/test.jsonl" "$JPT_HOME/data/gsm8k/test.jsonl" || bad "what a mirror gave"
+    mkdir -p "$dir/halves/gsm8k" && head -c 1000 "$data/gsm8k/test.jsonl" >"$dir/halves/gsm8k/test.jsonl"
+    JPT_DATA=$dir/halves "$JPT" pull --path gsm8k >/dev/null || bad "half a file under JPT_DATA hides a whole one in the cache"
     [ "$("$JPT" pull --path wikinews)" = "$JPT_HOME/data/wikinews/prompts500.jsonl" ] || bad "--path"
     "$JPT" list datasets | grep -q "^wikinews .*, here" || bad "list datasets does not say here"
     refuse 1 "cut off after 2000 bytes" "$JPT" pull wikinews -f --mirror "http://127.0.0.1:$port/cut/2000/served"

@@ -43,8 +43,8 @@ if [ -n "$data" ]; then
     python3 - "$dir/paper.db" <<'PY' || bad "what a bench keeps of a task"
 import sqlite3, sys
 c = sqlite3.connect(sys.argv[1])
-name, licence = c.execute("select name, license from task").fetchone()
-assert name == "wmt16-de-en-paper" and licence.startswith("WMT terms: research use; cite Bojar et al. 2016"), (name, licence)
+name, licence, cite = c.execute("select name, license, citation from task").fetchone()
+assert name == "wmt16-de-en-paper" and licence == "WMT terms: research use" and cite.startswith("Bojar et al. 2016"), (name, licence, cite)
 assert c.execute("select prompt from item where item_index = 0").fetchone()[0] == "German phrase: Obama empf\u00e4ngt Netanyahu\nEnglish phrase:"
 PY
 else

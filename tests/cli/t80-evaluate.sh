@@ -95,6 +95,8 @@ mkdir empty
 refuse 1 "empty/config.json" "$JPT" embed -m empty -f texts.txt
 : >nothing.txt
 refuse 1 "nothing.txt: has no text" "$JPT" embed -m "$encoder" -f nothing.txt
+printf 'a\nb\xff\n' >latin.txt
+refuse 1 "latin.txt: line 2: not valid UTF-8" "$JPT" evaluate --hyp latin.txt --embedder "$encoder"
 printf '{"text":"a"}\n{"txt":"b"}\n' >bad.jsonl
 refuse 1 'bad.jsonl: line 2: expected a string, or an object with "text"' "$JPT" embed -m "$encoder" -f bad.jsonl
 printf '"a"\n{"text":\n' >cut.jsonl

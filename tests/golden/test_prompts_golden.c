@@ -259,7 +259,7 @@ static void parallel(void **state) {
         assert_non_null(strstr(it->prompt, want[k].first));
         if (want[k].reference)
             assert_string_equal(it->references[want[k].refs - 1], want[k].reference);
-        assert_non_null(strstr(jpt_task_get_info(t)->license, "; cite "));
+        assert_non_null(jpt_task_get_info(t)->citation);
         jpt_task_close(t);
     }
 }

@@ -338,7 +338,7 @@ static void pulling(void **state) {
     o.from = in_folder("set");
     assert_int_equal(jpt_dataset_pull(&d, &o, &err), JPT_OK);
     o.from = "/nonexistent";
-    refused(jpt_dataset_pull(&d, &o, &err), JPT_NOT_FOUND, &err, "/nonexistent: holds neither set/a.jsonl nor a.jsonl");
+    refused(jpt_dataset_pull(&d, &o, &err), JPT_NOT_FOUND, &err, "/nonexistent: no such folder");
     put("set/a.jsonl", big, 10);
     o.from = folder;
     err = (jpt_error){0};

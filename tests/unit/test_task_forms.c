@@ -96,6 +96,9 @@ static void templates(void **state) {
     refused(form("prompt: \"{s}\"\nitems: i.jsonl\nmetrics: [words]\n"), JPT_FORMAT, "needs 'license', or 'dataset'");
     refused(form("license: l\nprompt: \"{s}\"\nmetrics: [words]\n"), JPT_ARG, "-t t=FILE.jsonl");
     refused(form("dataset: gsm9k\nprompt: \"{s}\"\nmetrics: [words]\n"), JPT_FORMAT, "did you mean 'gsm8k'?");
+    refused(put("flase.yaml", "name: t\ndescription: d\nchat: flase\nmax_new_tokens: 9\nlicense: l\nitems: i.jsonl\nprompt: \"{n}\"\nmetrics: [words]\n"), JPT_FORMAT, "Invalid ENUM value: flase; in mapping field 'chat'");
+    refused(form("license: l\nitems: i.jsonl\nprompt: \"{n}\"\nmetrics: [words, chrf, words]\n"), JPT_FORMAT, "metrics: 'words' is there twice");
+    refused(form("license: l\nitems: i.jsonl\nprompt: \"{n}\"\nstop: [\"\"]\nmetrics: [words]\n"), JPT_FORMAT, "STRING length < 1");
     refused(form("license: l\nitems: i.jsonl\nprompt: \"{n}\"\nextract: fenced\nmetrics: [words]\n"), JPT_FORMAT, "extract: 'fenced'");
     refused(form("license: l\nitems: i.jsonl\nprompt: \"{n}\"\nprogram: \"{n}\"\nmetrics: [words]\n"), JPT_FORMAT, "must hold {answer}");
 }
@@ -190,7 +193,8 @@ static void broken_data(void **state) {
     unsetenv("JPT_DATA");
     t = open_as("wikinews-500", &(jpt_task_options){.header_only = true});
     assert_string_equal(jpt_task_get_info(t)->dataset, "wikinews");
-    assert_non_null(strstr(jpt_task_get_info(t)->license, "CC BY 2.5; cite Li et al. 2023"));
+    assert_string_equal(jpt_task_get_info(t)->license, "CC BY 2.5");
+    assert_non_null(strstr(jpt_task_get_info(t)->citation, "Li et al. 2023"));
     assert_int_equal(jpt_task_get_info(t)->n_items, 0);
     jpt_task_close(t);
 }

@@ -14,13 +14,15 @@ static const char help[] =
     "usage: jpt evaluate results.db [--evaluator MODEL] [--embedder minilm] [-t TASK]...\n"
     "       jpt evaluate --hyp FILE [--prompt FILE] [--ref FILE] [--evaluator MODEL] [--embedder minilm] [--each] [--json]\n\n"
     "With an evaluator (any language model): coherence, the mean log-probability of the text after its prompt; ppl and\n"
-    "bits_per_byte of the text alone.  With an embedder (a sentence encoder): the cosine to the prompt and to the reference\n"
+    "bits_per_byte of the text alone; of open-ended tasks also MAUVE, of each setting's texts against the task's references,\n"
+    "by the evaluator's last hidden states.  With an embedder (a sentence encoder): the cosine to the prompt and to the reference\n"
     "(of several the nearest).  In a results file the scores are added to each request and cell as METRIC@MODEL, which\n"
     "reports read; what is there already stays, so that it can be interrupted and run again.  References are the task's.\n"
     "FILE: a text a line, or .jsonl with {\"text\", \"prompt\", \"reference\"}.\n\n"
     "      --evaluator MODEL  a GGUF or llama2.c file, or a name that `jpt pull` knows\n"
     "      --embedder NAME    minilm, or a folder\n"
     "  -t, --task TASK        a task of the results file that is not found by its name: its file\n"
+    "      --no-mauve         leave MAUVE away\n"
     "      --ctx N            positions of the evaluator's window (default 2048)\n"
     "      --each             a line a text, before the line of all\n"
     "      --device, --threads, --dtype, -q, -v as elsewhere";
@@ -67,7 +69,7 @@ static jpt_status open_models(const cli_engine *e, const char *embedder, const c
             return err->code;
         JPT_TRY(jpt_model_open(file, &e->opt, &m->model, err));
         int32_t             train = jpt_model_get_info(m->model)->n_ctx_train;
-        jpt_session_options so = {.n_ctx = n_ctx < train ? (int32_t)n_ctx : train, .n_outputs = 64};
+        jpt_session_options so = {.n_ctx = n_ctx < train ? (int32_t)n_ctx : train, .n_outputs = 64, .n_seqs = JPT_EVALUATE_BATCH, .n_hidden = JPT_EVALUATE_BATCH};
         JPT_TRY(jpt_session_open(m->model, &so, &m->opt.evaluator, err));
         m->opt.evaluator_name = short_name(e->model, evaluator_name, sizeof evaluator_name);
     }
@@ -194,7 +196,7 @@ static jpt_status evaluate_file(models *m, const char *db, bool json, jpt_error 
     if (st != JPT_OK)
         return st;
     if (s.missing_task[0] && cli_verbosity() > 0)
-        fprintf(stderr, "evaluate: the references of task '%s' are not to be had (no task of that name, or with other items; -t FILE names one): no cos_reference for it\n", s.missing_task);
+        fprintf(stderr, "evaluate: the references of task '%s' are not to be had (no task of that name, or with other items; -t FILE names one): no cos_reference and no MAUVE for it\n", s.missing_task);
     if (!json)
         printf("%lld requests with a text: %lld scored, %lld had their scores\n", (long long)s.requests, (long long)s.scored, (long long)s.had);
     return print_cells(db, &s, json, err);
@@ -302,12 +304,13 @@ static jpt_status evaluate_texts(models *m, const char *hyp, const char *prompt,
 }
 
 int cmd_evaluate(int argc, char **argv) {
-    static const struct option longs[] = {CLI_ENGINE_LONG, {"evaluator", required_argument, NULL, 'm'}, {"embedder", required_argument, NULL, 'E'}, {"hyp", required_argument, NULL, 'y'}, {"prompt", required_argument, NULL, 'p'}, {"ref", required_argument, NULL, 'r'}, {"task", required_argument, NULL, 't'}, {"ctx", required_argument, NULL, 'C'}, {"each", no_argument, NULL, 'e'}, {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {0}};
+    static const struct option longs[] = {CLI_ENGINE_LONG, {"evaluator", required_argument, NULL, 'm'}, {"embedder", required_argument, NULL, 'E'}, {"hyp", required_argument, NULL, 'y'}, {"prompt", required_argument, NULL, 'p'}, {"ref", required_argument, NULL, 'r'}, {"task", required_argument, NULL, 't'}, {"ctx", required_argument, NULL, 'C'}, {"each", no_argument, NULL, 'e'}, {"no-mauve", no_argument, NULL, 'N'}, {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {0}};
     cli_engine  e = {0};
     const char *embedder = NULL, *hyp = NULL, *prompt = NULL, *ref = NULL, *task[TASKS_MAX];
     size_t      n_tasks = 0;
     long long   n_ctx = 2048;
     bool        each = false, json = false;
+    models      m = {0};
     jpt_error   err = {0};
     for (int c; (c = getopt_long(argc, argv, CLI_ENGINE_SHORT "t:h", longs, NULL)) != -1;) {
         int engine = cli_engine_option(&e, c, optarg);
@@ -328,6 +331,7 @@ int cmd_evaluate(int argc, char **argv) {
             task[n_tasks++] = optarg;
             break;
         case 'e': each = true; break;
+        case 'N': m.opt.no_mauve = true; break;
         case 'j': json = true; break;
         case 'C':
             if (!cli_parse_int(optarg, 16, 1 << 20, &n_ctx))
@@ -345,7 +349,6 @@ int cmd_evaluate(int argc, char **argv) {
         return cli_usage("evaluate: --task goes with a results file; texts have their --ref");
     if (!hyp && (prompt || ref || each))
         return cli_usage("evaluate: --prompt, --ref and --each go with --hyp; a results file has its own");
-    models     m = {0};
     jpt_status st = open_models(&e, embedder, task, n_tasks, n_ctx, &m, &err);
     if (st == JPT_OK)
         st = hyp ? evaluate_texts(&m, hyp, prompt, ref, each, json, &err) : evaluate_file(&m, argv[optind], json, &err);

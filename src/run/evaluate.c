@@ -105,6 +105,9 @@ typedef struct work {
     request                    *request;
     size_t                      n_cells, n_asked, n_tasks, n_requests;
     int64_t                     done, total;
+    double                     *human; /* features of people's texts of [n_human] items of a task */
+    int64_t                    *human_item, human_task;
+    size_t                      n_human;
     jpt_evaluate_summary       *sum;
 } work;
 
@@ -136,7 +139,7 @@ static jpt_status see_task(void *ud, const jpt_task_row *r) {
     if (!more)
         return JPT_NOMEM;
     w->task = more;
-    w->task[w->n_tasks] = (jpt_task_row){.id = r->id, .name = keep(&w->kept, r->name), .sha256 = keep(&w->kept, r->sha256)};
+    w->task[w->n_tasks] = (jpt_task_row){.id = r->id, .name = keep(&w->kept, r->name), .sha256 = keep(&w->kept, r->sha256), .primary_metric = keep(&w->kept, r->primary_metric)};
     return w->task[w->n_tasks].name && w->task[w->n_tasks++].sha256 ? JPT_OK : JPT_NOMEM;
 }
 static jpt_status see_request(void *ud, const jpt_request_row *r) {
@@ -207,6 +210,9 @@ static bool references_of(work *w, int64_t task, int64_t index, jpt_evaluate_ite
     }
     return true;
 }
+
+/* Open-ended, and MAUVE is asked for. */
+static bool wants_mauve(const work *w, size_t t) { return w->opt->evaluator && !w->opt->no_mauve && jpt_task_open_ended(w->task[t].primary_metric); }
 
 /* Score requests[0..n), n <= PART, and commit. */
 static jpt_status score_part(work *w, const cell_ref *c, request *const *q, size_t n, jpt_error *err) {
@@ -284,6 +290,88 @@ static jpt_status cell_metric(const work *w, int m, jpt_score_row *out, jpt_erro
     return st;
 }
 
+/* ---- MAUVE ---------------------------------------------------------------------------------------- */
+
+/* What is stored of this metric and cell is of n texts already. */
+typedef struct stored { const char *metric; int64_t n; } stored;
+static jpt_status see_stored(void *ud, const jpt_score_row *r) {
+    stored *s = ud;
+    if (strcmp(r->metric, s->metric) == 0 && isfinite(r->value))
+        s->n = r->n;
+    return JPT_OK;
+}
+
+static bool joined(work *w, const char *prompt, jpt_str end, jpt_str *out) {
+    jpt_buf b = {0};
+    jpt_buf_addz(&b, prompt);
+    jpt_buf_add(&b, end.p, end.n);
+    *out = (jpt_str){b.oom ? NULL : jpt_arena_strndup(&w->arena, b.p ? b.p : "", b.n), b.n};
+    jpt_buf_fini(&b);
+    return out->p != NULL;
+}
+
+/* The items' texts: of cells that answered the same items the features of people's are known. */
+static jpt_status mauve_features(work *w, const cell_ref *c, const int64_t *item, const jpt_str *human, const jpt_str *text, size_t n, jpt_evaluation_mauve *out, jpt_error *err) {
+    size_t D = (size_t)jpt_model_get_info(jpt_session_model(w->opt->evaluator))->n_embd;
+    bool   known = w->human && w->human_task == c->task && w->n_human == n && memcmp(w->human_item, item, n * sizeof *item) == 0;
+    if (!known) {
+        free(w->human);
+        free(w->human_item);
+        w->human = malloc(n * D * sizeof *w->human);
+        w->human_item = malloc(n * sizeof *item);
+        if (!w->human || !w->human_item)
+            return JPT_FAIL(err, NOMEM, "out of memory for the features of %zu texts", n);
+        memcpy(w->human_item, item, n * sizeof *item);
+        w->human_task = c->task, w->n_human = 0; /* nothing is known until they are whole */
+    }
+    JPT_TRY(jpt_evaluate_mauve(w->opt, human, text, n, w->human, known, out, err));
+    w->n_human = n;
+    return JPT_OK;
+}
+
+/* Requests are sorted by item here.  Fewer than two items have no distribution. */
+static jpt_status cell_mauve(work *w, const cell_ref *c, jpt_error *err) {
+    bool wanted = false;
+    for (size_t t = 0; t < w->n_tasks; t++)
+        wanted = wanted || (w->task[t].id == c->task && w->found[t] && wants_mauve(w, t));
+    if (!wanted)
+        return JPT_OK;
+    char     metric[160];
+    stored   had = {metric, -1};
+    size_t   n = 0;
+    int64_t  last = -1, *item = calloc(w->n_requests + 1, sizeof *item);
+    jpt_str *human = calloc(w->n_requests + 1, sizeof *human), *text = calloc(w->n_requests + 1, sizeof *text);
+    snprintf(metric, sizeof metric, "mauve@%.120s", w->opt->evaluator_name);
+    jpt_status st = item && human && text ? JPT_OK : JPT_FAIL(err, NOMEM, "out of memory for %zu texts", w->n_requests);
+    for (size_t i = 0; st == JPT_OK && i < w->n_requests; i++) {
+        const request    *q = &w->request[i];
+        const asked      *a = asked_of(w, c->task, q->item);
+        jpt_evaluate_item it = {0};
+        if (q->item == last || !a)
+            continue;
+        last = q->item;
+        bool ok = references_of(w, c->task, q->item, &it);
+        if (ok && it.n_references == 0)
+            continue;
+        if (!ok || !joined(w, a->prompt, it.references[0], &human[n]) || !joined(w, a->prompt, jpt_str_z(q->text), &text[n]))
+            st = JPT_FAIL(err, NOMEM, "out of memory for %zu texts", w->n_requests);
+        item[n++] = q->item;
+    }
+    if (st == JPT_OK)
+        st = jpt_store_each_cell_score(w->store, c->id, see_stored, &had, err);
+    if (st == JPT_OK && n > 1 && had.n != (int64_t)n) {
+        jpt_evaluation_mauve m;
+        st = mauve_features(w, c, item, human, text, n, &m, err);
+        jpt_score_row row = {.owner = c->id, .metric = metric, .value = m.mauve.mauve, .ci_low = m.ci_low, .ci_high = m.ci_high, .n = (int64_t)n};
+        if (st == JPT_OK)
+            st = jpt_store_put_cell_scores(w->store, c->id, &row, 1, err);
+    }
+    free(item);
+    free(human);
+    free(text);
+    return st;
+}
+
 static jpt_status read_cell(work *w, const cell_ref *c, jpt_error *err) {
     jpt_arena_fini(&w->arena);
     w->n_requests = 0;
@@ -322,11 +410,13 @@ static jpt_status score_cell(work *w, const cell_ref *c, jpt_error *err) {
             w->done++;
         }
     }
+    if (w->n_requests)
+        qsort(w->request, w->n_requests, sizeof *w->request, by_item);
+    JPT_TRY(cell_mauve(w, c, err));
     if (w->sum->scored == before)
         return JPT_OK;
     jpt_score_row row[N_METRICS];
     size_t        n_rows = 0;
-    qsort(w->request, w->n_requests, sizeof *w->request, by_item);
     for (int m = 0; m < N_METRICS; m++) {
         if (!w->metric[m][0])
             continue;
@@ -340,6 +430,8 @@ static jpt_status score_cell(work *w, const cell_ref *c, jpt_error *err) {
 static void find_tasks(work *w) {
     for (size_t t = 0; t < w->n_tasks; t++) {
         const char *sha = w->task[t].sha256;
+        if (!w->opt->embedder && !wants_mauve(w, t))
+            continue;
         for (size_t k = 0; k < w->opt->n_tasks; k++)
             if (strcmp(jpt_task_get_info(w->opt->tasks[k])->sha256, sha) == 0)
                 w->found[t] = w->opt->tasks[k];
@@ -359,8 +451,7 @@ static jpt_status score_store(work *w, jpt_error *err) {
     w->found = calloc(w->n_tasks + 1, sizeof *w->found);
     if (!w->opened || !w->found)
         return JPT_FAIL(err, NOMEM, "out of memory for the tasks");
-    if (w->opt->embedder)
-        find_tasks(w);
+    find_tasks(w);
     for (size_t c = 0; c < w->n_cells; c++)
         JPT_TRY(score_cell(w, &w->cell[c], err));
     return JPT_OK;
@@ -384,6 +475,8 @@ jpt_status jpt_evaluate_store(const char *path, const jpt_evaluate_options *opt,
     free(w.asked);
     free(w.task);
     free(w.request);
+    free(w.human);
+    free(w.human_item);
     jpt_arena_fini(&w.arena);
     jpt_arena_fini(&w.kept);
     jpt_store_close(w.store);

@@ -45,6 +45,12 @@ task_metric task_metric_named(const char *name, const char **near) {
     return (task_metric)m;
 }
 
+bool jpt_task_open_ended(const char *primary_metric) {
+    const char *near;
+    task_metric m = primary_metric ? task_metric_named(primary_metric, &near) : METRIC_COUNT;
+    return m >= METRIC_DIVERSITY && m < METRIC_COUNT;
+}
+
 /* ---- code ------------------------------------------------------------------------------------------------------------ */
 
 /* Code of an answer: the first fenced block, else the whole text. */

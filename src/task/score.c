@@ -15,94 +15,120 @@ jpt_status jpt_task_score_item(const jpt_task *t, size_t item, jpt_str text, jpt
 
 /* ---- a whole cell ------------------------------------------------------------------------------------------ */
 
+/* What is resampled is items: the texts of one item (seeds, blocks) are no independent evidence. */
 typedef struct resample {
-    jpt_corpus_metric     metric;
-    const double         *stats; /* [n][n_stats] of a corpus metric; NULL: means of scores */
-    int                   n_stats;
-    const jpt_task_score *scores;
-    int32_t               stride, column;
+    bool              corpus;
+    jpt_corpus_metric metric; /* of a corpus */
+    double           *stats;  /* [items, n_stats] sums over an item's texts: statistics of a corpus metric, or score and count */
+    int               n_stats;
 } resample;
 
 static double value_of(void *ud, const int32_t *index, int32_t n) {
     const resample *r = ud;
-    if (r->stats) {
-        double sum[JPT_CORPUS_STATS_MAX] = {0};
-        for (int32_t i = 0; i < n; i++)
-            for (int k = 0; k < r->n_stats; k++)
-                sum[k] += r->stats[(size_t)index[i] * (size_t)r->n_stats + (size_t)k];
-        return jpt_corpus_score(&r->metric, sum);
-    }
-    double  sum = 0;
-    int32_t count = 0;
-    for (int32_t i = 0; i < n; i++) {
-        double v = r->scores[(size_t)index[i] * (size_t)r->stride + (size_t)r->column].value;
-        if (!isnan(v)) {
-            sum += v;
-            count++;
+    double          sum[JPT_CORPUS_STATS_MAX] = {0};
+    for (int32_t i = 0; i < n; i++)
+        for (int k = 0; k < r->n_stats; k++)
+            sum[k] += r->stats[(size_t)index[i] * (size_t)r->n_stats + (size_t)k];
+    return r->corpus ? jpt_corpus_score(&r->metric, sum) : sum[1] > 0 ? sum[0] / sum[1] : NAN;
+}
+
+/* What a cell's texts are of: row_of [n] numbers the items in order of appearance, first [n_items] is an item's first text. */
+typedef struct grouped {
+    int32_t *row_of, *first, n_items;
+} grouped;
+
+static jpt_status group(const jpt_task *t, const int32_t *item, int32_t n, grouped *g, jpt_error *err) {
+    size_t   items = t->info.n_items + 1;
+    int32_t *row = malloc(items * sizeof *row);
+    g->row_of = malloc(((size_t)n + 1) * sizeof *g->row_of);
+    g->first = malloc(((size_t)n + 1) * sizeof *g->first);
+    jpt_status st = row && g->row_of && g->first ? JPT_OK : JPT_FAIL(err, NOMEM, "out of memory for %d scores", n);
+    for (size_t i = 0; row && i < items; i++)
+        row[i] = -1;
+    for (int32_t i = 0; st == JPT_OK && i < n; i++) {
+        if (row[item[i]] < 0) {
+            g->first[g->n_items] = i;
+            row[item[i]] = g->n_items++;
         }
+        g->row_of[i] = row[item[i]];
     }
-    return count ? sum / count : NAN;
+    free(row);
+    return st;
 }
 
-/* Every text against the others of the cell; NAN for fewer than two. */
-static jpt_status self_bleu(const jpt_str *text, int32_t n, double *out, jpt_error *err) {
-    double *each = n > 1 ? malloc((size_t)n * sizeof *each) : NULL, sum = 0;
+/* The first text of each item against those of the others; NAN for fewer than two.  Texts of one item are no part of it: a setting
+ * that draws nothing gives the same text again in every block. */
+static jpt_status self_bleu(const jpt_str *text, const grouped *g, double *out, jpt_error *err) {
+    size_t   n = (size_t)g->n_items;
+    double  *each = malloc((n + 1) * sizeof *each), sum = 0;
+    jpt_str *one = malloc((n + 1) * sizeof *one);
     *out = NAN;
-    if (n < 2)
-        return JPT_OK;
-    if (!each)
-        return JPT_FAIL(err, NOMEM, "out of memory for %d scores", n);
-    jpt_status st = jpt_self_bleu(NULL, text, (size_t)n, each, err);
-    for (int32_t i = 0; st == JPT_OK && i < n; i++)
-        sum += each[i];
+    jpt_status st = each && one ? JPT_OK : JPT_FAIL(err, NOMEM, "out of memory for %zu scores", n);
+    for (size_t i = 0; st == JPT_OK && i < n; i++)
+        one[i] = text[g->first[i]];
+    if (st == JPT_OK && n > 1 && (st = jpt_self_bleu(NULL, one, n, each, err)) == JPT_OK) {
+        for (size_t i = 0; i < n; i++)
+            sum += each[i];
+        *out = sum / (double)n;
+    }
     free(each);
-    *out = sum / n;
+    free(one);
     return st;
 }
 
-/* The statistics of all texts; *out [n][n_stats], released by the caller. */
-static jpt_status collect(const jpt_task *t, const int32_t *item, const jpt_str *text, int32_t n, resample *r, double **out, jpt_error *err) {
-    size_t count = n > 0 ? (size_t)n : 1;
-    r->n_stats = jpt_corpus_n_stats(&r->metric);
-    double *stats = calloc(count * (size_t)r->n_stats, sizeof *stats);
-    if (!stats)
+/* stats of metric m; score: of text i at score[i * stride]. */
+static jpt_status collect(const jpt_task *t, task_metric m, const int32_t *item, const jpt_str *text, const jpt_task_score *score,
+                          int32_t stride, int32_t n, const grouped *g, resample *r, jpt_error *err) {
+    double one[JPT_CORPUS_STATS_MAX];
+    r->corpus = task_metrics[m].corpus;
+    if (r->corpus)
+        task_corpus_metric(m, &r->metric);
+    r->n_stats = r->corpus ? jpt_corpus_n_stats(&r->metric) : 2;
+    r->stats = calloc(((size_t)g->n_items + 1) * (size_t)r->n_stats, sizeof *r->stats);
+    if (!r->stats)
         return JPT_FAIL(err, NOMEM, "out of memory for %d scores", n);
-    jpt_status st = JPT_OK;
-    for (int32_t i = 0; st == JPT_OK && i < n; i++)
-        st = task_corpus_stats(&t->item[item[i]], &r->metric, text[i], stats + (size_t)i * (size_t)r->n_stats, err);
-    *out = stats;
-    r->stats = stats;
-    return st;
+    for (int32_t i = 0; i < n; i++) {
+        double *sum = r->stats + (size_t)g->row_of[i] * (size_t)r->n_stats;
+        if (r->corpus)
+            JPT_TRY(task_corpus_stats(&t->item[item[i]], &r->metric, text[i], one, err));
+        one[0] = r->corpus ? one[0] : score[(size_t)i * (size_t)stride].value;
+        one[1] = r->corpus ? one[1] : 1;
+        for (int k = 0; k < r->n_stats && (r->corpus || !isnan(one[0])); k++)
+            sum[k] += one[k];
+    }
+    return JPT_OK;
 }
 
 jpt_status jpt_task_score_all(const jpt_task *t, const int32_t *item, const jpt_str *text, const jpt_task_score *item_scores,
                               int32_t n_item_scores, int32_t n, jpt_task_score out[JPT_TASK_SCORES_MAX], int32_t *n_out, jpt_error *err) {
     enum { RESAMPLES = 1000, SEED = 12345 };
-    int32_t   *all = calloc(n > 0 ? (size_t)n : 1, sizeof *all);
-    jpt_status st = all ? JPT_OK : JPT_FAIL(err, NOMEM, "out of memory for %d scores", n);
+    grouped    g = {0};
+    jpt_status st = group(t, item, n, &g, err);
+    int32_t   *all = malloc(((size_t)g.n_items + 1) * sizeof *all);
+    if (st == JPT_OK && !all)
+        st = JPT_FAIL(err, NOMEM, "out of memory for %d scores", n);
     *n_out = 0;
-    for (int32_t i = 0; st == JPT_OK && i < n; i++)
+    for (int32_t i = 0; st == JPT_OK && i < g.n_items; i++)
         all[i] = i;
     for (int32_t m = 0; st == JPT_OK && m < t->n_metrics; m++) {
         task_metric     kind = t->metric[m];
-        resample        r = {.scores = item_scores, .stride = n_item_scores, .column = m};
-        double         *stats = NULL;
+        resample        r = {0};
         jpt_task_score *s = &out[(*n_out)++];
         *s = (jpt_task_score){.name = task_metrics[kind].name, .value = NAN, .ci_low = NAN, .ci_high = NAN, .n = n};
         if (kind == METRIC_SELF_BLEU) {
-            st = self_bleu(text, n, &s->value, err);
+            st = self_bleu(text, &g, &s->value, err);
             continue; /* no interval: texts drawn twice would be their own references */
         }
-        if (task_metrics[kind].corpus && n > 0) {
-            task_corpus_metric(kind, &r.metric);
-            st = collect(t, item, text, n, &r, &stats, err);
-        }
+        if (n > 0)
+            st = collect(t, kind, item, text, item_scores + m, n_item_scores, n, &g, &r, err);
         if (st == JPT_OK && n > 0) {
-            s->value = value_of(&r, all, n);
-            st = jpt_bootstrap(value_of, &r, n, RESAMPLES, SEED, &s->ci_low, &s->ci_high, err);
+            s->value = value_of(&r, all, g.n_items);
+            st = jpt_bootstrap(value_of, &r, g.n_items, RESAMPLES, SEED, &s->ci_low, &s->ci_high, err);
         }
-        free(stats);
+        free(r.stats);
     }
     free(all);
+    free(g.row_of);
+    free(g.first);
     return st;
 }

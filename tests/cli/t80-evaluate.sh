@@ -83,6 +83,28 @@ for cell, in db.execute("SELECT id FROM cell").fetchall():
 EOF
 "$JPT" evaluate r.db --embedder "$encoder" -q | grep -qE 'cos_prompt@encoder_tiny +-?[0-9.]+  \[.*\]  4 texts' || bad "the table of cells"
 "$JPT" audit r.db >/dev/null || bad "audit after evaluate"
+
+# MAUVE of an open-ended task: jpt embed and jpt score give the same of the same texts, the first of each item with its prompt before it
+python3 -c 'for i in range(8): print("{\"q\":\"say %d\",\"reference\":\" the %d of us\"}" % (i * i, i))' >open.jsonl
+printf 'name: open\ndescription: d\nlicense: CC0-1.0\ncitation: "Nobody 2026"\nitems: open.jsonl\nprompt: "{q}"\nchat: false\nmax_new_tokens: 6\nmetrics: [diversity, words]\n' >open.yaml
+"$JPT" bench -m "$model" -t open.yaml -s greedy -s sample --blocks 2 -o m.db -q 2>log || bad "bench: $(cat log)"
+"$JPT" evaluate m.db -t open.yaml --evaluator "$model" --no-mauve -q | grep -q mauve && bad "--no-mauve"
+"$JPT" evaluate m.db -t open.yaml --evaluator "$model" -q | grep -qE 'mauve@logits_tiny_llama +[0-9.]+(e-[0-9]+)?  \[.*\]  8 texts' || bad "MAUVE of a cell"
+"$JPT" evaluate m.db -t open.yaml --evaluator "$model" -q >/dev/null
+[ "$(query m.db "SELECT count(*) FROM cell_score WHERE metric LIKE 'mauve@%'")" = 2 ] || bad "MAUVE is computed once a cell"
+python3 - <<'EOF'
+import json, sqlite3
+db = sqlite3.connect("m.db")
+cell = db.execute("SELECT id FROM cell WHERE spec LIKE 'sample%'").fetchone()[0]
+rows = db.execute("SELECT prompt || text FROM request JOIN item ON item.item_index = request.item_index WHERE cell = ? GROUP BY request.item_index HAVING request.id = min(request.id) ORDER BY request.item_index", (cell,))
+open("q.jsonl", "w").write("".join(json.dumps(t) + "\n" for t, in rows))
+open("p.jsonl", "w").write("".join(json.dumps("say %d the %d of us" % (i * i, i)) + "\n" for i in range(8)))
+EOF
+for f in p q; do "$JPT" embed -m "$model" -f $f.jsonl -o $f.npy -q; done
+want=$("$JPT" score mauve --ref p.npy --hyp q.npy --json | python3 -c 'import json,sys; print("%.12g" % json.load(sys.stdin)["mauve"])')
+got=$(query m.db "SELECT value FROM cell_score JOIN cell ON cell.id = cell WHERE metric LIKE 'mauve@%' AND spec LIKE 'sample%'" | python3 -c 'print("%.12g" % float(input()))')
+[ "$got" = "$want" ] || bad "MAUVE: $got, from files $want"
+"$JPT" audit m.db >/dev/null || bad "audit after MAUVE"
 "$JPT" report r.db -o out --format csv,md >/dev/null || bad "report after evaluate"
 
 # bad input

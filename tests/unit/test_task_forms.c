@@ -281,6 +281,22 @@ static void metrics_by_name(void **state) {
     near(value(all, n, "bleu"), 33.6672433094, 1e-9);
     near(value(all, n, "chrf++"), 56.9260349054, 1e-9);
     assert_true(value(all, n, "self_bleu") >= 0 && isnan(all[3].ci_low) && all[0].ci_low < all[0].value && all[0].value < all[0].ci_high);
+    /* the same texts in two blocks more are no evidence more: equal scores, equal intervals */
+    jpt_str        texts[15];
+    int32_t        items[15];
+    jpt_task_score flats[90], thrice[JPT_TASK_SCORES_MAX];
+    for (int i = 0; i < 15; i++) {
+        texts[i] = text[i % 5], items[i] = item[i % 5];
+        memcpy(flats + 6 * i, flat + 6 * (i % 5), 6 * sizeof *flat);
+    }
+    assert_int_equal(jpt_task_score_all(t, items, texts, flats, 6, 15, thrice, &n, NULL), JPT_OK);
+    for (int i = 0; i < n; i++) {
+        near(thrice[i].value, all[i].value, 1e-12);
+        double slack = i == 1 ? 5 : 1e-9; /* BLEU's smoothing of no match knows the number of n-grams */
+        assert_true(i == 3 || (fabs(thrice[i].ci_low - all[i].ci_low) < slack && fabs(thrice[i].ci_high - all[i].ci_high) < slack && thrice[i].n == 15));
+    }
+    assert_int_equal(jpt_task_score_all(t, items, texts, flats, 6, 1, thrice, &n, NULL), JPT_OK);
+    assert_true(isnan(thrice[0].ci_low) && isnan(thrice[3].value)); /* one item says nothing of others */
     jpt_task_close(t);
 
     put("i.jsonl", "{\"q\": \"1\", \"reference\": \"Return the sum of two numbers .\"}\n");

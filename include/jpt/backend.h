@@ -85,7 +85,7 @@ typedef struct jpt_pass_inputs {
     int32_t            n_runs, page_size;
 } jpt_pass_inputs;
 
-enum { JPT_CONTRAST_BASES = 64 };
+enum { JPT_CONTRAST_BASES = 64, JPT_MARKS = 32 };
 
 typedef struct jpt_backend_ops {
     const char *name; /* "ref", "cpu", "cuda" */
@@ -159,6 +159,12 @@ typedef struct jpt_backend_ops {
      * was replayed.  Otherwise the operations follow, then pass_end with the same inputs. */
     bool (*pass_begin)(jpt_backend *be, const jpt_pass_inputs *in);
     void (*pass_end)(jpt_backend *be, const jpt_pass_inputs *in);
+    /* Optional (NULL: operations are done when they return, the host's clock tells): a mark behind everything enqueued so far, at
+     * most JPT_MARKS before their times are asked for. */
+    void (*mark)(jpt_backend *be);
+    /* When the back-end passed its n marks, oldest first, on the host's clock (jpt_now_ns); waits for them and forgets them.  n = 0:
+     * waits for everything and compares the clocks anew. */
+    void (*marks)(jpt_backend *be, int64_t *t_ns, int32_t n);
 } jpt_backend_ops;
 
 struct jpt_backend {

@@ -174,8 +174,8 @@ typedef struct jpt_work {
 jpt_work jpt_session_work(const jpt_session *s);
 jpt_work jpt_work_sub(jpt_work after, jpt_work before); /* inline difference, field by field */
 
-/* Time-stamped phases for energy attribution.  NULL: none.  While it is observed, a session waits for its device at the end of each phase
- * (some microseconds a step on a card), so that a phase's time is that of its work. */
+/* Time-stamped phases for energy attribution.  NULL: none.  A phase's time is that of its work: on a card, which works on while the host
+ * goes on, from events in its stream, told late (when the host next waits for a result) and in order. */
 typedef enum jpt_phase { JPT_PHASE_PREFILL, JPT_PHASE_DECODE, JPT_PHASE_DRAFT, JPT_PHASE_VERIFY, JPT_PHASE_SELECT, JPT_PHASE_KV, JPT_PHASE_COUNT } jpt_phase;
 typedef void (*jpt_phase_fn)(void *ud, jpt_phase phase, bool begin, int64_t t_ns);
 void jpt_session_observe(jpt_session *s, jpt_phase_fn fn, void *ud);

@@ -12,6 +12,12 @@ typedef struct model_layer {
     float      *d_q_bias, *d_k_bias, *d_v_bias;   /* NULL without bias */
 } model_layer;
 
+typedef struct marked_phase {
+    jpt_session *session;
+    jpt_phase    phase;
+    bool         begin;
+} marked_phase;
+
 struct jpt_model {
     jpt_model_file file;
     jpt_backend   *be;
@@ -23,6 +29,8 @@ struct jpt_model {
     float         *inv_freq; /* [rope_dim / 2], scaling applied */
     jpt_dtype      kv_dtype;
     jpt_attn_shape shape;
+    marked_phase   marked[JPT_MARKS]; /* phases whose times the back-end has to tell yet */
+    int32_t        n_marked;
 };
 
 typedef struct sequence {
@@ -64,6 +72,7 @@ struct jpt_session {
     jpt_phase    phase;
     jpt_phase_fn observe;
     void        *observe_ud;
+    int64_t      told_ns; /* the last phase's time */
 };
 
 /* One pass over the weights: rows [0, n) of s->tok/pos/run through all layers.  pick[0..n_pick) are the rows that
@@ -83,6 +92,9 @@ void jpt_pass_run(jpt_session *s, const pass *p);
 jpt_status jpt_check_row(int32_t row, int32_t n, const char *what, jpt_error *err);
 void       jpt_states_fini(jpt_session *s); /* the spare lists */
 
+/* A phase begins or ends behind the work handed to the back-end so far. */
 void jpt_session_event(jpt_session *s, jpt_phase phase, bool begin);
+/* It ends now: the host has waited for its result. */
+void jpt_session_waited(jpt_session *s, jpt_phase phase);
 
 #endif

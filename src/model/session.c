@@ -117,6 +117,8 @@ jpt_status jpt_session_open(jpt_model *m, const jpt_session_options *opt, jpt_se
 void jpt_session_close(jpt_session *s) {
     if (!s)
         return;
+    if (s->observe)
+        jpt_session_observe(s, NULL, NULL);
     jpt_backend *be = s->model->be;
     void        *d[] = {s->d_x, s->d_norm, s->d_q, s->d_k, s->d_v, s->d_attn, s->d_gate, s->d_up, s->d_proj,
                         s->d_logits, s->d_hidden, s->d_gather, s->d_heads, s->d_expert, s->d_amateur, s->kv.d_k, s->kv.d_v};
@@ -237,13 +239,41 @@ const int32_t *jpt_seq_tokens(const jpt_session *s, jpt_seq seq) {
 
 /* ---- forward -------------------------------------------------------------------------------------------------- */
 
-/* A phase ends when the device has done its work, not when the work is queued: else the next one that waits would be charged. */
+static void tell(jpt_session *s, jpt_phase phase, bool begin, int64_t t_ns) {
+    s->told_ns = t_ns > s->told_ns ? t_ns : s->told_ns; /* two clocks agree within microseconds only */
+    s->observe(s->observe_ud, phase, begin, s->told_ns);
+}
+
+/* Phases of the model's sessions whose times the back-end knows by now. */
+static void tell_marked(jpt_model *m) {
+    int64_t t[JPT_MARKS];
+    if (m->n_marked == 0)
+        return;
+    m->be->ops->marks(m->be, t, m->n_marked);
+    for (int32_t i = 0; i < m->n_marked; i++)
+        tell(m->marked[i].session, m->marked[i].phase, m->marked[i].begin, t[i]);
+    m->n_marked = 0;
+}
+
 void jpt_session_event(jpt_session *s, jpt_phase phase, bool begin) {
+    jpt_model *m = s->model;
     if (!s->observe)
         return;
-    if (!begin)
-        jpt_session_wait(s);
-    s->observe(s->observe_ud, phase, begin, jpt_now_ns());
+    if (!m->be->ops->mark) {
+        tell(s, phase, begin, jpt_now_ns());
+        return;
+    }
+    if (m->n_marked == JPT_MARKS)
+        tell_marked(m);
+    m->be->ops->mark(m->be);
+    m->marked[m->n_marked++] = (marked_phase){s, phase, begin};
+}
+
+void jpt_session_waited(jpt_session *s, jpt_phase phase) {
+    if (!s->observe)
+        return;
+    tell_marked(s->model);
+    tell(s, phase, false, jpt_now_ns());
 }
 
 void jpt_session_wait(jpt_session *s) { s->model->be->ops->sync(s->model->be); }
@@ -486,7 +516,7 @@ jpt_status jpt_session_select(jpt_session *s, const jpt_select_item *items, int3
     jpt_backend *be = s->model->be;
     jpt_session_event(s, JPT_PHASE_SELECT, true);
     jpt_status st = be->ops->select(be, s->d_logits, s->model->file.hp.n_vocab, items, n, out, err);
-    jpt_session_event(s, JPT_PHASE_SELECT, false);
+    jpt_session_waited(s, JPT_PHASE_SELECT);
     s->work.selects += (uint64_t)n;
     return st;
 }
@@ -498,7 +528,7 @@ jpt_status jpt_session_topk(jpt_session *s, const jpt_score_item *items, int32_t
     jpt_backend *be = s->model->be;
     jpt_session_event(s, JPT_PHASE_SELECT, true);
     jpt_status st = be->ops->topk(be, s->d_logits, s->model->file.hp.n_vocab, items, n, k, out_index, out_token, out_score, n_out, err);
-    jpt_session_event(s, JPT_PHASE_SELECT, false);
+    jpt_session_waited(s, JPT_PHASE_SELECT);
     s->work.selects += (uint64_t)n;
     return st;
 }
@@ -572,6 +602,10 @@ jpt_work jpt_work_sub(jpt_work a, jpt_work b) {
 }
 
 void jpt_session_observe(jpt_session *s, jpt_phase_fn fn, void *ud) {
+    tell_marked(s->model);
+    if (fn && s->model->be->ops->marks)
+        s->model->be->ops->marks(s->model->be, NULL, 0);
+    s->told_ns = 0;
     s->observe = fn;
     s->observe_ud = ud;
 }

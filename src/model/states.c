@@ -88,7 +88,7 @@ jpt_status jpt_states_similarity(const jpt_states *h, int32_t first, int32_t n, 
         return JPT_FAIL(err, ARG, "a similarity needs unit rows to compare with");
     jpt_session_event(s, JPT_PHASE_SELECT, true);
     jpt_status st = be->ops->similarity(be, s->d_hidden + (size_t)first * (size_t)D, n, D, h->d, h->n, out, err);
-    jpt_session_event(s, JPT_PHASE_SELECT, false);
+    jpt_session_waited(s, JPT_PHASE_SELECT);
     return st;
 }
 
@@ -103,7 +103,7 @@ jpt_status jpt_states_dots(const jpt_states *h, const int32_t *a, const int32_t 
         return JPT_OK;
     jpt_session_event(s, JPT_PHASE_SELECT, true);
     jpt_status st = be->ops->row_dots(be, h->d, s->model->file.hp.n_embd, a, b, n, out, err);
-    jpt_session_event(s, JPT_PHASE_SELECT, false);
+    jpt_session_waited(s, JPT_PHASE_SELECT);
     return st;
 }
 

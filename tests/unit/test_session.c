@@ -335,6 +335,20 @@ static jpt_status late_select(jpt_backend *be, const float *z, int32_t n_vocab, 
     return real->select(be, z, n_vocab, items, n, out, err);
 }
 
+static int64_t marked[JPT_MARKS];
+static int     n_marked;
+
+static void late_mark(jpt_backend *be) {
+    (void)be;
+    marked[n_marked++] = jpt_now_ns() + (queued ? 20000000 : 0);
+}
+
+static void late_marks(jpt_backend *be, int64_t *t_ns, int32_t n) {
+    (void)be;
+    memcpy(t_ns, marked, (size_t)n * sizeof *t_ns);
+    n_marked = 0;
+}
+
 static void add_phase(void *ud, jpt_phase phase, bool begin, int64_t t_ns) { ((double *)ud)[phase] += (begin ? -1e-9 : 1e-9) * (double)t_ns; }
 
 static void a_phase_has_the_time_of_its_work(void **unused) {
@@ -348,7 +362,7 @@ static void a_phase_has_the_time_of_its_work(void **unused) {
     double            spent[JPT_PHASE_COUNT] = {0};
     real = m->be->ops;
     late = *real;
-    late.sync = late_sync, late.rmsnorm = late_rmsnorm, late.select = late_select;
+    late.sync = late_sync, late.rmsnorm = late_rmsnorm, late.select = late_select, late.mark = late_mark, late.marks = late_marks;
     m->be->ops = &late;
     assert_int_equal(jpt_seq_new(s, &q, NULL), JPT_OK);
     jpt_session_observe(s, add_phase, spent);
@@ -358,7 +372,7 @@ static void a_phase_has_the_time_of_its_work(void **unused) {
     jpt_select_item pick = {0};
     for (int i = 0; i < 3; i++) {
         assert_int_equal(jpt_session_forward(s, &b, NULL), JPT_OK);
-        assert_false(queued);
+        assert_true(queued); /* the host does not wait for it */
         assert_int_equal(jpt_session_select(s, &pick, 1, &chosen, NULL), JPT_OK);
     }
     assert_true(spent[JPT_PHASE_DECODE] >= 0.06 && spent[JPT_PHASE_SELECT] >= 0 && spent[JPT_PHASE_SELECT] < spent[JPT_PHASE_DECODE] - 0.04);

@@ -727,6 +727,7 @@ static void cuda_close(jpt_backend *be) {
         for (int i = 0; i < CUDA_MODULES; i++)
             if (c->module[i])
                 c->cu.module_unload(c->module[i]);
+        cuda_marks_fini(c);
         if (c->stream)
             c->cu.stream_destroy(c->stream);
         c->cu.context_release(c->device);
@@ -742,6 +743,7 @@ static const jpt_backend_ops cuda_ops = {
     .rmsnorm = cuda_rmsnorm, .matmul = cuda_matmul, .rope = cuda_rope, .kv_write = cuda_kv_write, .attention = cuda_attention,
     .kv_copy_page = cuda_kv_copy_page, .swiglu = cuda_swiglu, .add = cuda_add, .gather = cuda_gather, .select = cuda_select,
     .topk = cuda_topk, .keep_rows = cuda_keep_rows, .similarity = cuda_similarity, .row_dots = cuda_row_dots, .contrast = cuda_contrast, .layer = cuda_layer, .pass_begin = cuda_pass_begin, .pass_end = cuda_pass_end,
+    .mark = cuda_mark, .marks = cuda_marks,
 };
 
 #if defined(JPT_HAVE_CUDA)

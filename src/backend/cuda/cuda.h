@@ -6,7 +6,7 @@
 #include "driver.h"
 #include "kernels.h"
 
-enum { GRAPHS = 64, GRAPH_ROWS = 16, SLOTS = 4, CUDA_MODULES = 8 };
+enum { GRAPHS = 64, GRAPH_ROWS = 16, SLOTS = 4, CUDA_MODULES = 16 };
 
 #define KERNELS(X)                                                                                                         \
     X(quantize_rows) X(norm_quantize) X(narrow_weight) X(to_tiles) X(repack) X(embed) X(rmsnorm) X(rope) X(kv_write) X(attend_f16) X(attend_f32) X(narrow)                     \
@@ -66,6 +66,9 @@ typedef struct cuda_backend {
     recorded graph[GRAPHS];
     int      n_graphs;
     bool     recording;
+    cu_event mark[JPT_MARKS], origin; /* marks.c */
+    int64_t  origin_ns;
+    int      n_marks;
     float   *inv_freq_dev;
     const float *inv_freq_host;
 } cuda_backend;
@@ -90,6 +93,11 @@ static inline size_t cuda_back(size_t up) { return (up + 255) & ~(size_t)255; }
 static inline void  *cuda_staged(const cuda_backend *c, size_t at) { return (void *)(uintptr_t)(c->pick + at); }
 /* Scratch of counters: zeroed when it grows. */
 bool cuda_zeros(cuda_backend *c, cu_pointer *p, size_t *cap, size_t bytes);
+
+/* When the card passed places in its stream (marks.c). */
+void cuda_mark(jpt_backend *be);
+void cuda_marks(jpt_backend *be, int64_t *t_ns, int32_t n);
+void cuda_marks_fini(cuda_backend *c);
 
 /* Looking back (look.c). */
 void       cuda_keep_rows(jpt_backend *be, const float *d_x, int32_t n, int32_t D, bool unit, float *d_y);

@@ -70,6 +70,11 @@ typedef struct cu_launch_config {
     X(cuGraphLaunch, graph_launch, (cu_graph_exec, cu_stream))                                                             \
     X(cuGraphExecDestroy, graph_exec_destroy, (cu_graph_exec))                                                             \
     X(cuGraphDestroy, graph_destroy, (cu_graph))                                                                           \
+    X(cuEventCreate, event_create, (cu_event *, unsigned))                                                                 \
+    X(cuEventRecord, event_record, (cu_event, cu_stream))                                                                  \
+    X(cuEventSynchronize, event_sync, (cu_event))                                                                          \
+    X(cuEventElapsedTime, event_elapsed, (float *, cu_event, cu_event))                                                    \
+    X(cuEventDestroy_v2, event_destroy, (cu_event))                                                                        \
     X(cuModuleLoadData, module_load, (cu_module *, const void *))                                                          \
     X(cuModuleUnload, module_unload, (cu_module))                                                                          \
     X(cuModuleGetFunction, module_function, (cu_function *, cu_module, const char *))                                      \

@@ -65,7 +65,8 @@ typedef struct jpt_layer_job {
     const jpt_kv_view *kv;
     const jpt_attn_shape *shape;
     const jpt_row_run *runs;
-    const float       *d_attn_norm, *d_ffn_norm, *d_q_bias, *d_k_bias, *d_v_bias; /* biases NULL without */
+    const float       *d_attn_norm, *d_ffn_norm, *d_next_norm; /* gains; the next one is that of the norm after this layer, if any */
+    const float       *d_q_bias, *d_k_bias, *d_v_bias; /* biases NULL without */
     const jpt_weight  *q, *k, *v, *o, *gate, *up, *down;
     float             *d_x, *d_norm, *d_q, *d_k, *d_v, *d_attn, *d_gate, *d_up; /* d_x in and out, the others room */
 } jpt_layer_job;
@@ -155,6 +156,10 @@ typedef struct jpt_backend_ops {
     /* Optional (NULL): a layer in one call, for back-ends that fuse.  The same bits as the operations one by one, unless the back-end
      * says otherwise. */
     void (*layer)(jpt_backend *be, const jpt_layer_job *job);
+    /* Optional (NULL): the LM head, y[i, :] = rmsnorm(x[rows[i], :]) w^T for n of the n_x rows of a pass, rows ascending; d_gather and
+     * d_norm are room for n rows. */
+    void (*logits)(jpt_backend *be, const jpt_weight *w, const float *d_x, int32_t n_x, const int32_t *rows, int32_t n, const float *d_gain, float eps, float *d_gather,
+                   float *d_norm, float *d_y);
     /* Optional (NULL): a pass begins, and true when it is done already, so that its operations must not be called: a recorded one
      * was replayed.  Otherwise the operations follow, then pass_end with the same inputs. */
     bool (*pass_begin)(jpt_backend *be, const jpt_pass_inputs *in);

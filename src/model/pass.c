@@ -26,6 +26,10 @@ static void head(jpt_session *s, const pass *p) {
     size_t     n = (size_t)p->n_logits, D = (size_t)m->file.hp.n_embd, V = (size_t)m->file.hp.n_vocab;
     float     *d_x = p->n_exit ? s->d_heads : s->d_norm;
     bool       whole = p->n_logits == s->all_logits;
+    if (m->be->ops->logits && p->n_exit == 0) {
+        m->be->ops->logits(m->be, m->head, s->d_x, p->n, p->logits_rows, p->n_logits, m->d_out_norm, m->file.hp.rms_eps, s->d_gather, s->d_norm, s->d_logits + (size_t)p->first_logits * V);
+        return;
+    }
     wanted_rows(s, p, false, d_x);
     for (int32_t e = 0; e <= (whole ? 0 : p->n_exit); e++)
         m->be->ops->matmul(m->be, m->head, d_x + (size_t)e * n * D, p->n_logits * (whole ? 1 + p->n_exit : 1), NULL,
@@ -54,7 +58,7 @@ static void run_ops(jpt_session *s, const pass *p) {
         const model_layer *y = &m->layer[l];
         if (op->layer) {
             op->layer(be, &(jpt_layer_job){l, n, D, hp->n_ff, p->n_runs, hp->rope_dim, hp->rms_eps, rope, s->pos, m->inv_freq, &s->kv, &m->shape, s->run, y->d_attn_norm, y->d_ffn_norm,
-                                           y->d_q_bias, y->d_k_bias, y->d_v_bias, y->q, y->k, y->v, y->o, y->gate, y->up, y->down, s->d_x, s->d_norm, s->d_q, s->d_k, s->d_v, s->d_attn,
+                                           l + 1 < p->n_layers ? m->layer[l + 1].d_attn_norm : m->d_out_norm, y->d_q_bias, y->d_k_bias, y->d_v_bias, y->q, y->k, y->v, y->o, y->gate, y->up, y->down, s->d_x, s->d_norm, s->d_q, s->d_k, s->d_v, s->d_attn,
                                            s->d_gate, s->d_up});
             exits(s, p, l + 1);
             continue;

@@ -496,29 +496,29 @@ static void rankings(void **ud) {
         }
 }
 
-/* A whole layer as the card fuses it, run plainly, recorded and replayed, against the operations one by one: one row and several, each
- * alone in its sequence or side by side in one. */
+/* A whole layer and the head as the card fuses them, run plainly, recorded and replayed, against the operations one by one: one row and
+ * several, each alone in its sequence or side by side in one; logits of all rows, and of the last, which has the same bits. */
 static void layers(void **ud) {
     (void)ud;
-    enum { D = 256, F = 512, H = 8, K = 2, E = 64, PAGES = 64, PAST = 130 }; /* multiples of 256 for the K types */
+    enum { D = 256, F = 512, H = 8, K = 2, E = 64, PAGES = 64, PAST = 130, V = 300, MOST = 40, W = 8 }; /* multiples of 256 for the K types */
     static const jpt_dtype types[] = {JPT_F32, JPT_F16, JPT_BF16, JPT_Q8_0, JPT_Q5_1, JPT_Q4_0, JPT_Q4_K, JPT_Q6_K};
-    static const int32_t   shapes[7][2] = {{H * E, D}, {K * E, D}, {K * E, D}, {D, H * E}, {F, D}, {F, D}, {D, F}};
+    static const int32_t   shapes[W][2] = {{H * E, D}, {K * E, D}, {K * E, D}, {D, H * E}, {F, D}, {F, D}, {D, F}, {V, D}};
     float                  freq[E / 2];
     for (int i = 0; i < E / 2; i++)
         freq[i] = powf(10000.0f, -2.0f * (float)i / E);
     for (size_t t = 0; t < sizeof types / sizeof *types; t++)
-        for (int form = 0; form < 4; form++) { /* 1 row; 3 sequences; 3 rows of one; 11 sequences */
-            int32_t        n = form == 0 ? 1 : form == 3 ? 11 : 3, rows_a_run = form == 2 ? 3 : 1, n_runs = n / rows_a_run, table[11][PAST + 4], pos[11];
-            jpt_weight    *a[7], *b[7];
-            uint8_t       *data[7];
+        for (int form = 0; form < 6; form++) { /* 1 row; 3 sequences; 3 rows of one; 11, 20 and 40 sequences */
+            int32_t        n = form == 0 ? 1 : form == 3 ? 11 : form == 4 ? 20 : form == 5 ? MOST : 3, rows_a_run = form == 2 ? 3 : 1, n_runs = n / rows_a_run, table[MOST][PAST + 4], pos[MOST], all[MOST];
+            jpt_weight    *a[W], *b[W];
+            uint8_t       *data[W];
             jpt_error      err = {0};
             jpt_attn_shape shape = {H, K, E, 0.125f};
-            jpt_row_run    runs[11];
+            jpt_row_run    runs[MOST];
             size_t         cache = (size_t)PAGES * 32 * K * E;
-            float         *x = random_floats((size_t)n * D), *gain = random_floats(2 * D), *past = random_floats(cache), *want = malloc((size_t)n * D * 4);
+            float         *x = random_floats((size_t)n * D), *gain = random_floats(3 * D), *past = random_floats(cache), *want = malloc((size_t)n * D * 4);
             float         *norm = malloc((size_t)n * D * 4), *q = malloc((size_t)n * H * E * 4), *k = malloc((size_t)n * K * E * 4), *v = malloc((size_t)n * K * E * 4),
                   *attn = malloc((size_t)n * H * E * 4), *gate = malloc((size_t)n * F * 4), *up = malloc((size_t)n * F * 4);
-            for (int i = 0; i < 7; i++) {
+            for (int i = 0; i < W; i++) {
                 data[i] = random_weight(types[t], shapes[i][0], shapes[i][1]);
                 if (ref->ops->weight_new(ref, types[t], shapes[i][0], shapes[i][1], data[i], &a[i], NULL, &err) != JPT_OK ||
                     gpu->ops->weight_new(gpu, types[t], shapes[i][0], shapes[i][1], data[i], &b[i], NULL, &err) != JPT_OK)
@@ -526,7 +526,7 @@ static void layers(void **ud) {
             }
             for (int32_t r = 0; r < n_runs; r++) { /* pages of 32 positions: a shared past, own last pages */
                 for (int32_t i = 0; i < (PAST + 35) / 32; i++)
-                    table[r][i] = i < PAST / 32 ? i : 8 + 4 * r + i % 4;
+                    table[r][i] = i < PAST / 32 ? i : 8 + r;
                 runs[r] = (jpt_row_run){r * rows_a_run, rows_a_run, PAST, table[r]};
                 for (int32_t i = 0; i < rows_a_run; i++)
                     pos[r * rows_a_run + i] = PAST + i;
@@ -551,38 +551,51 @@ static void layers(void **ud) {
             ref->ops->swiglu(ref, gate, up, (size_t)n * F, gate);
             ref->ops->matmul(ref, a[6], gate, n, NULL, norm);
             ref->ops->add(ref, want, norm, (size_t)n * D);
-            float          *dx = put(gpu, x, (size_t)n * D), *dg = put(gpu, gain, 2 * D), *dn = poisoned(gpu, (size_t)n * D), *dq = poisoned(gpu, (size_t)n * H * E), *dk = poisoned(gpu, (size_t)n * K * E),
+            float *logits = malloc((size_t)n * V * 4);
+            ref->ops->rmsnorm(ref, want, gain + 2 * D, n, D, 1e-5f, norm);
+            ref->ops->matmul(ref, a[7], norm, n, NULL, logits);
+            for (int32_t i = 0; i < n; i++)
+                all[i] = i;
+            float          *dx = put(gpu, x, (size_t)n * D), *dg = put(gpu, gain, 3 * D), *dz = poisoned(gpu, (size_t)n * V), *droom = poisoned(gpu, (size_t)n * D), *last = NULL, *dn = poisoned(gpu, (size_t)n * D), *dq = poisoned(gpu, (size_t)n * H * E), *dk = poisoned(gpu, (size_t)n * K * E),
                   *dv = poisoned(gpu, (size_t)n * K * E), *da = poisoned(gpu, (size_t)n * H * E), *dgate = poisoned(gpu, (size_t)n * F), *dup = poisoned(gpu, (size_t)n * F);
             jpt_pass_inputs in = {.tokens = pos, .pos = pos, .runs = runs, .n_runs = n_runs, .page_size = 32};
             memset(&in.shape, 0, sizeof in.shape);
             in.shape.session = dx, in.shape.n = n, in.shape.n_layers = 1, in.shape.apart = rows_a_run == 1;
-            double worst = 0;
-            for (int round = 0; round < 4; round++) { /* plain, recorded, replayed twice */
+            double worst = 0, worst_logits = 0;
+            for (int round = 0; round < 8; round++) { /* plain, recorded, replayed twice; all rows' logits, then the last's */
+                const int32_t first = round < 4 ? 0 : n - 1;
+                in.logits_rows = all + first, in.shape.n_logits = n - first;
                 gpu->ops->upload(gpu, dx, x, (size_t)n * D * 4);
                 if (!gpu->ops->pass_begin(gpu, &in)) {
-                    gpu->ops->layer(gpu, &(jpt_layer_job){0, n, D, F, n_runs, E, 1e-5f, JPT_ROPE_NEOX, pos, freq, &gv, &shape, runs, dg, dg + D, NULL, NULL, NULL,
+                    gpu->ops->layer(gpu, &(jpt_layer_job){0, n, D, F, n_runs, E, 1e-5f, JPT_ROPE_NEOX, pos, freq, &gv, &shape, runs, dg, dg + D, dg + 2 * D, NULL, NULL, NULL,
                                                           b[0], b[1], b[2], b[3], b[4], b[5], b[6], dx, dn, dq, dk, dv, da, dgate, dup});
+                    gpu->ops->logits(gpu, b[7], dx, n, in.logits_rows, n - first, dg + 2 * D, 1e-5f, droom, dn, dz);
                     gpu->ops->pass_end(gpu, &in);
                 }
-                float *got = get(gpu, dx, (size_t)n * D);
+                float *got = get(gpu, dx, (size_t)n * D), *z = get(gpu, dz, (size_t)(n - first) * V);
                 worst = fmax(worst, nmse(want, got, (size_t)n * D));
-                free(got);
+                worst_logits = fmax(worst_logits, nmse(logits + (size_t)first * V, z, (size_t)(n - first) * V));
+                if (!last)
+                    last = memcpy(malloc(V * 4), z + (size_t)(n - 1) * V, V * 4);
+                if (memcmp(last, z + (size_t)(n - first - 1) * V, V * 4) != 0)
+                    fail_msg("layer %s, %d rows, round %d: the last row's logits changed", jpt_dtype_name(types[t]), n, round);
+                free(got), free(z);
             }
             uint8_t *cached = malloc(cache * 2);
             gpu->ops->download(gpu, cached, gv.d_k, cache * 2);
             size_t differ = 0;
             for (size_t i = 0; i < cache; i++)
                 differ += fabsf(jpt_half_to_f32(((jpt_half *)(void *)cached)[i]) - jpt_half_to_f32(((jpt_half *)rv.d_k)[i])) > 0.05f * (types[t] == JPT_F32 ? 0.02f : 1.0f);
-            print_message("layer %-5s %2d rows in %2d sequences: NMSE %.2e, %zu keys differ\n", jpt_dtype_name(types[t]), n, n_runs, worst, differ);
-            assert_true(worst <= (types[t] == JPT_F32 ? 1e-7 : types[t] == JPT_F16 ? 1e-5 : types[t] == JPT_BF16 ? 3e-4 : 1e-2)); /* attention over random scores makes a product's rounding 20 to 100 times larger */
+            print_message("layer %-5s %2d rows in %2d sequences: NMSE %.2e, logits %.2e, %zu keys differ\n", jpt_dtype_name(types[t]), n, n_runs, worst, worst_logits, differ);
+            assert_true(fmax(worst, worst_logits) <= (types[t] == JPT_F32 ? 1e-7 : types[t] == JPT_F16 ? 1e-5 : types[t] == JPT_BF16 ? 3e-4 : 1e-2)); /* attention over random scores makes a product's rounding 20 to 100 times larger */
             assert_true(differ <= (types[t] < JPT_Q4_0 ? 0u : cache / 100));
-            for (int i = 0; i < 7; i++)
+            for (int i = 0; i < W; i++)
                 ref->ops->weight_free(ref, a[i]), gpu->ops->weight_free(gpu, b[i]), free(data[i]);
-            float *d[] = {dx, dg, dn, dq, dk, dv, da, dgate, dup, gv.d_k, gv.d_v};
+            float *d[] = {dx, dg, dz, droom, dn, dq, dk, dv, da, dgate, dup, gv.d_k, gv.d_v};
             for (size_t i = 0; i < sizeof d / sizeof *d; i++)
                 gpu->ops->free(gpu, d[i]);
             ref->ops->free(ref, rv.d_k), ref->ops->free(ref, rv.d_v);
-            float *h[] = {x, gain, past, want, norm, q, k, v, attn, gate, up};
+            float *h[] = {x, gain, past, want, norm, logits, last, q, k, v, attn, gate, up};
             for (size_t i = 0; i < sizeof h / sizeof *h; i++)
                 free(h[i]);
             free(half), free(cached);

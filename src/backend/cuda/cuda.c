@@ -312,6 +312,7 @@ static void cuda_embed(jpt_backend *be, const jpt_weight *weight, const int32_t 
         free(zero);
     }
     int *tok = input(c, c->at_tok);
+    c->ready.x = NULL;
     LAUNCH(c, embed, n, 1, 1, 256, 0, &w, &tok, &y);
 }
 
@@ -322,68 +323,53 @@ static void cuda_rmsnorm(jpt_backend *be, const float *x, const float *gain, int
 
 static bool wants_q8(const dev_weight *w) { return w->kind >= K_T8; }
 
-/* Room for n rows of eight-bit activations, and the job's pointers to it.  Lanes of a product read the scales of eight rows, of which
- * the last may not be there: what they make of them is thrown away, but must lie in the buffer. */
-static bool q8_room(cuda_backend *c, mm_job *j, int n, int cols) {
-    j->pad = n <= 2 ? 2 : (n + 7) & ~7;
-    size_t codes = ((size_t)n * (size_t)cols + 15) & ~(size_t)15, scales = ((size_t)(cols / 32) * (size_t)j->pad + SCALES_SLACK + 3) & ~(size_t)3;
-    if (!cuda_room(c, &c->xq, &c->xq_cap, codes + 2 * scales * sizeof(float)))
+/* Activations for products with a matrix of this kind. */
+static int form_of(int kind) { return kind >= K_T8 ? TO_Q8 : kind == K_TB16 ? TO_BF16 : TO_F16; }
+
+static size_t scales_of(int n, int cols) {
+    size_t pad = n <= 2 ? 2 : (size_t)((n + 7) & ~7);
+    return ((size_t)(cols / 32) * pad + SCALES_SLACK + 3) & ~(size_t)3; /* lanes read the scales of eight rows, of which the last may not be there */
+}
+
+/* Room for n rows in a buffer, and where its parts lie; `squares`: their norm is to be taken later. */
+static bool rows_room(cuda_backend *c, rows_buffer *b, int n, int cols, int to, bool squares, dev_rows *out) {
+    size_t codes = ((size_t)n * (size_t)cols * (to == TO_Q8 ? 1 : 2) + 15) & ~(size_t)15, scales = to == TO_Q8 ? scales_of(n, cols) : 0, sums = squares ? (size_t)n * (size_t)(cols / 16) : 0;
+    if (!cuda_room(c, &b->p, &b->cap, codes + (2 * scales + sums) * sizeof(float)))
         return false;
-    float *s = (void *)(uintptr_t)(c->xq + codes);
-    j->xq = (void *)(uintptr_t)c->xq, j->xs = s, j->xt = s + scales;
+    float *s = (void *)(uintptr_t)(b->p + codes);
+    *out = (dev_rows){.q = (void *)(uintptr_t)b->p, .s = s, .t = s + scales, .squares = squares ? s + 2 * scales : NULL, .pad = n <= 2 ? 2 : (n + 7) & ~7};
     return true;
 }
 
-/* Eight-bit activations of the job's x, through the norm where a gain is given. */
-static bool bring_x8(cuda_backend *c, mm_job *j) {
-    int D = j->part[0].w.cols;
-    if (!q8_room(c, j, j->n, D))
-        return false;
-    if (j->gain)
-        LAUNCH(c, norm_quantize, j->n, 1, 1, 256, 0, &j->x, &j->gain, &D, &j->eps, &j->pad, &j->xq, &j->xs, &j->xt);
-    else
-        LAUNCH(c, quantize_rows, blocks((size_t)j->n * (size_t)D / 32, 8), 1, 1, 256, 0, &j->x, &j->n, &D, &j->pad, &j->xq, &j->xs, &j->xt);
-    return true;
+/* Rows of x (those numbered on the card, NULL: the first n) as products want them; with a gain, for a norm that is taken behind them. */
+static void bring(cuda_backend *c, const float *x, const int *rows, const float *gain, int n, int cols, int to, const dev_rows *out) {
+    LAUNCH(c, bring_rows, blocks((size_t)n * (size_t)cols / 32, 8), 1, 1, 256, 0, &x, &rows, &gain, &n, &cols, &to, (void *)out);
 }
 
-static void *scratch16(cuda_backend *c, cu_pointer *p, size_t *cap, size_t n) { return cuda_room(c, p, cap, n * 2) ? (void *)(uintptr_t)*p : NULL; }
-
-/* Shared memory that each block of a product takes to bring a single row of x itself; 0: it does not. */
+/* Shared memory that each block of a product takes to hold its single row itself; 0: it does not. */
 static size_t staged_bytes(const mm_job *j) {
     const dev_weight *w = &j->part[0].w;
-    size_t D = (size_t)w->cols, bytes = wants_q8(w) ? D + 16 + 2 * (D / 32 * (size_t)j->pad + SCALES_SLACK + 4) * sizeof(float) : 2 * D + (j->gain && D <= STAGED_GAIN ? D * sizeof(float) : 0);
-    return j->n == 1 && bytes <= 40 << 10 ? bytes : 0;
-}
-
-/* x16 is given, or made of x: by the norm where a gain is given, else by rounding. */
-static bool bring_x16(cuda_backend *c, mm_job *j) {
-    int    bf16 = j->part[0].w.kind == K_TB16, D = j->part[0].w.cols;
-    size_t n = (size_t)j->n * (size_t)D;
-    void  *y = scratch16(c, &c->x16, &c->x16_cap, n);
-    if (!y)
-        return false;
-    if (j->gain)
-        norm_to(c, j->x, j->gain, j->n, D, j->eps, y, bf16 ? TO_BF16 : TO_F16);
-    else
-        LAUNCH(c, narrow, blocks(n, 256), 1, 1, 256, 0, &j->x, &n, &bf16, &y);
-    j->x16 = y;
-    return true;
+    size_t D = (size_t)w->cols, gain = !j->in.q && j->gain && D <= STAGED_GAIN ? D * sizeof(float) : 0, bytes = wants_q8(w) ? D + 16 + 2 * scales_of(1, w->cols) * sizeof(float) : 2 * D + gain;
+    return j->n == 1 && bytes <= 38 << 10 ? bytes : 0;
 }
 
 /* Matrices in tiles. */
 static void tiled_job(cuda_backend *c, mm_job *j, bool pair) {
-    int n_blocks = 0, tiles = j->n <= 8 ? 0 : j->n <= 16 ? 1 : j->n <= 32 ? 2 : 3, kind = j->part[0].w.kind;
+    int  n_blocks = 0, tiles = j->n <= 8 ? 0 : j->n <= 16 ? 1 : j->n <= 32 ? 2 : 3, kind = j->part[0].w.kind, to = form_of(kind), per = 16 * (to == TO_Q8 || tiles > 0 ? 2 : 1);
+    bool staged = staged_bytes(j) > 0;
     for (int i = 0; i < (pair ? 1 : j->n_parts); i++) {
         j->part[i].first_block = n_blocks;
-        n_blocks += (j->part[i].w.rows + 15) / 16;
+        n_blocks += (j->part[i].w.rows + per - 1) / per;
     }
-    bool q8 = wants_q8(&j->part[0].w);
-    if (q8 && !j->xq && !bring_x8(c, j))
-        return;
-    size_t staged = staged_bytes(j);
-    if (!staged && !q8 && !j->x16 && !bring_x16(c, j))
-        return;
-    cuda_launch(c, c->tiled[kind - K_PLAIN][staged ? 4 : tiles][pair], (unsigned)n_blocks, (unsigned)((j->n + (8 << tiles) - 1) / (8 << tiles)), 1, 256, staged, (void *[]){j});
+    if (!j->in.q && !(staged && to != TO_Q8)) {
+        if (!rows_room(c, &c->brought, j->n, j->part[0].w.cols, to, false, &j->in))
+            return;
+        if (j->gain)
+            norm_to(c, j->x, j->gain, j->n, j->part[0].w.cols, j->eps, j->in.q, to);
+        else
+            bring(c, j->x, NULL, NULL, j->n, j->part[0].w.cols, to, &j->in);
+    }
+    cuda_launch(c, c->tiled[kind - K_PLAIN][staged ? 4 : tiles][pair], (unsigned)n_blocks, (unsigned)((j->n + (8 << tiles) - 1) / (8 << tiles)), 1, 256, staged_bytes(j), (void *[]){j});
 }
 
 /* Parts side by side, or (pair) gate and up row by row with SwiGLU. */
@@ -461,13 +447,11 @@ static void cuda_kv_write(jpt_backend *be, const jpt_kv_view *kv, int32_t layer,
     LAUNCH(c, kv_write, n, 1, 1, 128, 0, &d, &layer, &pos, &table, &tables, &k, &v);
 }
 
-/* k, v, inv_freq: rotate and store the rows' own keys and values too; NULL: it has been done.  to: TO_*, with xs and xt for TO_Q8. */
+/* k, v, inv_freq: rotate and store the rows' own keys and values too; NULL: it has been done.  The result goes to y in the form `to`. */
 typedef struct attn_io {
     const float *q, *k, *v;
     int          half, neox, to;
-    void        *y;
-    float       *xs, *xt;
-    int          pad;
+    dev_rows     y;
 } attn_io;
 
 /* Whether attention has a kernel for heads of this width, which rotates, stores and writes in any form. */
@@ -484,7 +468,7 @@ static void attention_to(cuda_backend *c, const jpt_kv_view *kv, int32_t layer, 
     float   *out = (void *)(uintptr_t)c->attn;
     attn_job j = {.kv = view(kv, shape), .q = io->q, .k = io->k, .v = io->v, .inv_freq = c->inv_freq_dev, .half = io->half, .neox = io->neox, .fused = io->k != NULL,
                   .pos = input(c, c->at_pos), .row_table = input(c, c->at_table), .tables = input(c, c->at_tables), .out = out, .most = out + parts * (size_t)E,
-                  .sum = out + parts * (size_t)(E + 1), .done = (void *)(uintptr_t)c->done, .y = io->y, .xs = io->xs, .xt = io->xt, .pad = io->pad, .to = io->to, .scale = shape->scale,
+                  .sum = out + parts * (size_t)(E + 1), .done = (void *)(uintptr_t)c->done, .y = io->y, .to = io->to, .scale = shape->scale,
                   .layer = layer, .heads = H, .group = G, .E = E, .chunks = c->chunks, .parts = n_parts};
     if (wide) {
         int gt = (G + n_parts - 1) / n_parts;
@@ -497,7 +481,7 @@ static void attention_to(cuda_backend *c, const jpt_kv_view *kv, int32_t layer, 
 
 static void cuda_attention(jpt_backend *be, const jpt_kv_view *kv, int32_t layer, const jpt_attn_shape *shape, const jpt_row_run *runs, int32_t n_runs, const float *q,
                            float *y) {
-    attention_to(of(be), kv, layer, shape, runs, n_runs, &(attn_io){.q = q, .y = y});
+    attention_to(of(be), kv, layer, shape, runs, n_runs, &(attn_io){.q = q, .y.q = y});
 }
 
 static void cuda_kv_copy_page(jpt_backend *be, const jpt_kv_view *kv, int32_t n_layers, const jpt_attn_shape *shape, int32_t from, int32_t to) {
@@ -549,22 +533,13 @@ static void project(cuda_backend *c, const mm_job *in, const jpt_weight *const *
     matmul_job(c, &j, false);
 }
 
-/* All seven matrices of one 16-bit kind and fit for the tensor cores: activations between them stay in 16 bits. */
-static bool all_16(const jpt_layer_job *l) {
+/* The form that all seven matrices want their rows in, -1: they differ, or lie plainly. */
+static int layer_form(const jpt_layer_job *l) {
     const jpt_weight *w[] = {l->q, l->k, l->v, l->o, l->gate, l->up, l->down};
     for (size_t i = 0; i < sizeof w / sizeof *w; i++)
-        if (dev(w[i])->kind != dev(l->q)->kind)
-            return false;
-    return dev(l->q)->kind == K_T16 || dev(l->q)->kind == K_TB16;
-}
-
-/* All of them eight or four bits, on activations of eight. */
-static bool all_q8(const jpt_layer_job *l) {
-    const jpt_weight *w[] = {l->q, l->k, l->v, l->o, l->gate, l->up, l->down};
-    for (size_t i = 0; i < sizeof w / sizeof *w; i++)
-        if (!wants_q8(dev(w[i])))
-            return false;
-    return alike(dev(l->gate), dev(l->up));
+        if (dev(w[i])->kind < K_PLAIN || form_of(dev(w[i])->kind) != form_of(dev(l->q)->kind))
+            return -1;
+    return alike(dev(l->gate), dev(l->up)) ? form_of(dev(l->q)->kind) : -1;
 }
 
 /* From projections to attention's result, through the cache. */
@@ -584,51 +559,50 @@ static void attend_layer(cuda_backend *c, const jpt_layer_job *l, const attn_io 
     attention_to(c, l->kv, l->layer, l->shape, l->runs, l->n_runs, &io);
 }
 
-static void layer_16(cuda_backend *c, const jpt_layer_job *l) {
-    int    to = dev(l->q)->kind == K_T16 ? TO_F16 : TO_BF16, heads = l->shape->n_heads * l->shape->head_dim;
-    void  *x16 = scratch16(c, &c->x16, &c->x16_cap, (size_t)l->n * (size_t)(l->D > heads ? l->D : heads)), *y16 = scratch16(c, &c->y16, &c->y16_cap, (size_t)l->n * (size_t)l->F);
-    if (!x16 || !y16)
-        return;
-    mm_job q = {.part = {{*dev(l->q), l->d_q_bias, l->d_q, 0}, {*dev(l->k), l->d_k_bias, l->d_k, 0}, {*dev(l->v), l->d_v_bias, l->d_v, 0}},
-                .x = l->d_x, .gain = l->d_attn_norm, .eps = l->eps, .n_parts = 3, .n = l->n};
-    tiled_job(c, &q, false);
-    attend_layer(c, l, &(attn_io){.y = x16, .to = to});
-    mm_job o = {.part = {{*dev(l->o), NULL, l->d_x, 0}}, .x16 = x16, .n_parts = 1, .n = l->n, .accumulate = 1};
-    tiled_job(c, &o, false);
-    mm_job g = {.part = {{*dev(l->gate), NULL, NULL, 0}, {*dev(l->up), NULL, NULL, 0}}, .x = l->d_x, .gain = l->d_ffn_norm, .eps = l->eps, .y16 = y16, .n_parts = 2, .n = l->n};
-    tiled_job(c, &g, true);
-    mm_job d = {.part = {{*dev(l->down), NULL, l->d_x, 0}}, .x16 = y16, .n_parts = 1, .n = l->n, .accumulate = 1};
-    tiled_job(c, &d, false);
+/* c->normed holds the rows of d_x with this gain. */
+static bool is_ready(const cuda_backend *c, const float *d_x, const float *gain, int n, int to) {
+    return c->ready.x == d_x && c->ready.gain == gain && c->ready.n == n && c->ready.to == to;
 }
 
-static void layer_q8(cuda_backend *c, const jpt_layer_job *l) {
-    mm_job q = {.x = l->d_x, .gain = l->d_attn_norm, .eps = l->eps, .n = l->n};
+/* Five launches: what stands between two products is done at the end of the first.  Norms are taken behind products, but for float16,
+ * whose range the rows before the norm might leave. */
+static void layer_tiled(cuda_backend *c, const jpt_layer_job *l, int to) {
+    int      n = l->n, heads = l->shape->n_heads * l->shape->head_dim;
+    bool     later = to != TO_F16, wide = attends_wide(l->kv, l->shape->head_dim);
+    dev_rows normed = {0}, attn, act;
+    if ((later && !rows_room(c, &c->normed, n, l->D, to, true, &normed)) || !rows_room(c, &c->acts, n, heads > l->F ? heads : l->F, to, false, &act) ||
+        !rows_room(c, &c->acts, n, heads, to, false, &attn) || !rows_room(c, &c->acts, n, l->F, to, false, &act))
+        return;
+    if (later && !is_ready(c, l->d_x, l->d_attn_norm, n, to))
+        bring(c, l->d_x, NULL, l->d_attn_norm, n, l->D, to, &normed);
+    c->ready.x = NULL;
+    mm_job q = {.in = normed, .x = l->d_x, .gain = l->d_attn_norm, .eps = l->eps, .n = n};
     project(c, &q, (const jpt_weight *const[]){l->q, l->k, l->v}, (const float *const[]){l->d_q_bias, l->d_k_bias, l->d_v_bias}, (float *const[]){l->d_q, l->d_k, l->d_v}, 3);
-    mm_job o = {.part = {{*dev(l->o), NULL, l->d_x, 0}}, .x = l->d_attn, .n_parts = 1, .n = l->n, .accumulate = 1};
-    if (attends_wide(l->kv, l->shape->head_dim)) {
-        if (!q8_room(c, &o, l->n, dev(l->o)->cols))
-            return;
-        attend_layer(c, l, &(attn_io){.y = (void *)(uintptr_t)o.xq, .to = TO_Q8, .xs = (float *)(uintptr_t)o.xs, .xt = (float *)(uintptr_t)o.xt, .pad = o.pad});
-    } else {
-        attend_layer(c, l, &(attn_io){.y = l->d_attn});
-    }
+    attend_layer(c, l, &(attn_io){.y = wide ? attn : (dev_rows){.q = l->d_attn}, .to = wide ? to : TO_F32});
+    mm_job o = {.part = {{*dev(l->o), NULL, l->d_x, 0}}, .in = wide ? attn : (dev_rows){0}, .x = l->d_attn, .out = normed, .out_gain = l->d_ffn_norm, .n_parts = 1, .n = n, .accumulate = 1};
     tiled_job(c, &o, false);
-    mm_job g = {.part = {{*dev(l->gate), NULL, l->d_gate, 0}, {*dev(l->up), NULL, l->d_up, 0}}, .x = l->d_x, .gain = l->d_ffn_norm, .eps = l->eps, .n_parts = 2, .n = l->n};
+    mm_job g = {.part = {{*dev(l->gate), NULL, NULL, 0}, {*dev(l->up), NULL, NULL, 0}}, .in = normed, .x = l->d_x, .gain = l->d_ffn_norm, .eps = l->eps, .out = act, .n_parts = 2, .n = n};
     tiled_job(c, &g, true);
-    mm_job d = {.part = {{*dev(l->down), NULL, l->d_x, 0}}, .x = l->d_gate, .n_parts = 1, .n = l->n, .accumulate = 1};
+    mm_job d = {.part = {{*dev(l->down), NULL, l->d_x, 0}}, .in = act, .n_parts = 1, .n = n, .accumulate = 1};
+    if (later && l->d_next_norm) {
+        d.out = normed, d.out_gain = l->d_next_norm;
+        c->ready.x = l->d_x, c->ready.gain = l->d_next_norm, c->ready.n = n, c->ready.to = to;
+    }
     tiled_job(c, &d, false);
 }
 
 static void cuda_layer(jpt_backend *be, const jpt_layer_job *l) {
     cuda_backend *c = of(be);
-    if (all_16(l) || all_q8(l)) {
-        (all_16(l) ? layer_16 : layer_q8)(c, l);
+    int           to = layer_form(l);
+    if (to >= 0) {
+        layer_tiled(c, l, to);
         return;
     }
+    c->ready.x = NULL;
     mm_job in = {.x = l->d_norm, .n = l->n};
     cuda_rmsnorm(be, l->d_x, l->d_attn_norm, l->n, l->D, l->eps, l->d_norm);
     project(c, &in, (const jpt_weight *const[]){l->q, l->k, l->v}, (const float *const[]){l->d_q_bias, l->d_k_bias, l->d_v_bias}, (float *const[]){l->d_q, l->d_k, l->d_v}, 3);
-    attend_layer(c, l, &(attn_io){.y = l->d_attn});
+    attend_layer(c, l, &(attn_io){.y.q = l->d_attn});
     mm_job o = {.part = {{*dev(l->o), NULL, l->d_x, 0}}, .x = l->d_attn, .n_parts = 1, .n = l->n, .accumulate = 1};
     matmul_job(c, &o, false);
     cuda_rmsnorm(be, l->d_x, l->d_ffn_norm, l->n, l->D, l->eps, l->d_norm);
@@ -641,6 +615,25 @@ static void cuda_layer(jpt_backend *be, const jpt_layer_job *l) {
     }
     mm_job d = {.part = {{*dev(l->down), NULL, l->d_x, 0}}, .x = l->d_gate, .n_parts = 1, .n = l->n, .accumulate = 1};
     matmul_job(c, &d, false);
+}
+
+static void cuda_logits(jpt_backend *be, const jpt_weight *weight, const float *d_x, int32_t n_x, const int32_t *rows, int32_t n, const float *gain, float eps, float *d_gather, float *d_norm, float *d_y) {
+    cuda_backend     *c = of(be);
+    const dev_weight *w = dev(weight);
+    int               to = form_of(w->kind);
+    mm_job            j = {.part = {{*w, NULL, d_y, 0}}, .eps = eps, .n_parts = 1, .n = n};
+    if (w->kind < K_PLAIN || to == TO_F16 || !c->in_pass || rows != c->rows[0]) {
+        cuda_gather(be, d_x, rows, n, w->cols, d_gather);
+        cuda_rmsnorm(be, d_gather, gain, n, w->cols, eps, d_norm);
+        cuda_matmul(be, weight, d_norm, n, NULL, d_y);
+        return;
+    }
+    bool ready = n == n_x && is_ready(c, d_x, gain, n, to); /* all rows: they are in order */
+    if (!rows_room(c, ready ? &c->normed : &c->brought, n, w->cols, to, true, &j.in))
+        return;
+    if (!ready)
+        bring(c, d_x, input(c, c->at_rows[0]), gain, n, w->cols, to, &j.in);
+    tiled_job(c, &j, false);
 }
 
 /* ---- passes ---------------------------------------------------------------------------------------------------------------- */
@@ -656,6 +649,7 @@ static bool cuda_pass_begin(jpt_backend *be, const jpt_pass_inputs *in) {
     cuda_backend *c = of(be);
     put_inputs(c, in->tokens, in->pos, in->shape.n, in->runs, in->n_runs, in->page_size, in->logits_rows, in->shape.n_logits, in->hidden_rows, in->shape.n_hidden);
     c->in_pass = true;
+    c->ready.x = NULL;
     c->apart = in->shape.apart;
     c->recording = false;
     if (in->shape.n > GRAPH_ROWS || c->broken != CU_OK)
@@ -713,7 +707,7 @@ static void cuda_close(jpt_backend *be) {
         for (int i = 0; i < c->n_graphs; i++)
             if (c->graph[i].exec)
                 c->cu.graph_exec_destroy(c->graph[i].exec);
-        cu_pointer d[] = {c->in_dev, c->xq, c->x16, c->y16, c->attn, c->done, c->work, c->pick, c->arg, c->arg_done, c->look, c->look_done, (cu_pointer)(uintptr_t)c->inv_freq_dev};
+        cu_pointer d[] = {c->in_dev, c->normed.p, c->acts.p, c->brought.p, c->attn, c->done, c->work, c->pick, c->arg, c->arg_done, c->look, c->look_done, (cu_pointer)(uintptr_t)c->inv_freq_dev};
         for (size_t i = 0; i < sizeof d / sizeof *d; i++)
             if (d[i])
                 c->cu.memory_free(d[i]);
@@ -742,7 +736,7 @@ static const jpt_backend_ops cuda_ops = {
     .download = cuda_download, .sync = cuda_sync, .weight_new = cuda_weight_new, .weight_free = cuda_weight_free, .embed = cuda_embed,
     .rmsnorm = cuda_rmsnorm, .matmul = cuda_matmul, .rope = cuda_rope, .kv_write = cuda_kv_write, .attention = cuda_attention,
     .kv_copy_page = cuda_kv_copy_page, .swiglu = cuda_swiglu, .add = cuda_add, .gather = cuda_gather, .select = cuda_select,
-    .topk = cuda_topk, .keep_rows = cuda_keep_rows, .similarity = cuda_similarity, .row_dots = cuda_row_dots, .contrast = cuda_contrast, .layer = cuda_layer, .pass_begin = cuda_pass_begin, .pass_end = cuda_pass_end,
+    .topk = cuda_topk, .keep_rows = cuda_keep_rows, .similarity = cuda_similarity, .row_dots = cuda_row_dots, .contrast = cuda_contrast, .layer = cuda_layer, .logits = cuda_logits, .pass_begin = cuda_pass_begin, .pass_end = cuda_pass_end,
     .mark = cuda_mark, .marks = cuda_marks,
 };
 

@@ -9,7 +9,7 @@
 enum { GRAPHS = 64, GRAPH_ROWS = 16, SLOTS = 4, CUDA_MODULES = 16 };
 
 #define KERNELS(X)                                                                                                         \
-    X(quantize_rows) X(norm_quantize) X(narrow_weight) X(to_tiles) X(repack) X(embed) X(rmsnorm) X(rope) X(kv_write) X(attend_f16) X(attend_f32) X(narrow)                     \
+    X(bring_rows) X(narrow_weight) X(to_tiles) X(repack) X(embed) X(rmsnorm) X(rope) X(kv_write) X(attend_f16) X(attend_f32)                     \
     X(attend_64_1) X(attend_64_2) X(attend_64_3) X(attend_64_4) X(attend_128_1) X(attend_128_2) X(attend_128_3) X(attend_128_4)                   \
     X(swiglu) X(add) X(gather) X(argmax) X(rope_and_store) X(choose)                                                       \
     X(keep_rows) X(similarity_8) X(similarity_32) X(row_dots) X(contrast_stats) X(dola_divergence) X(contrast_write) X(rank_stats) X(rank_rows)
@@ -29,6 +29,11 @@ typedef struct recorded {
     graph_key     key;
     cu_graph_exec exec; /* NULL: seen once, not recorded */
 } recorded;
+
+typedef struct rows_buffer {
+    cu_pointer p;
+    size_t     cap;
+} rows_buffer;
 
 typedef struct cuda_backend {
     jpt_backend   base;
@@ -56,8 +61,13 @@ typedef struct cuda_backend {
     int32_t        n, chunks;
     bool           in_pass, apart; /* apart: no row of the pass attends to another of it */
     /* scratch */
-    cu_pointer xq, x16, y16, attn, done, work, pick, arg, arg_done, look, look_done;
-    size_t     xq_cap, x16_cap, y16_cap, attn_cap, done_cap, work_cap, pick_cap, arg_cap, arg_done_cap, look_cap, look_done_cap;
+    rows_buffer normed, acts, brought; /* rows for products: of the next norm; attention's and the gate's; of anything else */
+    cu_pointer attn, done, work, pick, arg, arg_done, look, look_done;
+    size_t     attn_cap, done_cap, work_cap, pick_cap, arg_cap, arg_done_cap, look_cap, look_done_cap;
+    struct {
+        const float *x, *gain;
+        int          n, to;
+    } ready; /* what `normed` holds: rows of x with the gain; x NULL: nothing */
     /* selection: what goes to the card and what comes back, host side */
     char    *pick_host;
     unsigned call; /* the number of a choice that the card reports into host memory */

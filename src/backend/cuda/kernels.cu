@@ -42,10 +42,10 @@ __device__ static float one(const __nv_bfloat16 *p) { return __bfloat162float(*p
 __device__ static float one(const __half *p) { return __half2float(*p); }
 __device__ static float one(const float *p) { return *p; }
 
-__device__ static void finish(const mm_job &j, const mm_part &p, int row, int i, float sum) {
+__device__ static float finish(const mm_job &j, const mm_part &p, int row, int i, float sum) {
     float *y = p.y + (size_t)i * p.w.rows + row;
     float  v = sum + (p.bias ? p.bias[row] : 0.0f);
-    *y = j.accumulate ? *y + v : v;
+    return *y = j.accumulate ? *y + v : v;
 }
 
 __device__ static float silu(float v) { return v / (1.0f + __expf(-v)); }
@@ -238,70 +238,21 @@ __device__ static void quantize_group(float v, int row, int group, int cols, int
 
 #include "tiled.cuh"
 
-extern "C" __global__ void narrow(const float *x, size_t n, int bf16, void *y) {
+/* Row i of the result is row rows[i] (NULL: i) of x, narrowed to `to`, with a gain for the norm that is still to be taken.  One warp 32
+ * columns: D is a multiple of 32. */
+extern "C" __global__ void bring_rows(const float *x, const int *rows, const float *gain, int n, int D, int to, const __grid_constant__ dev_rows out) {
     let_successor_start();
     after_predecessor();
-    size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < n && bf16)
-        ((__nv_bfloat16 *)y)[i] = __float2bfloat16_rn(x[i]);
-    else if (i < n)
-        ((__half *)y)[i] = __float2half_rn(x[i]);
-}
-
-extern "C" __global__ void quantize_rows(const float *x, int n, int cols, int pad, int8_t *q, float *xs, float *xt) {
-    let_successor_start();
-    after_predecessor();
-    int groups = cols / 32, i = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
-    if (i < n * groups)
-        quantize_group(x[(size_t)i * 32 + threadIdx.x % WARP], i / groups, i % groups, cols, pad, q, xs, xt);
-}
-
-/* quantize_group by eight lanes with four columns each: the same bits.  All lanes of the warp come along; `here`: this one has columns. */
-__device__ static void quantize_four(float4 r, bool here, int row, int column, int cols, int pad, int8_t *q, float *xs, float *xt) {
-    float most = fmaxf(fmaxf(fabsf(r.x), fabsf(r.y)), fmaxf(fabsf(r.z), fabsf(r.w)));
-    for (int o = 4; o > 0; o /= 2)
-        most = fmaxf(most, __shfl_xor_sync(FULL, most, o));
-    float scale = most / 127.0f;
-    auto  code = [&](float v) { return scale > 0 ? __float2int_rn(v / scale) : 0; };
-    int   k[4] = {code(r.x), code(r.y), code(r.z), code(r.w)}, total = (k[0] + k[1]) + (k[2] + k[3]), group = column / 32, part = column % 32 / 4;
-    for (int o = 4; o > 0; o /= 2)
-        total += __shfl_xor_sync(FULL, total, o);
-    if (here)
-        *(char4 *)(q + (size_t)row * cols + group * 32 + part % 4 * 8 + part / 4 * 4) = make_char4((char)k[0], (char)k[1], (char)k[2], (char)k[3]);
-    if (here && part == 0) {
-        xs[(size_t)group * pad + row] = scale;
-        xt[(size_t)group * pad + row] = scale * (float)total;
-    }
-}
-
-/* RMS norm and eight bits in one: D is a multiple of 32. */
-extern "C" __global__ void __launch_bounds__(256) norm_quantize(const float *x, const float *gain, int D, float eps, int pad, int8_t *q, float *xs, float *xt) {
-    enum { HELD = 4 };
-    let_successor_start();
-    const float *row = x + (size_t)blockIdx.x * D;
-    float4       v[HELD], u[HELD];
-#pragma unroll
-    for (int i = 0; i < HELD; i++)
-        u[i] = 4 * (int)threadIdx.x + 1024 * i < D ? *(const float4 *)(gain + 4 * threadIdx.x + 1024 * i) : float4{0, 0, 0, 0};
-    after_predecessor();
-#pragma unroll
-    for (int i = 0; i < HELD; i++)
-        v[i] = 4 * (int)threadIdx.x + 1024 * i < D ? *(const float4 *)(row + 4 * threadIdx.x + 1024 * i) : float4{0, 0, 0, 0};
-    float scale = norm_scale(row, D, eps, v, HELD);
-    auto  put = [&](int k, float4 r, float4 g) {
-        r = {__fmul_rn(__fmul_rn(r.x, scale), g.x), __fmul_rn(__fmul_rn(r.y, scale), g.y), __fmul_rn(__fmul_rn(r.z, scale), g.z), __fmul_rn(__fmul_rn(r.w, scale), g.w)};
-        quantize_four(r, k < D, blockIdx.x, k, D, pad, q, xs, xt);
-    };
-#pragma unroll
-    for (int i = 0; i < HELD; i++)
-        put(4 * threadIdx.x + 1024 * i, v[i], u[i]);
-    for (int base = 1024 * HELD; base < D; base += 1024) {
-        int    k = base + 4 * threadIdx.x;
-        float4 r = {0, 0, 0, 0}, g = r;
-        if (k < D)
-            r = *(const float4 *)(row + k), g = *(const float4 *)(gain + k);
-        put(k, r, g);
-    }
+    int groups = D / 32, at = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, i = at / groups, k = at % groups * 32 + threadIdx.x % WARP;
+    if (i >= n)
+        return;
+    float v = x[(size_t)(rows ? rows[i] : i) * D + k];
+    if (to == TO_Q8)
+        write_next<int8_t, true>(out, gain, v, k, i, D, true);
+    else if (to == TO_F16)
+        write_next<__half, false>(out, gain, v, k, i, D, true);
+    else
+        write_next<__nv_bfloat16, false>(out, gain, v, k, i, D, true);
 }
 
 /* ---- weights at load ------------------------------------------------------------------------------------------------- */
@@ -634,7 +585,7 @@ template <typename T> __device__ static void attend(const attn_job &j) {
             total = fmaf(__ldcg(&j.sum[at + c]), f, total);
             s = fmaf(__ldcg(&j.out[(at + c) * E + e % E]), f, s);
         }
-        store_as(j.y, ((size_t)row * j.heads + head * G) * E + e, s / total, j.to);
+        store_as(j.y.q, ((size_t)row * j.heads + head * G) * E + e, s / total, j.to);
     }
 }
 extern "C" __global__ void __launch_bounds__(128) attend_f16(const __grid_constant__ attn_job j) { attend<__half>(j); }
@@ -643,9 +594,9 @@ extern "C" __global__ void __launch_bounds__(128) attend_f32(const __grid_consta
 /* Element i of the result; whole warps come with 32 elements of one group. */
 __device__ static void store_attended(const attn_job &j, size_t i, float v) {
     if (j.to == TO_Q8)
-        quantize_group(v, (int)(i / (j.heads * j.E)), (int)(i % (j.heads * j.E)) / 32, j.heads * j.E, j.pad, (int8_t *)j.y, j.xs, j.xt);
+        quantize_group(v, (int)(i / (j.heads * j.E)), (int)(i % (j.heads * j.E)) / 32, j.heads * j.E, j.y.pad, (int8_t *)j.y.q, j.y.s, j.y.t);
     else
-        store_as(j.y, i, v, j.to);
+        store_as(j.y.q, i, v, j.to);
 }
 
 /* The same for caches in float16 whose heads are 64 or 128 wide, the usual case: E / 8 lanes read a position's key or value side by

@@ -28,16 +28,23 @@ typedef struct mm_part {
     float       *y;
     int          first_block;
 } mm_part;
+/* Rows as the tensor cores take them: in 16 bits, or in eight with a scale and a scaled sum a group of 32 columns.  Rows with `squares`
+ * carry the norm's gain, not yet its scale, which is the same for a whole row: products of them are multiplied by it. */
+typedef struct dev_rows {
+    void  *q;       /* [n, cols] */
+    float *s, *t;   /* of 8 bits: [cols / 32, pad], and SCALES_SLACK behind */
+    float *squares; /* [n, cols / 16] sums of squares before the gain; NULL: nothing is to be done */
+    int    pad;
+} dev_rows;
 typedef struct mm_job {
-    mm_part       part[MM_PARTS];
-    const float  *x;
-    const int8_t *xq; /* x in eight bits, for T8* and T4 */
-    const float  *xs, *xt; /* by groups of 32 columns, `pad` rows each, and SCALES_SLACK behind */
-    const void   *x16; /* x in the weights' 16 bits, for the tensor cores */
-    void         *y16; /* a pair's result, likewise */
-    const float  *gain; /* of the RMS norm that comes before, NULL: none */
-    float         eps;
-    int           n_parts, n, accumulate, pad;
+    mm_part      part[MM_PARTS];
+    const float *x;        /* rows in float32 */
+    const float *gain;     /* tiles of float16, one row: of the RMS norm that comes before, NULL: none */
+    dev_rows     in;       /* tiles: the rows; q NULL: one row of x, to be brought by each block */
+    dev_rows     out;      /* a pair's result, or (out_gain) y for the norm that comes next; q NULL: not wanted */
+    const float *out_gain;
+    float        eps;
+    int          n_parts, n, accumulate;
 } mm_job;
 
 typedef struct dev_kv {
@@ -58,10 +65,9 @@ typedef struct attn_job {
     const int   *pos, *row_table, *tables; /* row i: position pos[i], page table at tables + row_table[i] */
     float       *out, *most, *sum;         /* partial results, [n, heads, chunks] (x E) */
     unsigned    *done;                     /* [n, kv heads x parts] chunks that are there; zero between launches */
-    void        *y;                        /* [n, heads, E] in the form `to` */
-    float       *xs, *xt;                  /* TO_Q8: the groups' scales and sums */
+    dev_rows     y;                        /* [n, heads, E] in the form `to` */
     float        scale;
-    int          layer, heads, group, E, chunks, to, parts, fused, half, neox, pad; /* parts: blocks that share a kv head's queries */
+    int          layer, heads, group, E, chunks, to, parts, fused, half, neox; /* parts: blocks that share a kv head's queries */
 } attn_job;
 
 /* ---- selection */

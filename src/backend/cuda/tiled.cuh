@@ -9,11 +9,11 @@
  *   scales     beside the units, for each g: T8 (s, s'), T8M (s, s', m, m'), T8H two of the halves (s, s', u, u'), T4 two of the groups
  *              (s, s', m, m'); s of row g, s' of row g + 8, float16;  w = s q + m
  *
- * A block of eight warps takes one tile (pairs: the tile of the gate and of the up matrix); the warps share its units.  Up to
- * 8 x TILES rows of x go along.  Sums of eight-bit products are exact within a group.  A row's sums have one order, whatever
- * TILES is, so its bits do not depend on the batch.
- * STAGED: one row; each block brings it into shared memory: of 16 bits through the RMS norm where there is one (x is float32 then),
- * of eight bits as it is. */
+ * A block of eight warps takes R tiles side by side (pairs: of the gate and of the up matrix); the warps share their units.  Up to
+ * 8 x TILES rows of x go along, read once for all of the block's tiles.  Sums of eight-bit products are exact within a group.  A row's
+ * sums have one order, whatever TILES and R are, so its bits do not depend on the batch.
+ * A result leaves as the next product wants it (mm_job.out), so that no launch stands between two products of a layer.
+ * STAGED: one row; each block brings it into shared memory: as it is, or of float32 (through the RMS norm where there is one). */
 #ifndef JPT_CUDA_TILED_CUH
 #define JPT_CUDA_TILED_CUH
 
@@ -40,8 +40,11 @@ template <> struct form<K_T8H> {
 };
 template <> struct form<K_T4> {
     typedef int8_t T;
-    enum { COLS = 64, WORDS = 1, SCALES = 4, AHEAD = 6 };
+    enum { COLS = 64, WORDS = 1, SCALES = 4, AHEAD = 8 };
 };
+
+/* Tiles that a block takes side by side: two where rows of x are many, and where the result may leave in groups of 32. */
+__host__ __device__ constexpr int row_tiles(int kind, int tiles) { return kind >= K_T8 || tiles > 1 ? 2 : 1; }
 
 /* ---- mma ------------------------------------------------------------------------------------------------------------ */
 
@@ -151,24 +154,56 @@ template <typename T, int KIND> __device__ static void multiply16(float (&acc)[4
     mma16(acc, u.w[3].x, u.w[3].z, u.w[3].y, u.w[3].w, b1.z, b1.w, (const T *)nullptr);
 }
 
+/* Row i's norm, from the sums of squares that came with it: by a warp, the same bits wherever the row stands. */
+__device__ static float scale_of_row(const float *squares, int cols, float eps) {
+    float sum = 0;
+    for (int k = threadIdx.x % WARP; k < cols / 16; k += WARP)
+        sum += squares[k];
+    return rsqrtf(warp_sum(sum) / cols + eps);
+}
+
+/* One value a lane, row `row` of the product; 16 lanes hold a tile's 16 rows for the same i, a warp (8 bits) a group of 32. */
+template <typename T, bool EIGHT> __device__ static void write_next(const dev_rows &out, const float *gain, float v, int row, int i, int rows, bool here) {
+    if (gain) {
+        float sum = here ? __fmul_rn(v, v) : 0.0f;
+#pragma unroll
+        for (int o = 8; o > 0; o /= 2)
+            sum += __shfl_xor_sync(FULL, sum, o);
+        if (here && row % 16 == 0)
+            out.squares[(size_t)i * (rows / 16) + row / 16] = sum;
+        v = here ? __fmul_rn(v, gain[row]) : 0.0f;
+    }
+    if constexpr (EIGHT) {
+        if (here)
+            quantize_group(v, i, row / 32, rows, out.pad, (int8_t *)out.q, out.s, out.t);
+    } else if (here) {
+        ((T *)out.q)[(size_t)i * rows + row] = narrow_to(v, (const T *)nullptr);
+    }
+}
+
 template <int KIND, int TILES, bool PAIR, bool STAGED> __device__ static void matmul_tiled(const mm_job &j) {
     typedef form<KIND>    F;
     typedef typename F::T T;
-    constexpr int           M = PAIR ? 2 : 1, U = F::AHEAD / M / (TILES == 8 ? 2 : 1) > 0 ? F::AHEAD / M / (TILES == 8 ? 2 : 1) : 1, WARPS = 8, N = 8 * TILES;
-    __shared__ float        red[WARPS][16][N + 1];
+    constexpr bool          EIGHT = KIND >= K_T8;
+    constexpr int           R = row_tiles(KIND, TILES), M = PAIR ? 2 * R : R, U = F::AHEAD / M / (TILES == 8 ? 2 : 1) > 0 ? F::AHEAD / M / (TILES == 8 ? 2 : 1) : 1, WARPS = 8, N = 8 * TILES;
+    constexpr int           CH = N < 32 ? N : 32; /* rows of x whose sums are added up at a time */
+    __shared__ float        red[WARPS][16 * R][CH + 1], scale[N];
     extern __shared__ uint4 staged[]; /* STAGED: the gain where there is room for it, then the rows */
     let_successor_start();
     int part = 0, block = blockIdx.x;
     while (!PAIR && part + 1 < j.n_parts && block >= j.part[part + 1].first_block)
         part++;
     const mm_part &p = j.part[part];
-    const int      lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, g = lane / 4, t = lane % 4, cols = p.w.cols, tile = block - p.first_block, units = (cols + F::COLS - 1) / F::COLS;
+    const int      lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, g = lane / 4, t = lane % 4, cols = p.w.cols, tile0 = (block - p.first_block) * R, tiles = (p.w.rows + 15) / 16,
+              units = (cols + F::COLS - 1) / F::COLS;
     const uint4   *w[M];
     const uint32_t *s[M];
+#pragma unroll
     for (int m = 0; m < M; m++) {
-        const dev_weight &own = j.part[PAIR ? m : part].w;
-        w[m] = (const uint4 *)own.q + (size_t)tile * units * F::WORDS * WARP + lane;
-        s[m] = (const uint32_t *)own.s + ((size_t)tile * units * 8 + g) * F::SCALES;
+        const dev_weight &own = j.part[PAIR ? m / R : part].w;
+        const size_t      tile = min(tile0 + m % R, tiles - 1);
+        w[m] = (const uint4 *)own.q + tile * units * F::WORDS * WARP + lane;
+        s[m] = (const uint32_t *)own.s + (tile * units * 8 + g) * F::SCALES;
     }
     unit_of<KIND> v[U][M];
 #pragma unroll
@@ -182,42 +217,47 @@ template <int KIND, int TILES, bool PAIR, bool STAGED> __device__ static void ma
     const int    i0 = blockIdx.y * N;
     const float *gain = j.gain;
     char        *at = (char *)staged;
-    if (STAGED && F::WORDS == 4 && gain && cols <= STAGED_GAIN) {
+    if (STAGED && !EIGHT && gain && cols <= STAGED_GAIN) {
         for (int k = 4 * threadIdx.x; k < cols; k += 1024)
             *(float4 *)((float *)at + k) = *(const float4 *)(gain + k);
         gain = (const float *)at;
         at += cols * sizeof(float);
     }
-    const T *x = (const T *)j.x16 + t * 16;
-    rows8    x8 = {j.xq, j.xs, j.xt, j.n, cols, j.pad};
+    const T *x = (const T *)j.in.q + t * 16;
+    rows8    x8 = {(const int8_t *)j.in.q, j.in.s, j.in.t, j.n, cols, j.in.pad};
     after_predecessor();
-    if constexpr (STAGED && F::WORDS == 4) {
-        if (gain)
-            norm_row(j.x, gain, cols, j.eps, (T *)at);
-        else if (j.x16)
+    if constexpr (STAGED && !EIGHT) {
+        if (j.in.q)
             for (int k = threadIdx.x; k < cols / 8; k += 256)
-                ((uint4 *)at)[k] = ((const uint4 *)j.x16)[k];
+                ((uint4 *)at)[k] = ((const uint4 *)j.in.q)[k];
+        else if (gain)
+            norm_row(j.x, gain, cols, j.eps, (T *)at);
         else
             for (int k = threadIdx.x; k < cols; k += 256)
                 store_to((T *)at + k, j.x[k]);
         x = (const T *)at + t * 16;
-        __syncthreads();
     } else if constexpr (STAGED) { /* codes, scales and sums lie one behind the other there, and here */
-        const int q16 = (cols + 15) / 16, s4 = (cols / 32 * j.pad + SCALES_SLACK + 3) / 4;
+        const int q16 = (cols + 15) / 16, s4 = (cols / 32 * j.in.pad + SCALES_SLACK + 3) / 4;
         for (int k = threadIdx.x; k < q16; k += 256)
-            ((uint4 *)at)[k] = ((const uint4 *)j.xq)[k];
+            ((uint4 *)at)[k] = ((const uint4 *)j.in.q)[k];
         float4 *scales = (float4 *)(at + q16 * 16);
         for (int k = threadIdx.x; k < 2 * s4; k += 256)
-            scales[k] = ((const float4 *)j.xs)[k];
+            scales[k] = ((const float4 *)j.in.s)[k];
         x8.q = (const int8_t *)at, x8.s = (const float *)scales, x8.t = (const float *)(scales + s4);
-        __syncthreads();
     }
+    for (int i = warp; i < N && i0 + i < j.n; i += WARPS) {
+        float own = j.in.squares ? scale_of_row(j.in.squares + (size_t)(i0 + i) * (cols / 16), cols, j.eps) : 1.0f;
+        if (lane == 0)
+            scale[i] = own;
+    }
+    if (STAGED)
+        __syncthreads();
     float acc[M][TILES][4] = {};
     auto step = [&](int u, int k) { /* unit k, which is in v[u]; then v[u] is filled again */
 #pragma unroll
         for (int n = 0; n < TILES; n++) {
             int row = i0 + n * 8 + g;
-            if constexpr (F::WORDS == 4) {
+            if constexpr (!EIGHT) {
                 uint4 b0 = {0, 0, 0, 0}, b1 = b0;
                 if (row < j.n) {
                     b0 = *(const uint4 *)(x + (size_t)row * cols + k * F::COLS);
@@ -247,36 +287,49 @@ template <int KIND, int TILES, bool PAIR, bool STAGED> __device__ static void ma
     for (int u = 0; u < U; u++)
         if (k0 + u * WARPS < units)
             step(u, k0 + u * WARPS);
-    constexpr int OUT = (16 * N + 255) / 256;
+    constexpr int OUT = (16 * R * CH + 255) / 256, HALVES = PAIR ? 2 : 1;
     float         gate[OUT];
 #pragma unroll
-    for (int m = 0; m < M; m++) {
-        __syncthreads();
+    for (int c = 0; c < N / CH; c++)
 #pragma unroll
-        for (int n = 0; n < TILES; n++) {
-            red[warp][g][n * 8 + 2 * t] = acc[m][n][0], red[warp][g][n * 8 + 2 * t + 1] = acc[m][n][1];
-            red[warp][g + 8][n * 8 + 2 * t] = acc[m][n][2], red[warp][g + 8][n * 8 + 2 * t + 1] = acc[m][n][3];
-        }
-        __syncthreads();
+        for (int h = 0; h < HALVES; h++) {
+            __syncthreads();
 #pragma unroll
-        for (int o = 0; o < OUT; o++) {
-            int   e = threadIdx.x + o * 256, r = e % 16, i = e / 16, row = tile * 16 + r;
-            float sum = 0;
-            if (i >= N || i0 + i >= j.n || row >= p.w.rows)
-                continue;
-            for (int k = 0; k < WARPS; k++)
-                sum += red[k][r][i];
-            size_t at = (size_t)(i0 + i) * p.w.rows + row;
-            if (!PAIR)
-                finish(j, p, row, i0 + i, sum);
-            else if (m == 0)
-                gate[o] = sum;
-            else if constexpr (F::WORDS == 4)
-                ((T *)j.y16)[at] = narrow_to(silu(gate[o]) * sum, (const T *)nullptr);
-            else
-                p.y[at] = silu(gate[o]) * sum;
+            for (int r = 0; r < R; r++)
+#pragma unroll
+                for (int n = 0; n < CH / 8; n++) {
+                    const float(&a)[4] = acc[h * R + r][c * (CH / 8) + n];
+                    red[warp][16 * r + g][n * 8 + 2 * t] = a[0], red[warp][16 * r + g][n * 8 + 2 * t + 1] = a[1];
+                    red[warp][16 * r + g + 8][n * 8 + 2 * t] = a[2], red[warp][16 * r + g + 8][n * 8 + 2 * t + 1] = a[3];
+                }
+            __syncthreads();
+#pragma unroll
+            for (int o = 0; o < OUT; o++) {
+                const int  e = threadIdx.x + o * 256, r = e % (16 * R), own = e / (16 * R), i = i0 + c * CH + own, row = tile0 * 16 + r;
+                const bool here = own < CH && i < j.n && row < p.w.rows;
+                float      sum = 0;
+                if (here) {
+                    for (int k = 0; k < WARPS; k++)
+                        sum += red[k][r][own];
+                    if (j.in.squares)
+                        sum *= scale[c * CH + own];
+                }
+                if (PAIR && h == 0) {
+                    gate[o] = sum;
+                } else if (PAIR) {
+                    sum = here ? silu(gate[o]) * sum : 0.0f;
+                    if (j.out.q)
+                        write_next<T, EIGHT>(j.out, nullptr, sum, row, i, p.w.rows, here);
+                    else if (here)
+                        p.y[(size_t)i * p.w.rows + row] = sum;
+                } else {
+                    if (here)
+                        sum = finish(j, p, row, i, sum);
+                    if (j.out.q)
+                        write_next<T, EIGHT>(j.out, j.out_gain, sum, row, i, p.w.rows, here);
+                }
+            }
         }
-    }
 }
 
 #define TILED1(name, kind, tiles, pair, norm, blocks) \

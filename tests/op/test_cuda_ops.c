@@ -585,9 +585,13 @@ static void layers(void **ud) {
             gpu->ops->download(gpu, cached, gv.d_k, cache * 2);
             size_t differ = 0;
             for (size_t i = 0; i < cache; i++)
-                differ += fabsf(jpt_half_to_f32(((jpt_half *)(void *)cached)[i]) - jpt_half_to_f32(((jpt_half *)rv.d_k)[i])) > 0.05f * (types[t] == JPT_F32 ? 0.02f : 1.0f);
+{
+                float was = jpt_half_to_f32(((jpt_half *)rv.d_k)[i]), is = jpt_half_to_f32(((jpt_half *)(void *)cached)[i]);
+                differ += fabsf(is - was) > (types[t] == JPT_F32 ? 0.001f * (1 + fabsf(was)) : 0.05f); /* a float16 may round the other way */
+            }
             print_message("layer %-5s %2d rows in %2d sequences: NMSE %.2e, logits %.2e, %zu keys differ\n", jpt_dtype_name(types[t]), n, n_runs, worst, worst_logits, differ);
-            assert_true(fmax(worst, worst_logits) <= (types[t] == JPT_F32 ? 1e-7 : types[t] == JPT_F16 ? 1e-5 : types[t] == JPT_BF16 ? 3e-4 : 1e-2)); /* attention over random scores makes a product's rounding 20 to 100 times larger */
+            double limit = types[t] == JPT_F32 ? 1e-7 : types[t] == JPT_F16 ? 1e-5 : types[t] == JPT_BF16 ? 3e-4 : 1e-2; /* attention over random scores makes a product's rounding 20 to 100 times larger */
+            assert_true(worst <= limit && worst_logits <= 4 * limit);
             assert_true(differ <= (types[t] < JPT_Q4_0 ? 0u : cache / 100));
             for (int i = 0; i < W; i++)
                 ref->ops->weight_free(ref, a[i]), gpu->ops->weight_free(gpu, b[i]), free(data[i]);

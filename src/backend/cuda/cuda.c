@@ -134,7 +134,7 @@ static int layout(jpt_dtype t, int32_t cols, bool narrow, size_t n, size_t plane
         return t == JPT_F32 ? K_F32 : cols % 64 != 0 ? (t == JPT_F16 ? K_F16 : K_BF16) : t == JPT_F16 ? K_T16 : K_TB16;
     case JPT_Q4_0:
     case JPT_Q4_1:
-    case JPT_Q4_K: plane[0] = n / 2, plane[1] = 4 * groups; return K_T4;
+    case JPT_Q4_K: plane[0] = n / 2, plane[1] = 4 * groups; return t == JPT_Q4_0 ? K_T4C : K_T4;
     case JPT_Q5_1:
     case JPT_Q5_K: plane[2] = 2 * groups; return K_T8M;
     case JPT_Q6_K: plane[1] = 4 * groups; return K_T8H;
@@ -144,18 +144,16 @@ static int layout(jpt_dtype t, int32_t cols, bool narrow, size_t n, size_t plane
 
 /* Bytes of codes and scales of `rows` x `cols` in tiles. */
 static void tile_bytes(int kind, int32_t rows, int32_t cols, size_t *codes, size_t *scales) {
-    static const int words[] = {[K_T8] = 1, [K_T8M] = 2, [K_T8H] = 2, [K_T4] = 4};
-    int    per = kind <= K_TB16 || kind == K_T4 ? 64 : 32;
-    size_t units = (size_t)((rows + 15) / 16) * (size_t)((cols + per - 1) / per);
+    size_t units = (size_t)((rows + 15) / 16) * (size_t)((cols + TILE_COLS(kind) - 1) / TILE_COLS(kind));
     *codes = units * (kind <= K_TB16 ? 2048 : 512);
-    *scales = kind <= K_TB16 ? 0 : units * 32 * (size_t)words[kind];
+    *scales = units * 32 * TILE_WORDS(kind);
 }
 
 /* The file's bytes, on the card, into w. */
 static bool arrange(cuda_backend *c, const dev_weight *w, jpt_dtype dtype, cu_pointer raw, const size_t plane[3]) {
     size_t     n = (size_t)w->rows * (size_t)w->cols, groups = n / 32, at = (plane[0] + 255) & ~(size_t)255, at_m = at + ((plane[1] + 255) & ~(size_t)255);
     cu_pointer planes = 0, codes = raw, s = 0, m = 0;
-    int        type = (int)dtype, per = w->kind <= K_TB16 || w->kind == K_T4 ? 64 : 32;
+    int        type = (int)dtype, per = TILE_COLS(w->kind);
     if (plane[0]) {
         if (c->cu.memory_alloc(&planes, at_m + plane[2] + 256) != CU_OK)
             return false;
@@ -757,7 +755,7 @@ static jpt_status find_kernel(cuda_backend *c, const char *name, cu_function *f,
 }
 
 static jpt_status load_kernels(cuda_backend *c, jpt_error *err) {
-    static const char *const kinds[K_PLAIN] = {"f32", "f16", "bf16"}, *const tiles[K_COUNT - K_PLAIN] = {"f16", "bf16", "i8", "i8m", "i8h", "i4"};
+    static const char *const kinds[K_PLAIN] = {"f32", "f16", "bf16"}, *const tiles[K_COUNT - K_PLAIN] = {"f16", "bf16", "i8", "i8m", "i8h", "i4", "i4c"};
     for (int i = 0; modules()[i]; i++) {
         JPT_ASSERT(i < CUDA_MODULES);
         cu_result r = c->cu.module_load(&c->module[i], modules()[i]);

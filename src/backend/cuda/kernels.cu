@@ -42,10 +42,11 @@ __device__ static float one(const __nv_bfloat16 *p) { return __bfloat162float(*p
 __device__ static float one(const __half *p) { return __half2float(*p); }
 __device__ static float one(const float *p) { return *p; }
 
-__device__ static float finish(const mm_job &j, const mm_part &p, int row, int i, float sum) {
-    float *y = p.y + (size_t)i * p.w.rows + row;
-    float  v = sum + (p.bias ? p.bias[row] : 0.0f);
-    return *y = j.accumulate ? *y + v : v;
+/* What was there before, where the product is added to it. */
+__device__ static float before(const mm_job &j, const mm_part &p, int row, int i) { return j.accumulate ? p.y[(size_t)i * p.w.rows + row] : 0.0f; }
+__device__ static float finish(const mm_job &j, const mm_part &p, int row, int i, float sum, float old) {
+    float v = sum + (p.bias ? p.bias[row] : 0.0f);
+    return p.y[(size_t)i * p.w.rows + row] = j.accumulate ? old + v : v;
 }
 
 __device__ static float silu(float v) { return v / (1.0f + __expf(-v)); }
@@ -67,7 +68,7 @@ template <int NX, int R, bool PAIR> __device__ static void write_out(const mm_jo
 #pragma unroll
             for (int r = 0; r < R; r++)
                 if (row0 + r < p.w.rows)
-                    finish(j, p, row0 + r, i0 + i, sum[r]);
+                    finish(j, p, row0 + r, i0 + i, sum[r], before(j, p, row0 + r, i0 + i));
         }
     }
 }

@@ -6,8 +6,9 @@
  *   T16, TB16  64 columns; word i of lane (g, t): columns 16t + 4i .. + 3 of row g, then of row g + 8
  *   T8*        32 columns; bytes 4 (2 half + h) + e: column 16 half + 4t + e of row g + 8h
  *   T4         64 columns: T8's places, the first 32 columns in the low nibbles
+ *   T4C        as T4, for codes around 8
  *   scales     beside the units, for each g: T8 (s, s'), T8M (s, s', m, m'), T8H two of the halves (s, s', u, u'), T4 two of the groups
- *              (s, s', m, m'); s of row g, s' of row g + 8, float16;  w = s q + m
+ *              (s, s', m, m'), T4C likewise (s, s'); s of row g, s' of row g + 8, float16;  w = s q + m, T4C: s (q - 8)
  *
  * A block of eight warps takes R tiles side by side (pairs: of the gate and of the up matrix); the warps share their units.  Up to
  * 8 x TILES rows of x go along, read once for all of the block's tiles.  Sums of eight-bit products are exact within a group.  A row's
@@ -17,30 +18,17 @@
 #ifndef JPT_CUDA_TILED_CUH
 #define JPT_CUDA_TILED_CUH
 
-template <int KIND> struct form;
+template <int KIND> struct form {
+    typedef int8_t T;
+    enum { COLS = TILE_COLS(KIND), WORDS = 1, SCALES = TILE_WORDS(KIND), AHEAD = 8 }; /* WORDS: 16 bytes a lane; AHEAD: units in flight */
+};
 template <> struct form<K_T16> {
     typedef __half T;
-    enum { COLS = 64, WORDS = 4, SCALES = 0, AHEAD = 4 }; /* SCALES: 32-bit words of scales a row pair; AHEAD: units in flight */
+    enum { COLS = 64, WORDS = 4, SCALES = 0, AHEAD = 4 };
 };
 template <> struct form<K_TB16> {
     typedef __nv_bfloat16 T;
     enum { COLS = 64, WORDS = 4, SCALES = 0, AHEAD = 4 };
-};
-template <> struct form<K_T8> {
-    typedef int8_t T;
-    enum { COLS = 32, WORDS = 1, SCALES = 1, AHEAD = 8 };
-};
-template <> struct form<K_T8M> {
-    typedef int8_t T;
-    enum { COLS = 32, WORDS = 1, SCALES = 2, AHEAD = 8 };
-};
-template <> struct form<K_T8H> {
-    typedef int8_t T;
-    enum { COLS = 32, WORDS = 1, SCALES = 2, AHEAD = 8 };
-};
-template <> struct form<K_T4> {
-    typedef int8_t T;
-    enum { COLS = 64, WORDS = 1, SCALES = 4, AHEAD = 8 };
 };
 
 /* Tiles that a block takes side by side: two where rows of x are many, and where the result may leave in groups of 32. */
@@ -134,10 +122,13 @@ template <int KIND, bool ONE> __device__ static void multiply(float (&acc)[4], c
             mma8_half(e, u.w[0].z, u.w[0].w, b.y);
             add_scaled<ONE>(acc, d, halves(u.s[0]), xs);
             add_scaled<ONE>(acc, e, halves(u.s[1]), xs);
-        } else if constexpr (KIND == K_T4) {
+        } else if constexpr (KIND == K_T4 || KIND == K_T4C) {
+            float2 scale = halves(u.s[KIND == K_T4 ? 2 * at : at]), least = {-8 * scale.x, -8 * scale.y};
+            if constexpr (KIND == K_T4)
+                least = halves(u.s[2 * at + 1]);
             mma8(d, at ? high_nibbles(u.w[0]) : low_nibbles(u.w[0]), b);
-            add_scaled<ONE>(acc, d, halves(u.s[2 * at]), xs);
-            add_least<ONE>(acc, halves(u.s[2 * at + 1]), *(const float2 *)(x.t + (size_t)group * x.pad + two));
+            add_scaled<ONE>(acc, d, scale, xs);
+            add_least<ONE>(acc, least, *(const float2 *)(x.t + (size_t)group * x.pad + two));
         } else {
             mma8(d, u.w[0], b);
             add_scaled<ONE>(acc, d, halves(u.s[0]), xs);
@@ -181,6 +172,20 @@ template <typename T, bool EIGHT> __device__ static void write_next(const dev_ro
     }
 }
 
+/* What follows the units that the block has asked for comes into L2 meanwhile, up to PREFETCH bytes: the memory is not to stand still
+ * between two products. */
+template <int KIND, int M> __device__ static void prefetch_rest(const uint4 *const (&w)[M], const uint32_t *const (&s)[M], int from, int units) {
+    constexpr int PREFETCH = 48 << 10, LINE = 128, UNIT = form<KIND>::WORDS * 512, SCALES = form<KIND>::SCALES * 32;
+    const int     lane = threadIdx.x % WARP, count = min(units - from, PREFETCH / (M * UNIT));
+    for (int m = 0; m < M && count > 0; m++) {
+        const char *codes = (const char *)(w[m] - lane) + (size_t)from * UNIT, *scales = (const char *)(s[m] - lane / 4 * form<KIND>::SCALES) + (size_t)from * SCALES;
+        for (int k = threadIdx.x * LINE; k < count * UNIT; k += 256 * LINE)
+            asm volatile("prefetch.global.L2 [%0];" ::"l"(codes + k));
+        for (int k = threadIdx.x * LINE; k < count * SCALES; k += 256 * LINE)
+            asm volatile("prefetch.global.L2 [%0];" ::"l"(scales + k));
+    }
+}
+
 template <int KIND, int TILES, bool PAIR, bool STAGED> __device__ static void matmul_tiled(const mm_job &j) {
     typedef form<KIND>    F;
     typedef typename F::T T;
@@ -214,8 +219,9 @@ template <int KIND, int TILES, bool PAIR, bool STAGED> __device__ static void ma
             if (k < units)
                 v[u][m].load(w[m] + (size_t)k * F::WORDS * WARP, s[m] + (size_t)k * 8 * F::SCALES);
         }
+    prefetch_rest<KIND, M>(w, s, U * WARPS, units);
     const int    i0 = blockIdx.y * N;
-    const float *gain = j.gain;
+    const float *gain = j.in.q ? nullptr : j.gain;
     char        *at = (char *)staged;
     if (STAGED && !EIGHT && gain && cols <= STAGED_GAIN) {
         for (int k = 4 * threadIdx.x; k < cols; k += 1024)
@@ -245,6 +251,9 @@ template <int KIND, int TILES, bool PAIR, bool STAGED> __device__ static void ma
             scales[k] = ((const float4 *)j.in.s)[k];
         x8.q = (const int8_t *)at, x8.s = (const float *)scales, x8.t = (const float *)(scales + s4);
     }
+    float early = 0; /* with few rows, a thread's one result */
+    if (TILES == 1 && !PAIR && threadIdx.x / (16 * R) < CH && i0 + threadIdx.x / (16 * R) < j.n && tile0 * 16 + threadIdx.x % (16 * R) < p.w.rows)
+        early = before(j, p, tile0 * 16 + threadIdx.x % (16 * R), i0 + threadIdx.x / (16 * R));
     for (int i = warp; i < N && i0 + i < j.n; i += WARPS) {
         float own = j.in.squares ? scale_of_row(j.in.squares + (size_t)(i0 + i) * (cols / 16), cols, j.eps) : 1.0f;
         if (lane == 0)
@@ -324,7 +333,7 @@ template <int KIND, int TILES, bool PAIR, bool STAGED> __device__ static void ma
                         p.y[(size_t)i * p.w.rows + row] = sum;
                 } else {
                     if (here)
-                        sum = finish(j, p, row, i, sum);
+                        sum = finish(j, p, row, i, sum, TILES == 1 ? early : before(j, p, row, i));
                     if (j.out.q)
                         write_next<T, EIGHT>(j.out, j.out_gain, sum, row, i, p.w.rows, here);
                 }
@@ -340,14 +349,14 @@ template <int KIND, int TILES, bool PAIR, bool STAGED> __device__ static void ma
     TILED1(tiled_##name##_4, kind, 4, false, false, 2) TILED1(tiled_##name##_4_pair, kind, 4, true, false, 1)     \
     TILED1(tiled_##name##_8, kind, 8, false, false, 1) TILED1(tiled_##name##_8_pair, kind, 8, true, false, 1)     \
     TILED1(tiled_##name##_staged, kind, 1, false, true, 2) TILED1(tiled_##name##_staged_pair, kind, 1, true, true, 2)
-TILED(f16, K_T16) TILED(bf16, K_TB16) TILED(i8, K_T8) TILED(i8m, K_T8M) TILED(i8h, K_T8H) TILED(i4, K_T4)
+TILED(f16, K_T16) TILED(bf16, K_TB16) TILED(i8, K_T8) TILED(i8m, K_T8M) TILED(i8h, K_T8H) TILED(i4, K_T4) TILED(i4c, K_T4C)
 
 /* ---- into tiles, and a weight out of them ------------------------------------------------------------------------------ */
 
-/* One warp a unit.  in: rows side by side, of 16 bits, of 8, or (T4) 16 bytes a group of 32; s, m: float16 a group (T8H: of 16), T4: pairs
- * in s.  Rows and groups past the matrix's end are zeros. */
+/* One warp a unit.  in: rows side by side, of 16 bits, of 8, or (T4, T4C) 16 bytes a group of 32; s, m: float16 a group (T8H: of 16),
+ * T4, T4C: pairs in s.  Rows and groups past the matrix's end are zeros. */
 extern "C" __global__ void to_tiles(const void *in, const __half *s, const __half *m, const __grid_constant__ dev_weight w) {
-    const int    cols = w.cols, per = w.kind <= K_TB16 || w.kind == K_T4 ? 64 : 32, units = (cols + per - 1) / per, lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
+    const int    cols = w.cols, per = TILE_COLS(w.kind), units = (cols + per - 1) / per, lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
     const size_t at = (size_t)blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, tile = at / units;
     const int    unit = (int)(at % units);
     if (tile >= (size_t)(w.rows + 15) / 16)
@@ -369,9 +378,9 @@ extern "C" __global__ void to_tiles(const void *in, const __half *s, const __hal
         for (int h = 0; h < 2; h++)
             for (int e = 0; e < 4; e++) {
                 uint8_t b = 0;
-                if (row[h] < (size_t)w.rows && w.kind != K_T4)
+                if (row[h] < (size_t)w.rows && w.kind < K_T4)
                     b = ((const uint8_t *)in)[row[h] * cols + unit * 32 + half * 16 + 4 * t + e];
-                for (int k = 0; k < 2 && row[h] < (size_t)w.rows && w.kind == K_T4; k++)
+                for (int k = 0; k < 2 && row[h] < (size_t)w.rows && w.kind >= K_T4; k++)
                     if (2 * unit + k < groups)
                         b |= (((const uint8_t *)in)[(row[h] * groups + 2 * unit + k) * 16 + 4 * t + e] >> (4 * half) & 15) << (4 * k);
                 byte[4 * (2 * half + h) + e] = b;
@@ -379,15 +388,17 @@ extern "C" __global__ void to_tiles(const void *in, const __half *s, const __hal
     ((uint4 *)w.q)[at * WARP + lane] = *(const uint4 *)byte;
     if (t != 0)
         return;
-    __half *out = (__half *)w.s + (at * 8 + g) * (w.kind == K_T8 ? 2 : w.kind == K_T4 ? 8 : 4);
+    __half *out = (__half *)w.s + (at * 8 + g) * 2 * TILE_WORDS(w.kind);
     for (int h = 0; h < 2; h++) {
         bool   here = row[h] < (size_t)w.rows;
         size_t group = row[h] * groups;
-        if (w.kind == K_T4) {
+        if (w.kind >= K_T4) {
+            int step = w.kind == K_T4 ? 4 : 2;
             for (int k = 0; k < 2; k++) {
                 bool there = here && 2 * unit + k < groups;
-                out[4 * k + h] = there ? s[2 * (group + 2 * unit + k)] : __half(0.0f);
-                out[4 * k + 2 + h] = there ? s[2 * (group + 2 * unit + k) + 1] : __half(0.0f);
+                out[step * k + h] = there ? s[2 * (group + 2 * unit + k)] : __half(0.0f);
+                if (w.kind == K_T4)
+                    out[4 * k + 2 + h] = there ? s[2 * (group + 2 * unit + k) + 1] : __half(0.0f);
             }
         } else if (w.kind == K_T8H) {
             out[h] = here ? s[2 * (group + unit)] : __half(0.0f);
@@ -401,7 +412,7 @@ extern "C" __global__ void to_tiles(const void *in, const __half *s, const __hal
 }
 
 __device__ static float tiled_weight(const dev_weight &w, size_t row, int k) {
-    const int    per = w.kind <= K_TB16 || w.kind == K_T4 ? 64 : 32, units = (w.cols + per - 1) / per, r = (int)(row % 16), g = r % 8, h = r / 8, c = k % per;
+    const int    per = TILE_COLS(w.kind), units = (w.cols + per - 1) / per, r = (int)(row % 16), g = r % 8, h = r / 8, c = k % per;
     const size_t at = row / 16 * units + k / per;
     if (w.kind <= K_TB16) {
         size_t i = ((at * 4 + c % 16 / 4) * WARP + 4 * g + c / 16) * 8 + 4 * h + c % 4;
@@ -409,7 +420,9 @@ __device__ static float tiled_weight(const dev_weight &w, size_t row, int k) {
     }
     const int     half = c % 32 / 16, second = c / 32;
     const uint8_t b = ((const uint8_t *)w.q)[(at * WARP + 4 * g + c % 16 / 4) * 16 + 4 * (2 * half + h) + c % 4];
-    const __half *s = (const __half *)w.s + (at * 8 + g) * (w.kind == K_T8 ? 2 : w.kind == K_T4 ? 8 : 4);
+    const __half *s = (const __half *)w.s + (at * 8 + g) * 2 * TILE_WORDS(w.kind);
+    if (w.kind == K_T4C)
+        return __half2float(s[2 * second + h]) * (float)((second ? b >> 4 : b & 15) - 8);
     if (w.kind == K_T4)
         return fmaf(__half2float(s[4 * second + h]), (float)(second ? b >> 4 : b & 15), __half2float(s[4 * second + 2 + h]));
     return fmaf(__half2float(s[w.kind == K_T8H ? 2 * half + h : h]), (float)(int8_t)b, w.kind == K_T8M ? __half2float(s[2 + h]) : 0.0f);

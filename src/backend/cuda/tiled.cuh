@@ -34,6 +34,8 @@ template <> struct form<K_TB16> {
 /* Tiles that a block takes side by side: two where rows of x are many, and where the result may leave in groups of 32. */
 __host__ __device__ constexpr int row_tiles(int kind, int tiles) { return kind >= K_T8 || tiles > 1 ? 2 : 1; }
 
+__host__ __device__ constexpr int units_ahead(int n) { return n > 0 ? n : 1; }
+
 /* ---- mma ------------------------------------------------------------------------------------------------------------ */
 
 __device__ static void mma16(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1, const __nv_bfloat16 *) {
@@ -190,7 +192,7 @@ template <int KIND, int TILES, bool PAIR, bool STAGED> __device__ static void ma
     typedef form<KIND>    F;
     typedef typename F::T T;
     constexpr bool          EIGHT = KIND >= K_T8;
-    constexpr int           R = row_tiles(KIND, TILES), M = PAIR ? 2 * R : R, U = F::AHEAD / M / (TILES == 8 ? 2 : 1) > 0 ? F::AHEAD / M / (TILES == 8 ? 2 : 1) : 1, WARPS = 8, N = 8 * TILES;
+    constexpr int           R = row_tiles(KIND, TILES), M = PAIR ? 2 * R : R, U = units_ahead(F::AHEAD / M / (TILES == 8 || (EIGHT && TILES > 1) ? 2 : 1)), WARPS = 8, N = 8 * TILES;
     constexpr int           CH = N < 32 ? N : 32; /* rows of x whose sums are added up at a time */
     __shared__ float        red[WARPS][16 * R][CH + 1], scale[N];
     extern __shared__ uint4 staged[]; /* STAGED: the gain where there is room for it, then the rows */

@@ -224,6 +224,8 @@ static jpt_status load_score(void *ud, const jpt_score_row *s) {
 
 static jpt_status load_cell_score(void *ud, const jpt_score_row *s) {
     loading *l = ud;
+    if (report_score_add(l->r, l->c, s) != JPT_OK)
+        return JPT_NOMEM;
     if (l->metric == NULL || strcmp(s->metric, l->metric) != 0)
         return JPT_OK;
     l->scored = s->n == (int64_t)(l->c->n_requests - l->c->n_failed); /* not of an earlier, shorter run */
@@ -350,6 +352,7 @@ void report_free(report *r) {
         free(r->cells[i].seen);
         free(r->cells[i].texts);
         free(r->cells[i].sums);
+        free(r->cells[i].scores);
         free(r->cells[i].there);
         for (figure f = 0; f < N_FIGURES; f++)
             free(r->cells[i].rep[f]);

@@ -25,6 +25,9 @@ typedef struct observation { int64_t item, block; double sum[N_SUMS]; } observat
 
 typedef struct shown_text { int64_t item; const char *text; double score; int64_t tokens; double energy_j; } shown_text;
 
+/* A score of a whole cell as the file has it; its n is of texts, of self_bleu and MAUVE of items. */
+typedef struct cell_score { const char *metric; estimate of; } cell_score;
+
 typedef struct cell {
     jpt_cell_row row;
     int          number;    /* 1.. in its panel */
@@ -53,6 +56,8 @@ typedef struct cell {
     double       p_front[2];       /* share of replicates in which it is; NAN when absent */
     double       sd[2], cov[2];    /* of joules (token, request) and with quality, over replicates: the ellipse */
     double       sd_quality;
+    cell_score  *scores;           /* all metrics, the primary one too */
+    int          n_scores;
 } cell;
 
 /* What may be compared: cells of one task under one meter. */
@@ -103,6 +108,14 @@ const char *report_keep(report *r, const char *z);
 const char *report_source(const cell *c); /* "modelled, not measured", or the meter */
 const char *report_metric(const jpt_task_row *t);
 bool        report_same(const char *a, const char *b); /* NULL is "" */
+
+/* scores.c: what the file has of cells beside the primary metric. */
+enum { SCORES_MOST = 32 };
+jpt_status report_score_add(report *r, cell *c, const jpt_score_row *s);
+const cell_score *report_score(const cell *c, const char *metric); /* NULL: none */
+bool report_score_partial(const cell *c, const cell_score *s);     /* of an earlier, shorter run: of fewer texts than there are items */
+int  report_score_names(const panel *p, const char **names, int most); /* of the panel, the primary one left out */
+void report_scores_csv(const report *r, jpt_buf *b);
 
 /* panel.c: who may be compared with whom. */
 jpt_status report_panels(report *r);

@@ -240,6 +240,48 @@ static void table(const report *r, const panel *p, jpt_buf *b) {
                     "Thrown away: share of the computed positions that are in no text (losing beams and candidates, wrong guesses).</p>");
 }
 
+/* ---- other scores --------------------------------------------------------------------------------- */
+
+static void scores(const report *r, const panel *p, jpt_buf *b) {
+    const char *name[SCORES_MOST];
+    int         n = report_score_names(p, name, SCORES_MOST);
+    bool        of_model = false;
+    if (n == 0)
+        return;
+    jpt_buf_addz(b, "<h3>Other scores</h3><div class=\"box\" tabindex=\"0\" role=\"region\" aria-label=\"table of other scores\"><table class=\"scores\"><thead><tr>");
+    sort_heading(b, "setting", "");
+    if (p->many_models)
+        sort_heading(b, "model", "");
+    for (int k = 0; k < n; k++) {
+        const char *at = strchr(name[k], '@');
+        char        metric[64];
+        snprintf(metric, sizeof metric, "%.*s", at ? (int)(at - name[k]) : 63, name[k]);
+        sort_heading(b, metric, at ? at : "");
+        of_model = of_model || at;
+    }
+    jpt_buf_addz(b, "</tr></thead><tbody>");
+    for (int i = 0; i < p->n_cells; i++) {
+        const cell *c = p->cells[i];
+        jpt_buf_printf(b, "<tr data-c=\"%lld\"><th scope=\"row\" data-v=\"", (long long)c->row.id);
+        report_escape(b, c->label);
+        jpt_buf_addz(b, "\">");
+        report_key(r, b, c, c->label);
+        jpt_buf_addz(b, "</th>");
+        if (p->many_models)
+            text_cell(b, c->model);
+        for (int k = 0; k < n; k++) {
+            const cell_score *s = report_score(c, name[k]);
+            if (s && report_score_partial(c, s))
+                jpt_buf_printf(b, "<td data-v=\"\" title=\"of %d texts only: run it again\">–</td>", s->of.n);
+            else
+                number(b, s ? s->of : (estimate){NAN, NAN, NAN, 0});
+        }
+        jpt_buf_addz(b, "</tr>");
+    }
+    jpt_buf_addz(b, "</tbody></table></div><p class=\"note\">[Brackets]: 95 % bootstrap intervals over items.");
+    jpt_buf_addz(b, of_model ? " @MODEL: by jpt evaluate, and comparable under that model alone. MAUVE is noise below some 1,000 texts.</p>" : "</p>");
+}
+
 /* ---- texts ---------------------------------------------------------------------------------------- */
 
 enum { SHOWN_ITEMS = 12, TEXT_MOST = 1500, TEXTS_BYTES = 1100000 };
@@ -345,6 +387,7 @@ void report_panel_section(const report *r, const panel *p, jpt_buf *b) {
     report_chart_curves(r, p, b);
     ledger(r, p, b);
     table(r, p, b);
+    scores(r, p, b);
     texts_static(r, p, b);
     jpt_buf_addz(b, "</section>");
 }

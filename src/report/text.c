@@ -16,6 +16,44 @@ static void add_estimate(jpt_buf *b, estimate e) {
 
 /* ---- Markdown ---------------------------------------------------------------------------------- */
 
+static void md_cell(jpt_buf *b, const char *z);
+
+/* The file's other scores of each setting: METRIC@MODEL by jpt evaluate. */
+static void md_scores(const panel *p, jpt_buf *b) {
+    const char *name[SCORES_MOST];
+    int         n = report_score_names(p, name, SCORES_MOST);
+    if (n == 0)
+        return;
+    jpt_buf_addz(b, "\n| strategy | model |");
+    for (int k = 0; k < n; k++)
+        jpt_buf_addc(b, ' '), md_cell(b, name[k]), jpt_buf_addz(b, " |");
+    jpt_buf_addz(b, "\n|---|---|");
+    for (int k = 0; k < n; k++)
+        jpt_buf_addz(b, "--:|");
+    for (int i = 0; i < p->n_cells; i++) {
+        jpt_buf_addz(b, "\n| ");
+        md_cell(b, p->cells[i]->label), jpt_buf_addz(b, " | "), md_cell(b, p->cells[i]->model), jpt_buf_addz(b, " |");
+        for (int k = 0; k < n; k++) {
+            const cell_score *s = report_score(p->cells[i], name[k]);
+            jpt_buf_addc(b, ' ');
+            add_estimate(b, s && !report_score_partial(p->cells[i], s) ? s->of : (estimate){NAN, NAN, NAN, 0});
+            jpt_buf_addz(b, " |");
+        }
+    }
+    jpt_buf_addc(b, '\n');
+}
+
+/* Licence and citation of what was asked. */
+static void data_sets(const report *r, jpt_buf *b, const char *before, void (*add)(jpt_buf *, const char *)) {
+    for (int i = 0; i < r->n_tasks; i++) {
+        jpt_buf_addz(b, before);
+        add(b, r->tasks[i].name), jpt_buf_addz(b, ": licence "), add(b, r->tasks[i].license ? r->tasks[i].license : "not stated");
+        if (r->tasks[i].citation)
+            jpt_buf_addz(b, "; cite "), add(b, r->tasks[i].citation);
+        jpt_buf_addc(b, '\n');
+    }
+}
+
 /* A pipe ends a cell of a Markdown table. */
 static void md_cell(jpt_buf *b, const char *z) {
     for (z = z ? z : "–"; *z; z++) {
@@ -72,7 +110,10 @@ void report_md(const report *r, jpt_buf *b) {
                 jpt_buf_printf(b, "%s%.0f %%", c->front[1] ? ", " : "", 100 * c->p_front[1]);
             jpt_buf_printf(b, " | %d | %s |\n", c->n_items, report_source(c));
         }
+        md_scores(p, b);
     }
+    jpt_buf_addz(b, "\n## Data\n\n");
+    data_sets(r, b, "- ", md_cell);
 }
 
 /* ---- LaTeX ------------------------------------------------------------------------------------- */
@@ -135,6 +176,8 @@ void report_latex(const report *r, jpt_buf *b) {
         }
         jpt_buf_addz(b, "    \\bottomrule\n  \\end{tabular}\n\\end{table}\n");
     }
+    jpt_buf_addz(b, "\n% data\n");
+    data_sets(r, b, "%   ", tex);
 }
 
 /* ---- CSV --------------------------------------------------------------------------------------- */
@@ -254,6 +297,10 @@ static json_t *cell_json(const report *r, const cell *c) {
     json_object_set_new(o, "quality_metric", text_or_null(report_task(r, c->row.task)->primary_metric));
     for (figure f = 0; f < N_FIGURES; f++)
         json_object_set_new(o, names[f], estimate_json(c->fig[f]));
+    json_t *scores = json_object();
+    for (int k = 0; k < c->n_scores; k++)
+        json_object_set_new(scores, c->scores[k].metric, estimate_json(c->scores[k].of));
+    json_object_set_new(o, "scores", scores);
     json_object_set_new(o, "p_front_token", real_or_null(c->p_front[0]));
     json_object_set_new(o, "p_front_request", real_or_null(c->p_front[1]));
     for (int k = 0; k < N_PHASES; k++)
@@ -353,6 +400,7 @@ jpt_status jpt_report_write(jpt_store *s, const char *dir, unsigned formats, jpt
     FILE_OF(JPT_REPORT_MD, "report.md", report_md(&r, &b))
     FILE_OF(JPT_REPORT_LATEX, "report.tex", report_latex(&r, &b))
     FILE_OF(JPT_REPORT_CSV, "report.csv", report_csv(&r, &b))
+    FILE_OF(JPT_REPORT_CSV, "scores.csv", report_scores_csv(&r, &b))
     FILE_OF(JPT_REPORT_CSV, "requests.csv", status = report_requests_csv(&r, &b, err))
     FILE_OF(JPT_REPORT_JSON, "results.json", status = report_json(&r, &b, err))
     jpt_buf_fini(&b);

@@ -6,7 +6,7 @@ trap 'rm -rf "$dir"' EXIT
 cd "$dir" || exit 1
 "$JPT_BENCH_STUDY" s.db 30 3 2 6 2 || fail "bench-study"
 "$JPT" report s.db -o out >paths || fail "report"
-[ "$(wc -l <paths)" -eq 6 ] || fail "six files: $(cat paths)"
+[ "$(wc -l <paths)" -eq 7 ] || fail "seven files: $(cat paths)"
 cp -r out first && "$JPT" report s.db -o out >/dev/null && diff -r first out >/dev/null || fail "the same store gives the same bytes"
 grep -q '\\toprule' out/report.tex && grep -q 'num\\_beams=5' out/report.tex || fail "LaTeX"
 grep -q "modelled, not measured" out/report.md && grep -q "Holm over 29" out/report.md || fail "Markdown: $(head -20 out/report.md)"

@@ -105,6 +105,30 @@ want=$("$JPT" score mauve --ref p.npy --hyp q.npy --json | python3 -c 'import js
 got=$(query m.db "SELECT value FROM cell_score JOIN cell ON cell.id = cell WHERE metric LIKE 'mauve@%' AND spec LIKE 'sample%'" | python3 -c 'print("%.12g" % float(input()))')
 [ "$got" = "$want" ] || bad "MAUVE: $got, from files $want"
 "$JPT" audit m.db >/dev/null || bad "audit after MAUVE"
+
+# the report has them, with intervals, and what to cite
+"$JPT" report m.db -o out >/dev/null || bad "report after MAUVE"
+python3 - <<'EOF' || bad "scores of a model in a report"
+import csv, json, re, sqlite3
+want = {(s, m): (v, lo, hi) for s, m, v, lo, hi in sqlite3.connect("m.db").execute("SELECT spec, metric, value, ci_low, ci_high FROM cell_score JOIN cell ON cell.id = cell WHERE value IS NOT NULL")}
+model = [k for k in want if "@" in k[1]]
+assert len(model) == 2 * 4 and all(want[k][1] is not None for k in model), want
+page, md = open("out/report.html").read(), open("out/report.md").read()
+heads = re.findall(r"<th[^>]*>(?:(?!</th>).)*</th>", page[page.index("<h3>Other scores</h3>"):].split("</thead>")[0])
+for spec, metric in model:
+    v, lo, hi = want[spec, metric]
+    text = "%.4g [%.3g, %.3g]" % (v, lo, hi)
+    assert text in md and metric in md, (metric, text)
+    assert "%.4g <i>[%.3g, %.3g]</i>" % (v, lo, hi) in page, (metric, text)
+    assert any(metric.split("@")[0] in h and metric.split("@")[1] in h for h in heads), (metric, heads)
+assert "- open: licence CC0-1.0; cite Nobody 2026" in md and "%   open: licence CC0-1.0; cite Nobody 2026" in open("out/report.tex").read() and "Nobody 2026" in page
+rows = {(r["strategy"], r["metric"]): r for r in csv.DictReader(open("out/scores.csv", newline=""))}
+cells = {c["spec"]: c["scores"] for c in json.load(open("out/results.json"))["cells"]}
+for spec, metric in want:
+    v, lo, hi = want[spec, metric]
+    assert abs(cells[spec][metric]["mean"] - v) <= 1e-9 * abs(v) and (lo is None) == (cells[spec][metric]["ci_low"] is None)
+    assert abs(float(rows[spec, metric]["value"]) - v) <= 1e-8 * abs(v)
+EOF
 "$JPT" report r.db -o out --format csv,md >/dev/null || bad "report after evaluate"
 
 # bad input

@@ -128,6 +128,43 @@ static void examples(void **state) {
     refused(form("license: l\nitems: i.jsonl\nshots:\n  items: pool.jsonl\n  n: 0\n  draw: first\n  template: \"{q}\"\nprompt: \"{q}\"\nmetrics: [words]\n"), JPT_FORMAT, "n 0: expected 1 to 64");
 }
 
+/* The harness's task as it is, over a made-up GSM8K of the real one's size: all prompts are those of its own sampler
+ * (tools/golden/gsm8k_harness.py). */
+static void harness_draws(void **state) {
+    (void)state;
+    jpt_buf    yaml = {0}, all = {0};
+    jpt_sha256 h;
+    char       sha[65];
+    assert_int_equal(jpt_file_read(JPT_SOURCE_DIR "/tasks/gsm8k-5shot-harness.yaml", &yaml, NULL), JPT_OK);
+    char *line = strstr(yaml.p, "dataset: gsm8k-train");
+    assert_non_null(line);
+    memcpy(line, "license: of nobody..", 20);
+    put("harness.yaml", yaml.p);
+    for (int test = 0; test < 2; test++) {
+        jpt_buf_reset(&all);
+        for (int i = 0; i < (test ? 1319 : 7473); i++)
+            if (test)
+                jpt_buf_printf(&all, "{\"question\": \"test %d?\", \"answer\": \"#### %d\"}\n", i, i);
+            else
+                jpt_buf_printf(&all, "{\"question\": \"train %d?\", \"answer\": \"%d so\\n#### %d\"}\n", i, i * i, i);
+        assert_int_equal(jpt_mkdirs(at("gsm8k"), NULL), JPT_OK);
+        put(test ? "gsm8k/test.jsonl" : "gsm8k/train.jsonl", all.p);
+    }
+    jpt_task *t = open_as(at("harness.yaml"), NULL);
+    jpt_sha256_init(&h);
+    assert_int_equal(jpt_task_get_info(t)->n_items, 1319);
+    for (size_t i = 0; i < 1319; i++) {
+        const char *p = jpt_task_get_item(t, i)->prompt;
+        jpt_sha256_update(&h, p, strlen(p));
+        jpt_sha256_update(&h, "\n", 1);
+    }
+    jpt_sha256_final(&h, sha);
+    assert_string_equal(sha, "a821ac4e5f5b2a6c5d01d26fc1f009cbe6f636636b95435248341ef2e59b525b");
+    jpt_task_close(t);
+    jpt_buf_fini(&yaml);
+    jpt_buf_fini(&all);
+}
+
 static void parallel_texts(void **state) {
     (void)state;
     put("s.de", "eins\r\nzwei\n");
@@ -360,7 +397,7 @@ static void programs(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(python_random), cmocka_unit_test(templates), cmocka_unit_test(examples), cmocka_unit_test(parallel_texts),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(python_random), cmocka_unit_test(templates), cmocka_unit_test(examples), cmocka_unit_test(harness_draws), cmocka_unit_test(parallel_texts),
                                        cmocka_unit_test(broken_data), cmocka_unit_test(own_items), cmocka_unit_test(study_forms), cmocka_unit_test(programs), cmocka_unit_test(metrics_by_name)};
     snprintf(folder, sizeof folder, "/tmp/jpt-forms-XXXXXX");
     if (!mkdtemp(folder))

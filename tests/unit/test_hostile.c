@@ -112,7 +112,7 @@ static const struct hostile {
     {"reads the tests as its input", "x = input()\nanswer = lambda n: 42\n", NULL},
     {"tracing out of the test", "import sys\ndef trace(f, e, a): raise SystemExit(0)\nsys.settrace(trace)\ndef answer(x): return 0\n", NULL},
 };
-enum { N = sizeof corpus / sizeof *corpus, AT_A_TIME = 4 };
+enum { N = sizeof corpus / sizeof *corpus, AT_A_TIME = 8 }; /* those that sleep through their wall limit lie beside each other */
 
 static char            folder[64], canary[100], results[100], abstract[64];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -286,11 +286,21 @@ static int again(const char *mechanism) {
     return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 }
 
+static void *of_landlock(void *status) {
+    *(int *)status = again("landlock");
+    return NULL;
+}
+
 int main(int argc, char **argv) {
     (void)argv;
     if (argc == 2)
         return run_corpus();
-    int first = again("bubblewrap"), second = again("landlock");
+    pthread_t other;
+    int       first, second = 1;
+    if (pthread_create(&other, NULL, of_landlock, &second) != 0) /* both at once: most of the time is waiting for limits */
+        return 1;
+    first = again("bubblewrap");
+    pthread_join(other, NULL);
     if ((first && first != 77) || (second && second != 77))
         return 1;
     return first == 77 && second == 77 ? 77 : 0;

@@ -7,7 +7,11 @@
  * n rows, D model width, F ffn width, H heads, K kv heads, E head width, V vocabulary, L layers.
  *
  * Determinism, part of the contract: the result of a row does not depend on how many other rows
- * are in the call, on the number of threads, or on which sequences stand beside it. */
+ * are in the call, on the number of threads, or on which sequences stand beside it.
+ * One exception, on cuda but not in JPT_COMPUTE_F32: passes (outside of passes: calls) of 128 rows and more multiply
+ * and attend in another order, in 16 bits what small passes do in 8 or 32 (activations on quantised weights and these
+ * weights; queries, softmax weights, gate and up).  There a row differs from the same row in a pass of another size in the
+ * last bits of such values; the same pass has the same bits every time. */
 #ifndef JPT_BACKEND_H
 #define JPT_BACKEND_H
 

@@ -51,8 +51,8 @@ typedef struct jpt_session_options {
     int32_t n_ctx;     /* most positions of one sequence; 0: min(n_ctx_train, 4096) */
     int32_t n_seqs;    /* most live sequences; 0: 1 */
     int32_t n_tokens;  /* most distinct cached positions over all sequences; 0: n_ctx * n_seqs.  Forks share pages. */
-    int32_t n_batch;   /* most rows of one pass over the weights; longer forwards are split; 0: 512 */
-    int32_t n_outputs; /* most logits rows of one forward; 0: n_batch */
+    int32_t n_batch;   /* most rows of one pass over the weights; longer forwards are split; 0: 512, on a card up to 2048 where there is room */
+    int32_t n_outputs; /* most logits rows of one forward; 0: n_batch, or 512 where that is 0, too */
     int32_t n_hidden;  /* most hidden rows of one forward; 0: n_outputs */
     int32_t n_tree;    /* most rows of guesses standing in trees at once, over all sequences; 0: no trees */
     int32_t page_size; /* positions a page of keys and values; 0: 16 for one sequence without trees, else 1, so that forks copy nothing */

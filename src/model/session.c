@@ -8,21 +8,25 @@
 
 /* ---- memory ---------------------------------------------------------------------------------------------- */
 
+enum { PASS_ROWS = 512, CARD_PASS_ROWS = 2048 }; /* a card is busy with more */
+
+static bool on_card(const jpt_model *m) { return m->be->ops->gpu_uuid && m->be->ops->gpu_uuid(m->be); }
+
 static jpt_session_options resolve(const jpt_model *m, const jpt_session_options *opt) {
     jpt_session_options o = opt ? *opt : (jpt_session_options){0};
     if (o.n_ctx <= 0)
         o.n_ctx = m->file.hp.n_ctx_train < 4096 ? m->file.hp.n_ctx_train : 4096;
     if (o.n_seqs <= 0)
         o.n_seqs = 1;
-    if (o.n_batch <= 0)
-        o.n_batch = 512;
     if (o.page_size <= 0)
         o.page_size = o.n_seqs > 1 || o.n_tree > 0 ? 1 : 16;
     int32_t most = INT32_MAX - o.page_size - o.n_seqs; /* pages are counted in 32 bits, a spare one a sequence among them */
     int64_t all = (o.n_tokens > 0 ? o.n_tokens : (int64_t)o.n_ctx * o.n_seqs) + o.n_tree;
     o.n_tokens = all < most ? (int32_t)all : most;
     if (o.n_outputs <= 0)
-        o.n_outputs = o.n_batch;
+        o.n_outputs = o.n_batch > 0 ? o.n_batch : PASS_ROWS;
+    if (o.n_batch <= 0)
+        o.n_batch = !on_card(m) || all < PASS_ROWS ? PASS_ROWS : all < CARD_PASS_ROWS ? (int32_t)all : CARD_PASS_ROWS;
     if (o.n_hidden <= 0)
         o.n_hidden = o.n_outputs;
     return o;
@@ -59,12 +63,12 @@ size_t jpt_session_memory(const jpt_model *m, const jpt_session_options *opt) {
     return total;
 }
 
-jpt_status jpt_session_open(jpt_model *m, const jpt_session_options *opt, jpt_session **out, jpt_error *err) {
+static jpt_status open_session(jpt_model *m, const jpt_session_options *o, jpt_session **out, jpt_error *err) {
     jpt_session *s = calloc(1, sizeof *s);
     if (!s)
         return JPT_FAIL(err, NOMEM, "out of memory for a session");
     s->model = m;
-    s->opt = resolve(m, opt);
+    s->opt = *o;
     s->phase = JPT_PHASE_DECODE;
     s->n_pages = session_pages(&s->opt);
     s->pages_per_seq = pages_for(&s->opt, s->opt.n_ctx);
@@ -104,14 +108,23 @@ jpt_status jpt_session_open(jpt_model *m, const jpt_session_options *opt, jpt_se
     if (!ok) {
         size_t need = jpt_session_memory(m, &s->opt);
         jpt_session_close(s);
-        return JPT_FAIL(err, NOMEM, "out of memory: a session of %d sequences x %d positions takes %zu MB; use a smaller context", opt ? opt->n_seqs : 1,
-                        opt ? opt->n_ctx : 0, need >> 20);
+        return JPT_FAIL(err, NOMEM, "out of memory: a session of %d sequences x %d positions takes %zu MB; use a smaller context", o->n_seqs, o->n_ctx, need >> 20);
     }
     for (int32_t i = 0; i < s->n_pages; i++)
         s->free_page[i] = s->n_pages - 1 - i;
     s->n_free = s->n_pages;
     *out = s;
     return JPT_OK;
+}
+
+jpt_status jpt_session_open(jpt_model *m, const jpt_session_options *opt, jpt_session **out, jpt_error *err) {
+    jpt_session_options o = resolve(m, opt);
+    if ((!opt || opt->n_batch <= 0) && o.n_batch > PASS_ROWS) { /* smaller passes rather than none */
+        if (open_session(m, &o, out, NULL) == JPT_OK)
+            return JPT_OK;
+        o.n_batch = PASS_ROWS;
+    }
+    return open_session(m, &o, out, err);
 }
 
 void jpt_session_close(jpt_session *s) {

@@ -1,109 +1,8 @@
 /* Operations of the CUDA back-end against ref, where a card is: odd shapes, every type, and rows whose bits do not depend on
  * their neighbours.  Skipped, with the reason, where there is none. */
-#include <stdarg.h>
-#include <setjmp.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
-#include <jpt/backend.h>
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
+#include "ops.h"
 
 static jpt_backend *ref, *gpu, *gpu32;
-static uint32_t     state = 7;
-
-static float uniform(void) {
-    state = state * 1664525u + 1013904223u;
-    return (float)(state >> 8) / 8388608.0f - 1.0f;
-}
-
-static float *random_floats(size_t n) {
-    float *p = malloc((n ? n : 1) * sizeof *p);
-    assert_non_null(p);
-    for (size_t i = 0; i < n; i++)
-        p[i] = uniform();
-    return p;
-}
-
-static double error2(const float *want, const float *got, size_t n, double scale) {
-    double d = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (!isfinite(got[i]))
-            return INFINITY;
-        d += ((double)want[i] - (double)got[i]) * ((double)want[i] - (double)got[i]);
-    }
-    return scale > 0 ? d / scale : d;
-}
-
-static double nmse(const float *want, const float *got, size_t n) {
-    double s = 0;
-    for (size_t i = 0; i < n; i++)
-        s += (double)want[i] * (double)want[i];
-    return error2(want, got, n, s);
-}
-
-/* Host floats on the card, and back; poison shows what was not written. */
-static float *put(jpt_backend *be, const float *x, size_t n) {
-    float *d = be->ops->alloc(be, (n ? n : 1) * sizeof *d);
-    assert_non_null(d);
-    if (x)
-        be->ops->upload(be, d, x, n * sizeof *d);
-    return d;
-}
-static float *poisoned(jpt_backend *be, size_t n) {
-    float *x = malloc((n ? n : 1) * sizeof *x), *d;
-    for (size_t i = 0; i < n; i++)
-        x[i] = NAN;
-    d = put(be, x, n);
-    free(x);
-    return d;
-}
-static float *get(jpt_backend *be, float *d, size_t n) {
-    float *x = malloc((n ? n : 1) * sizeof *x);
-    be->ops->download(be, x, d, n * sizeof *x);
-    return x;
-}
-
-static uint8_t *random_weight(jpt_dtype t, int32_t rows, int32_t cols) {
-    size_t bytes;
-    assert_true(jpt_dtype_row_bytes(t, (uint64_t)cols, &bytes));
-    uint8_t *data = malloc(bytes * (size_t)rows);
-    float   *row = malloc((size_t)cols * sizeof *row);
-    for (int32_t r = 0; r < rows; r++) {
-        for (int32_t j = 0; j < cols; j++)
-            row[j] = uniform();
-        jpt_quantize_row(t, row, data + (size_t)r * bytes, (size_t)cols);
-    }
-    free(row);
-    return data;
-}
-
-static double energy(jpt_dtype t, int32_t rows, int32_t cols, const uint8_t *w, const float *x, int32_t n) {
-    size_t bytes;
-    double sum = 0;
-    float *row = malloc((size_t)cols * sizeof *row);
-    assert_true(jpt_dtype_row_bytes(t, (uint64_t)cols, &bytes));
-    for (int32_t r = 0; r < rows; r++) {
-        jpt_dequantize_row(t, w + (size_t)r * bytes, row, (size_t)cols);
-        for (size_t i = 0; i < (size_t)n * (size_t)cols; i++)
-            sum += pow((double)row[i % (size_t)cols] * (double)x[i], 2);
-    }
-    free(row);
-    return sum;
-}
-
-static void matmul_on(jpt_backend *be, jpt_dtype t, int32_t rows, int32_t cols, const void *data, const float *x, int32_t n, const float *bias, float *y) {
-    jpt_weight *w = NULL;
-    jpt_error   err = {0};
-    if (be->ops->weight_new(be, t, rows, cols, data, &w, NULL, &err) != JPT_OK)
-        fail_msg("%s", err.msg);
-    float *dx = put(be, x, (size_t)n * (size_t)cols), *db = bias ? put(be, bias, (size_t)rows) : NULL, *dy = poisoned(be, (size_t)n * (size_t)rows);
-    be->ops->matmul(be, w, dx, n, db, dy);
-    be->ops->download(be, y, dy, (size_t)n * (size_t)rows * sizeof *y);
-    be->ops->free(be, dx), be->ops->free(be, db), be->ops->free(be, dy);
-    be->ops->weight_free(be, w);
-}
 
 static void matmul(void **ud) {
     (void)ud;
@@ -245,13 +144,17 @@ static void attention(void **ud) {
             float *got = get(gpu, dy, ROWS * q_row);
             double e = nmse(want, got, ROWS * q_row);
             print_message("attention %s head width %d, %d heads a kv head, pages of %d: NMSE %.2e\n", jpt_dtype_name(type), E, groups[t / 2], page, e);
-            assert_true(e <= 1e-10);
+            bool tensor = type == JPT_F16 && E >= 64; /* the long run goes by the tensor cores: test_cuda_prefill */
+            assert_true(e <= (tensor ? 1e-6 : 1e-10));
             /* the last rows alone: the same bits */
             gpu->ops->upload(gpu, dq, q + (ROWS_A - 1) * q_row, q_row * 4);
             gpu->ops->upload(gpu, dq + q_row, q + (ROWS - 2) * q_row, 2 * q_row * 4);
             gpu->ops->attention(gpu, &gv, 1, &shape, tail, 2, dq, dt);
             float *last = get(gpu, dt, 3 * q_row);
-            assert_memory_equal(last, got + (ROWS_A - 1) * q_row, q_row * 4);
+            if (tensor)
+                assert_true(nmse(got + (ROWS_A - 1) * q_row, last, q_row) <= 1e-6);
+            else
+                assert_memory_equal(last, got + (ROWS_A - 1) * q_row, q_row * 4);
             assert_memory_equal(last + q_row, got + (ROWS - 2) * q_row, 2 * q_row * 4);
             /* a copied page reads the same */
             int32_t spare = pages - 1, copy[512];

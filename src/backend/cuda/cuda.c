@@ -4,6 +4,7 @@
  * step (tokens, positions, page tables, rows wanted) lies in a fixed place on the card and is uploaded before.
  * The first error is kept; operations after it do nothing, and selection, where the host waits, reports it. */
 #include "cuda.h"
+#include "prefill.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -106,7 +107,8 @@ static void cuda_sync(jpt_backend *be) { cuda_ok(of(be), of(be)->cu.stream_sync(
 
 static void cuda_describe(const jpt_backend *be, char *out, size_t cap) {
     const cuda_backend *c = (const cuda_backend *)be;
-    snprintf(out, cap, "cuda (%s)", c->name);
+    const char         *products = cuda_prefill_name(c);
+    snprintf(out, cap, "cuda (%s%s%s)", c->name, products ? ", " : "", products ? products : "");
 }
 
 static const char *cuda_uuid(const jpt_backend *be) { return ((const cuda_backend *)be)->uuid; }
@@ -389,7 +391,7 @@ static void matmul_job(cuda_backend *c, mm_job *j, bool pair) {
 
 static void cuda_matmul(jpt_backend *be, const jpt_weight *weight, const float *x, int32_t n, const float *bias, float *y) {
     mm_job j = {.part = {{((const cuda_weight *)weight)->w, bias, y, 0}}, .x = x, .n_parts = 1, .n = n};
-    if (n > 0)
+    if (n > 0 && !cuda_prefill_matmul(of(be), &j.part[0].w, x, n, bias, y))
         matmul_job(of(be), &j, false);
 }
 
@@ -455,8 +457,10 @@ typedef struct attn_io {
 /* Whether attention has a kernel for heads of this width, which rotates, stores and writes in any form. */
 static bool attends_wide(const jpt_kv_view *kv, int E) { return kv->kv_dtype == JPT_F16 && (E == 64 || E == 128); }
 
-static void attention_to(cuda_backend *c, const jpt_kv_view *kv, int32_t layer, const jpt_attn_shape *shape, const jpt_row_run *runs, int32_t n_runs, const attn_io *io) {
-    int32_t n = bring_runs(c, kv, runs, n_runs), H = shape->n_heads, E = shape->head_dim, K = shape->n_kv_heads, G = H / K;
+/* Rows first .. + n of a pass, each by itself. */
+static void attend_span(cuda_backend *c, const jpt_kv_view *kv, int32_t layer, const jpt_attn_shape *shape, int32_t first, int32_t n, const attn_io *io) {
+    int32_t H = shape->n_heads, E = shape->head_dim, K = shape->n_kv_heads, G = H / K;
+    size_t  at = (size_t)first * (size_t)H * (size_t)E, at_kv = (size_t)first * (size_t)K * (size_t)E, size = io->to == TO_F32 ? 4 : io->to == TO_Q8 ? 1 : 2;
     int     wide = attends_wide(kv, E), n_parts = wide ? (G + 3) / 4 : 1;
     size_t  parts = (size_t)n * (size_t)H * (size_t)c->chunks, counters = (size_t)n * (size_t)K * (size_t)n_parts * sizeof(unsigned), before = c->done_cap;
     if (!cuda_room(c, &c->attn, &c->attn_cap, parts * (size_t)(E + 2) * sizeof(float)) || !cuda_room(c, &c->done, &c->done_cap, counters))
@@ -464,9 +468,13 @@ static void attention_to(cuda_backend *c, const jpt_kv_view *kv, int32_t layer, 
     if (c->done_cap != before)
         cuda_ok(c, c->cu.set(c->done, 0, c->done_cap, c->stream));
     float   *out = (void *)(uintptr_t)c->attn;
-    attn_job j = {.kv = view(kv, shape), .q = io->q, .k = io->k, .v = io->v, .inv_freq = c->inv_freq_dev, .half = io->half, .neox = io->neox, .fused = io->k != NULL,
-                  .pos = input(c, c->at_pos), .row_table = input(c, c->at_table), .tables = input(c, c->at_tables), .out = out, .most = out + parts * (size_t)E,
-                  .sum = out + parts * (size_t)(E + 1), .done = (void *)(uintptr_t)c->done, .y = io->y, .to = io->to, .scale = shape->scale,
+    dev_rows y = io->y;
+    y.q = (char *)y.q + at * size;
+    if (io->to == TO_Q8)
+        y.s += first, y.t += first;
+    attn_job j = {.kv = view(kv, shape), .q = io->q + at, .k = io->k ? io->k + at_kv : NULL, .v = io->k ? io->v + at_kv : NULL, .inv_freq = c->inv_freq_dev, .half = io->half, .neox = io->neox,
+                  .fused = io->k != NULL, .pos = input(c, c->at_pos) + first, .row_table = input(c, c->at_table) + first, .tables = input(c, c->at_tables), .out = out, .most = out + parts * (size_t)E,
+                  .sum = out + parts * (size_t)(E + 1), .done = (void *)(uintptr_t)c->done, .y = y, .to = io->to, .scale = shape->scale,
                   .layer = layer, .heads = H, .group = G, .E = E, .chunks = c->chunks, .parts = n_parts};
     if (wide) {
         int gt = (G + n_parts - 1) / n_parts;
@@ -475,6 +483,30 @@ static void attention_to(cuda_backend *c, const jpt_kv_view *kv, int32_t layer, 
     }
     size_t shared = ((size_t)G * (size_t)(E + ATTN_CHUNK) + ATTN_CHUNK) * sizeof(float);
     cuda_launch(c, c->kernel[kv->kv_dtype == JPT_F16 ? KN_attend_f16 : KN_attend_f32], (unsigned)n, (unsigned)K, (unsigned)c->chunks, 128, shared, (void *[]){&j});
+}
+
+static void attend_rows(cuda_backend *c, const jpt_kv_view *kv, int32_t layer, const jpt_attn_shape *shape, int32_t first, int32_t n, const attn_io *io) {
+    for (int32_t m; n > 0; first += m, n -= m) {
+        m = n < ATTN_ROWS ? n : ATTN_ROWS; /* partial results take room by rows */
+        attend_span(c, kv, layer, shape, first, m, io);
+    }
+}
+
+static void attention_to(cuda_backend *c, const jpt_kv_view *kv, int32_t layer, const jpt_attn_shape *shape, const jpt_row_run *runs, int32_t n_runs, const attn_io *io) {
+    int32_t   n = bring_runs(c, kv, runs, n_runs);
+    flash_job j = {.kv = view(kv, shape), .q = io->q, .pos = input(c, c->at_pos), .row_table = input(c, c->at_table), .tables = input(c, c->at_tables), .y = io->y.q, .scale = shape->scale,
+                   .layer = layer, .heads = shape->n_heads, .group = shape->n_heads / shape->n_kv_heads, .to = io->to};
+    if (io->k || !cuda_flash(c, &j, shape->head_dim, n, runs, n_runs)) {
+        attend_rows(c, kv, layer, shape, 0, n, io);
+        return;
+    }
+    for (int32_t r = 0, m; r < n_runs; r += m) { /* the short ones, neighbours together */
+        int32_t rows = 0;
+        for (m = 0; r + m < n_runs && !cuda_run_is_long(&runs[r + m]) && runs[r + m].first_row == runs[r].first_row + rows; m++)
+            rows += runs[r + m].n_rows;
+        attend_rows(c, kv, layer, shape, runs[r].first_row, rows, io);
+        m = m > 0 ? m : 1;
+    }
 }
 
 static void cuda_attention(jpt_backend *be, const jpt_kv_view *kv, int32_t layer, const jpt_attn_shape *shape, const jpt_row_run *runs, int32_t n_runs, const float *q,
@@ -557,6 +589,8 @@ static void attend_layer(cuda_backend *c, const jpt_layer_job *l, const attn_io 
     attention_to(c, l->kv, l->layer, l->shape, l->runs, l->n_runs, &io);
 }
 
+void cuda_attend_layer(cuda_backend *c, const jpt_layer_job *l, void *y, int to) { attend_layer(c, l, &(attn_io){.y.q = y, .to = to}); }
+
 /* c->normed holds the rows of d_x with this gain. */
 static bool is_ready(const cuda_backend *c, const float *d_x, const float *gain, int n, int to) {
     return c->ready.x == d_x && c->ready.gain == gain && c->ready.n == n && c->ready.to == to;
@@ -592,6 +626,8 @@ static void layer_tiled(cuda_backend *c, const jpt_layer_job *l, int to) {
 static void cuda_layer(jpt_backend *be, const jpt_layer_job *l) {
     cuda_backend *c = of(be);
     int           to = layer_form(l);
+    if (cuda_prefill_layer(c, l))
+        return;
     if (to >= 0) {
         layer_tiled(c, l, to);
         return;
@@ -620,7 +656,7 @@ static void cuda_logits(jpt_backend *be, const jpt_weight *weight, const float *
     const dev_weight *w = dev(weight);
     int               to = form_of(w->kind);
     mm_job            j = {.part = {{*w, NULL, d_y, 0}}, .eps = eps, .n_parts = 1, .n = n};
-    if (w->kind < K_PLAIN || to == TO_F16 || !c->in_pass || rows != c->rows[0]) {
+    if (w->kind < K_PLAIN || to == TO_F16 || cuda_prefill_wants(c, n) || !c->in_pass || rows != c->rows[0]) {
         cuda_gather(be, d_x, rows, n, w->cols, d_gather);
         cuda_rmsnorm(be, d_gather, gain, n, w->cols, eps, d_norm);
         cuda_matmul(be, weight, d_norm, n, NULL, d_y);
@@ -702,6 +738,7 @@ static void cuda_close(jpt_backend *be) {
     if (c->context) {
         if (c->stream)
             c->cu.stream_sync(c->stream);
+        cuda_prefill_close(c);
         for (int i = 0; i < c->n_graphs; i++)
             if (c->graph[i].exec)
                 c->cu.graph_exec_destroy(c->graph[i].exec);
@@ -812,7 +849,9 @@ static jpt_status start(cuda_backend *c, int number, jpt_error *err) {
         r = c->cu.stream_create(&c->stream, 1);
     if (r != CU_OK)
         return JPT_FAIL(err, UNSUPPORTED, "%s does not start: %s", c->name, cu_text(&c->cu, r));
-    return load_kernels(c, err);
+    JPT_TRY(load_kernels(c, err));
+    cuda_prefill_open(c);
+    return JPT_OK;
 }
 
 jpt_status jpt_cuda_open(const char *name, const jpt_backend_options *opt, jpt_backend **out, jpt_error *err) {

@@ -6,13 +6,14 @@
 #include "driver.h"
 #include "kernels.h"
 
-enum { GRAPHS = 64, GRAPH_ROWS = 16, SLOTS = 4, CUDA_MODULES = 16 };
+enum { GRAPHS = 64, GRAPH_ROWS = 16, SLOTS = 4, CUDA_MODULES = 16, ATTN_ROWS = 512 };
 
 #define KERNELS(X)                                                                                                         \
     X(bring_rows) X(narrow_weight) X(to_tiles) X(repack) X(embed) X(rmsnorm) X(rope) X(kv_write) X(attend_f16) X(attend_f32)                     \
     X(attend_64_1) X(attend_64_2) X(attend_64_3) X(attend_64_4) X(attend_128_1) X(attend_128_2) X(attend_128_3) X(attend_128_4)                   \
     X(swiglu) X(add) X(gather) X(argmax) X(rope_and_store) X(choose)                                                       \
-    X(keep_rows) X(similarity_8) X(similarity_32) X(row_dots) X(contrast_stats) X(dola_divergence) X(contrast_write) X(rank_stats) X(rank_rows)
+    X(keep_rows) X(similarity_8) X(similarity_32) X(row_dots) X(contrast_stats) X(dola_divergence) X(contrast_write) X(rank_stats) X(rank_rows)   \
+    X(untile_16) X(untile_i8) X(untile_i8m) X(untile_i8h) X(untile_i4) X(untile_i4c) X(narrow_16) X(swiglu_16) X(flash_64) X(flash_128)
 #define KERNEL_ID(name) KN_##name,
 enum { KERNELS(KERNEL_ID) KN_COUNT };
 typedef struct cuda_weight {
@@ -34,6 +35,7 @@ typedef struct rows_buffer {
     cu_pointer p;
     size_t     cap;
 } rows_buffer;
+typedef struct cuda_prefill cuda_prefill; /* prefill.c */
 
 typedef struct cuda_backend {
     jpt_backend   base;
@@ -81,6 +83,8 @@ typedef struct cuda_backend {
     int      n_marks;
     float   *inv_freq_dev;
     const float *inv_freq_host;
+    cuda_prefill *prefill; /* cuBLASLt for passes of many rows; NULL: it is not there */
+    bool          flash;   /* flash.cu's kernels run here */
 } cuda_backend;
 
 static inline cuda_backend *cuda_of(jpt_backend *be) { return (cuda_backend *)be; }
@@ -108,6 +112,9 @@ bool cuda_zeros(cuda_backend *c, cu_pointer *p, size_t *cap, size_t bytes);
 void cuda_mark(jpt_backend *be);
 void cuda_marks(jpt_backend *be, int64_t *t_ns, int32_t n);
 void cuda_marks_fini(cuda_backend *c);
+
+/* From a layer's projections in d_q, d_k, d_v to attention's result y, in the form `to` (not TO_Q8), through the cache. */
+void cuda_attend_layer(cuda_backend *c, const jpt_layer_job *l, void *y, int to);
 
 /* Looking back (look.c). */
 void       cuda_keep_rows(jpt_backend *be, const float *d_x, int32_t n, int32_t D, bool unit, float *d_y);

@@ -74,6 +74,23 @@ typedef struct attn_job {
     int          layer, heads, group, E, chunks, to, parts, fused, half, neox; /* parts: blocks that share a kv head's queries */
 } attn_job;
 
+/* ---- attention of whole runs (flash.cu): a block takes FLASH_ROWS rows of one run and one head */
+enum { FLASH_ROWS = 128, FLASH_KEYS = 64, FLASH_THREADS = 128, FLASH_RUNS = 64 };
+typedef struct flash_run {
+    int first_row, n_rows, first_tile; /* rows first_row .. of the pass; its blocks begin at first_tile */
+} flash_run;
+typedef struct flash_job {
+    dev_kv       kv;
+    const float *q;                        /* [n, heads, E], rotated */
+    const int   *pos, *row_table, *tables; /* as in attn_job */
+    void        *y;                        /* [n, heads, E] in the form `to`, not TO_Q8 */
+    float        scale;
+    int          layer, heads, group, to, n_runs, n_tiles;
+    flash_run    run[FLASH_RUNS];
+} flash_job;
+/* Queries, and two tiles of keys and of values, and where their rows lie. */
+#define FLASH_SHARED(E) ((FLASH_ROWS + 4 * FLASH_KEYS) * (E) * 2 + 2 * FLASH_KEYS * 4)
+
 /* ---- selection */
 enum { D_EDITS, D_TEMPERATURE, D_TOP_K, D_TOP_P, D_MIN_P, D_EPSILON, D_ETA, D_ALLOWED }; /* D_ALLOWED: the edits' ids stay, rank_rows alone */
 enum { E_ADD, E_PENALTY, E_BAN };

@@ -58,7 +58,7 @@ bool jpt_task_open_ended(const char *primary_metric);
 jpt_status jpt_task_list(char ***names, size_t *n, jpt_error *err);
 void       jpt_task_list_free(char **names, size_t n);
 
-enum { JPT_TASK_SCORES_MAX = 12 };
+enum { JPT_TASK_SCORES_MAX = 12, JPT_TASK_CELL_SCORES_MAX = 20 };
 typedef struct jpt_task_score {
     const char *name;
     double      value; /* NAN: does not apply to this text */
@@ -72,8 +72,9 @@ jpt_status jpt_task_score_item(const jpt_task *t, size_t item, jpt_str text, jpt
                                jpt_error *err);
 /* n = 0 gives the names alone.  Metrics of many texts: corpus BLEU and chrF, means of the others.  item_scores [n] in the order of texts, as
  * jpt_task_score_item gave them (n_item_scores each), for what cannot be had from the text again (tests).  Intervals resample items with
- * all their texts; self_bleu takes the first text of each item. */
+ * all their texts; self_bleu and zipf take the first text of each item.  Where `passed` is a metric and every item has k texts and more, pass@k
+ * for k = 2, 5, 10, 25, 50, 100 comes after the task's metrics. */
 jpt_status jpt_task_score_all(const jpt_task *t, const int32_t *item, const jpt_str *text, const jpt_task_score *item_scores,
-                              int32_t n_item_scores, int32_t n, jpt_task_score out[JPT_TASK_SCORES_MAX], int32_t *n_out, jpt_error *err);
+                              int32_t n_item_scores, int32_t n, jpt_task_score out[JPT_TASK_CELL_SCORES_MAX], int32_t *n_out, jpt_error *err);
 
 #endif

@@ -1,5 +1,6 @@
 /* Scores of whole cells (corpus BLEU, means) from the rows of their requests. */
 #include "run_priv.h"
+#include <jpt/stats.h>
 
 typedef struct gathered {
     const jpt_task *task;
@@ -9,7 +10,8 @@ typedef struct gathered {
     int64_t        *request;
     jpt_task_score *scores; /* [n][n_metrics], in the task's order */
     int32_t         n_metrics;
-    jpt_task_score  names[JPT_TASK_SCORES_MAX];
+    double         *cut; /* [task items, 2] texts that reached the cap, texts: the truncation rate */
+    jpt_task_score  names[JPT_TASK_CELL_SCORES_MAX];
     jpt_arena       arena;
 } gathered;
 
@@ -38,6 +40,8 @@ static jpt_status gather_request(void *ud, const jpt_request_row *r) {
     g->item[g->n] = (int32_t)r->item_index;
     g->text[g->n] = (jpt_str){copy, strlen(copy)};
     g->request[g->n++] = r->id;
+    g->cut[2 * r->item_index] += r->stop_reason && strcmp(r->stop_reason, "length") == 0;
+    g->cut[2 * r->item_index + 1] += r->stop_reason != NULL;
     return JPT_OK;
 }
 
@@ -50,12 +54,32 @@ static jpt_status gather_score(void *ud, const jpt_score_row *r) {
     return JPT_OK;
 }
 
+/* The share of texts that reached the cap, and did not end: of every task, as it explains joules and scores alike. */
+static jpt_status truncation(const gathered *g, jpt_score_row *row, jpt_error *err) {
+    size_t  items = jpt_task_get_info(g->task)->n_items;
+    int32_t n = 0;
+    double *a = malloc((2 * items + 2) * sizeof *a), *b = a + items + 1, cut = 0, all = 0;
+    if (!a)
+        return JPT_FAIL(err, NOMEM, "out of memory for scores");
+    for (size_t i = 0; i < items; i++)
+        if (g->cut[2 * i + 1] > 0) {
+            a[n] = g->cut[2 * i], b[n] = g->cut[2 * i + 1];
+            cut += a[n], all += b[n];
+            n++;
+        }
+    *row = (jpt_score_row){.metric = "truncated", .value = all > 0 ? cut / all : NAN, .ci_low = NAN, .ci_high = NAN, .n = (int64_t)all};
+    jpt_status st = n ? jpt_bootstrap_ratio(a, b, n, 1000, 12345, &row->ci_low, &row->ci_high, err) : JPT_OK;
+    free(a);
+    return st;
+}
+
 jpt_status run_score_cell(bench *b, const cell *c, jpt_error *err) {
     gathered       g = {.task = c->task};
-    jpt_task_score out[JPT_TASK_SCORES_MAX];
-    jpt_score_row  rows[JPT_TASK_SCORES_MAX];
+    jpt_task_score out[JPT_TASK_CELL_SCORES_MAX];
+    jpt_score_row  rows[JPT_TASK_CELL_SCORES_MAX + 1];
     int32_t        n_out = 0;
-    jpt_status     st = jpt_store_each_request(b->store, c->id, gather_request, &g, err);
+    g.cut = calloc(2 * jpt_task_get_info(c->task)->n_items + 2, sizeof *g.cut);
+    jpt_status     st = !g.cut ? JPT_FAIL(err, NOMEM, "out of memory for scores") : jpt_store_each_request(b->store, c->id, gather_request, &g, err);
     if (st == JPT_OK && g.n) {
         st = jpt_task_score_all(c->task, NULL, NULL, NULL, 0, 0, g.names, &g.n_metrics, err); /* the names alone */
         g.scores = calloc((size_t)g.n * JPT_TASK_SCORES_MAX, sizeof *g.scores);
@@ -70,9 +94,12 @@ jpt_status run_score_cell(bench *b, const cell *c, jpt_error *err) {
         for (int32_t i = 0; i < n_out; i++)
             rows[i] = (jpt_score_row){.owner = c->id, .metric = out[i].name, .value = out[i].value, .ci_low = out[i].ci_low, .ci_high = out[i].ci_high, .n = out[i].n};
         if (st == JPT_OK)
-            st = jpt_store_put_cell_scores(b->store, c->id, rows, (size_t)n_out, err);
+            st = truncation(&g, &rows[n_out], err);
+        if (st == JPT_OK)
+            st = jpt_store_put_cell_scores(b->store, c->id, rows, (size_t)n_out + 1, err);
     }
     free(g.item);
+    free(g.cut);
     free(g.text);
     free(g.request);
     free(g.scores);

@@ -31,6 +31,7 @@ const task_metric_def task_metrics[METRIC_COUNT] = {
     [METRIC_REP_3] = {"rep_3", false, false, true},
     [METRIC_REP_4] = {"rep_4", false, false, true},
     [METRIC_SELF_BLEU] = {"self_bleu", false, false, true},
+    [METRIC_ZIPF] = {"zipf", false, false, false},
     [METRIC_WORDS] = {"words", false, false, false},
 };
 
@@ -163,7 +164,8 @@ jpt_status task_score_text(const jpt_task *t, size_t item, task_metric m, jpt_st
     case METRIC_PASSED: return run_tests(it, t->extract, text, out, err);
     case METRIC_EXACT_MATCH: *out = exact_match(it, text); return JPT_OK;
     case METRIC_GSM8K_INVALID: *out = !jpt_answer_extract(JPT_ANSWER_STRICT, text, &ref[0]); return JPT_OK;
-    case METRIC_SELF_BLEU: return JPT_OK;
+    case METRIC_SELF_BLEU:
+    case METRIC_ZIPF: return JPT_OK;
     default: return repetition(m, text, out, err);
     }
 }

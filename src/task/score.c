@@ -1,5 +1,6 @@
 /* Scoring texts against a task's items, one by one and all of a cell. */
 #include "task_priv.h"
+#include <jpt/stats.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -56,9 +57,9 @@ static jpt_status group(const jpt_task *t, const int32_t *item, int32_t n, group
     return st;
 }
 
-/* The first text of each item against those of the others; NAN for fewer than two.  Texts of one item are no part of it: a setting
- * that draws nothing gives the same text again in every block. */
-static jpt_status self_bleu(const jpt_str *text, const grouped *g, double *out, jpt_error *err) {
+/* self_bleu: the first text of each item against those of the others; zipf: the coefficient of their words.  NAN for fewer than two.  Texts
+ * of one item are no part of it: a setting that draws nothing gives the same text again in every block. */
+static jpt_status of_all(task_metric m, const jpt_str *text, const grouped *g, double *out, jpt_error *err) {
     size_t   n = (size_t)g->n_items;
     double  *each = malloc((n + 1) * sizeof *each), sum = 0;
     jpt_str *one = malloc((n + 1) * sizeof *one);
@@ -66,13 +67,40 @@ static jpt_status self_bleu(const jpt_str *text, const grouped *g, double *out, 
     jpt_status st = each && one ? JPT_OK : JPT_FAIL(err, NOMEM, "out of memory for %zu scores", n);
     for (size_t i = 0; st == JPT_OK && i < n; i++)
         one[i] = text[g->first[i]];
-    if (st == JPT_OK && n > 1 && (st = jpt_self_bleu(NULL, one, n, each, err)) == JPT_OK) {
+    if (st == JPT_OK && n > 1 && m == METRIC_ZIPF) {
+        jpt_corpus_repetition r;
+        st = jpt_corpus_repetition_of(one, n, &r, err);
+        *out = st == JPT_OK ? r.zipf : NAN;
+    } else if (st == JPT_OK && n > 1 && (st = jpt_self_bleu(NULL, one, n, each, err)) == JPT_OK) {
         for (size_t i = 0; i < n; i++)
             sum += each[i];
         *out = sum / (double)n;
     }
     free(each);
     free(one);
+    return st;
+}
+
+/* passed [items, 2]: programs that passed, and how many there are. */
+static jpt_status pass_at_k(const double *passed, int32_t n_items, int32_t n_texts, jpt_task_score *out, int32_t *n_out, uint64_t seed, int32_t resamples, jpt_error *err) {
+    static const struct {
+        int64_t     k;
+        const char *name;
+    } at[] = {{2, "pass@2"}, {5, "pass@5"}, {10, "pass@10"}, {25, "pass@25"}, {50, "pass@50"}, {100, "pass@100"}};
+    double    *each = malloc(((size_t)n_items + 1) * sizeof *each), least = INFINITY;
+    jpt_status st = each ? JPT_OK : JPT_FAIL(err, NOMEM, "out of memory for %d scores", n_items);
+    for (int32_t i = 0; i < n_items; i++)
+        least = fmin(least, passed[2 * i + 1]);
+    for (size_t a = 0; st == JPT_OK && n_items > 0 && a < sizeof at / sizeof *at && (double)at[a].k <= least; a++) {
+        jpt_task_score *s = &out[(*n_out)++];
+        *s = (jpt_task_score){.name = at[a].name, .value = 0, .n = n_texts};
+        for (int32_t i = 0; i < n_items; i++) {
+            each[i] = jpt_pass_at_k((int64_t)passed[2 * i + 1], (int64_t)passed[2 * i], at[a].k);
+            s->value += each[i] / n_items;
+        }
+        st = jpt_bootstrap_mean(each, n_items, resamples, seed, &s->ci_low, &s->ci_high, err);
+    }
+    free(each);
     return st;
 }
 
@@ -100,9 +128,10 @@ static jpt_status collect(const jpt_task *t, task_metric m, const int32_t *item,
 }
 
 jpt_status jpt_task_score_all(const jpt_task *t, const int32_t *item, const jpt_str *text, const jpt_task_score *item_scores,
-                              int32_t n_item_scores, int32_t n, jpt_task_score out[JPT_TASK_SCORES_MAX], int32_t *n_out, jpt_error *err) {
+                              int32_t n_item_scores, int32_t n, jpt_task_score out[JPT_TASK_CELL_SCORES_MAX], int32_t *n_out, jpt_error *err) {
     enum { RESAMPLES = 1000, SEED = 12345 };
     grouped    g = {0};
+    double    *passed = NULL; /* stats of that metric */
     jpt_status st = group(t, item, n, &g, err);
     int32_t   *all = malloc(((size_t)g.n_items + 1) * sizeof *all);
     if (st == JPT_OK && !all)
@@ -115,8 +144,8 @@ jpt_status jpt_task_score_all(const jpt_task *t, const int32_t *item, const jpt_
         resample        r = {0};
         jpt_task_score *s = &out[(*n_out)++];
         *s = (jpt_task_score){.name = task_metrics[kind].name, .value = NAN, .ci_low = NAN, .ci_high = NAN, .n = n};
-        if (kind == METRIC_SELF_BLEU) {
-            st = self_bleu(text, &g, &s->value, err);
+        if (kind == METRIC_SELF_BLEU || kind == METRIC_ZIPF) {
+            st = of_all(kind, text, &g, &s->value, err);
             continue; /* no interval: texts drawn twice would be their own references */
         }
         if (n > 0)
@@ -125,8 +154,14 @@ jpt_status jpt_task_score_all(const jpt_task *t, const int32_t *item, const jpt_
             s->value = value_of(&r, all, g.n_items);
             st = jpt_bootstrap(value_of, &r, g.n_items, RESAMPLES, SEED, &s->ci_low, &s->ci_high, err);
         }
-        free(r.stats);
+        if (kind == METRIC_PASSED && !passed)
+            passed = r.stats;
+        else
+            free(r.stats);
     }
+    if (st == JPT_OK && passed)
+        st = pass_at_k(passed, g.n_items, n, out, n_out, SEED, RESAMPLES, err);
+    free(passed);
     free(all);
     free(g.row_of);
     free(g.first);

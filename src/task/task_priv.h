@@ -10,7 +10,7 @@ typedef enum task_metric {
     METRIC_CHRF, METRIC_CHRF_WORDS, METRIC_BLEU, METRIC_BLEU_ZH, METRIC_TER, /* of a corpus: statistics are added up */
     METRIC_SMOOTHED_BLEU_4, METRIC_ROUGE_1, METRIC_ROUGE_2, METRIC_ROUGE_L, METRIC_ROUGE_LSUM, METRIC_EXACT_MATCH, METRIC_GSM8K_STRICT,
     METRIC_GSM8K_FLEXIBLE, METRIC_GSM8K_COT, METRIC_GSM8K_INVALID, METRIC_PASSED, METRIC_DIVERSITY, METRIC_DISTINCT_1, METRIC_DISTINCT_2,
-    METRIC_DISTINCT_3, METRIC_REP_2, METRIC_REP_3, METRIC_REP_4, METRIC_SELF_BLEU, METRIC_WORDS, METRIC_COUNT
+    METRIC_DISTINCT_3, METRIC_REP_2, METRIC_REP_3, METRIC_REP_4, METRIC_SELF_BLEU, METRIC_ZIPF, METRIC_WORDS, METRIC_COUNT
 } task_metric;
 typedef struct task_metric_def {
     const char *name;
@@ -57,7 +57,7 @@ typedef struct task_form {
 jpt_status task_form_load(const char *path, const jpt_buf *text, task_form **out, jpt_error *err);
 void       task_form_free(task_form *f); /* NULL accepted */
 
-/* A metric of one text.  "self_bleu" is of several texts: NAN. */
+/* A metric of one text.  "self_bleu" and "zipf" are of several texts: NAN. */
 jpt_status task_score_text(const jpt_task *t, size_t item, task_metric m, jpt_str text, double *out, jpt_error *err);
 /* Of a corpus metric: what to call jpt_corpus_* with, and the statistics of a text. */
 void       task_corpus_metric(task_metric m, jpt_corpus_metric *out);

@@ -91,6 +91,7 @@ printf 'name: open\ndescription: d\nlicense: CC0-1.0\ncitation: "Nobody 2026"\ni
 "$JPT" evaluate m.db -t open.yaml --evaluator "$model" --no-mauve -q | grep -q mauve && bad "--no-mauve"
 "$JPT" evaluate m.db -t open.yaml --evaluator "$model" -q | grep -qE 'mauve@logits_tiny_llama +[0-9.]+(e-[0-9]+)?  \[.*\]  8 texts' || bad "MAUVE of a cell"
 "$JPT" evaluate m.db -t open.yaml --evaluator "$model" -q >/dev/null
+[ "$(query m.db "SELECT count(*) FROM cell_score WHERE metric = 'truncated' AND value = (SELECT avg(stop_reason = 'length') FROM request WHERE cell = cell_score.cell) AND n = 16")" = 2 ] || bad "truncation rate"
 [ "$(query m.db "SELECT count(*) FROM cell_score WHERE metric LIKE 'mauve@%'")" = 2 ] || bad "MAUVE is computed once a cell"
 python3 - <<'EOF'
 import json, sqlite3

@@ -159,7 +159,7 @@ static void scores(void **state) {
     jpt_task      *t = open_task(put("t.yaml", YAML));
     const jpt_str  text[5] = {jpt_str_z("The cat sat on the mat."), jpt_str_z("There is a dog, in the garden!"), jpt_str_z("It costs 3.50 euros - not 4."), jpt_str_z(""), jpt_str_z("Hello")};
     const int32_t  item[5] = {0, 1, 2, 3, 4};
-    jpt_task_score each[5][JPT_TASK_SCORES_MAX], flat[15], all[JPT_TASK_SCORES_MAX];
+    jpt_task_score each[5][JPT_TASK_SCORES_MAX], flat[15], all[JPT_TASK_CELL_SCORES_MAX];
     int32_t        n = 0;
     for (int i = 0; i < 5; i++) {
         assert_int_equal(jpt_task_score_item(t, (size_t)i, text[i], each[i], &n, NULL), JPT_OK);

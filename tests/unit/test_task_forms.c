@@ -302,7 +302,7 @@ static void metrics_by_name(void **state) {
     jpt_task      *t = open_as(form("license: l\nitems: i.jsonl\nprompt: \"{q}\"\nmetrics: [ter, bleu, chrf++, self_bleu, rouge1, words]\n"), NULL);
     const jpt_str  text[5] = {jpt_str_z("The cat sat on the mat."), jpt_str_z("There is a dog, in the garden!"), jpt_str_z("It costs 3.50 euros - not 4."), jpt_str_z(""), jpt_str_z("Hello")};
     const int32_t  item[5] = {0, 1, 2, 3, 4};
-    jpt_task_score each[5][JPT_TASK_SCORES_MAX], flat[30], all[JPT_TASK_SCORES_MAX];
+    jpt_task_score each[5][JPT_TASK_SCORES_MAX], flat[30], all[JPT_TASK_CELL_SCORES_MAX];
     int32_t        n = 0;
     assert_false(jpt_task_get_info(t)->higher_is_better); /* of TER less is better */
     for (int i = 0; i < 5; i++) {
@@ -321,7 +321,7 @@ static void metrics_by_name(void **state) {
     /* the same texts in two blocks more are no evidence more: equal scores, equal intervals */
     jpt_str        texts[15];
     int32_t        items[15];
-    jpt_task_score flats[90], thrice[JPT_TASK_SCORES_MAX];
+    jpt_task_score flats[90], thrice[JPT_TASK_CELL_SCORES_MAX];
     for (int i = 0; i < 15; i++) {
         texts[i] = text[i % 5], items[i] = item[i % 5];
         memcpy(flats + 6 * i, flat + 6 * (i % 5), 6 * sizeof *flat);
@@ -368,6 +368,30 @@ static void metrics_by_name(void **state) {
     jpt_task_close(t);
 }
 
+/* human_eval's estimator: of 10 programs 3 pass, of 11 none. */
+static void pass_at_k(void **state) {
+    (void)state;
+    put("i.jsonl", "{\"q\": \"1\", \"tests\": \"t\"}\n{\"q\": \"2\", \"tests\": \"t\"}\n");
+    jpt_task      *t = open_as(form("license: l\nitems: i.jsonl\nprompt: \"{q}\"\nmetrics: [passed, zipf]\n"), NULL);
+    jpt_str        text[21];
+    int32_t        item[21], n = 0;
+    jpt_task_score each[42] = {0}, all[JPT_TASK_CELL_SCORES_MAX];
+    for (int i = 0; i < 21; i++) {
+        text[i] = jpt_str_z(i % 2 ? "a a b" : "a c");
+        item[i] = i >= 10;
+        each[2 * i].value = i == 2 || i == 5 || i == 9;
+        each[2 * i + 1].value = NAN;
+    }
+    assert_int_equal(jpt_task_score_all(t, item, text, each, 2, 21, all, &n, NULL), JPT_OK);
+    assert_int_equal(n, 5); /* passed, zipf, pass@2, @5, @10: one item has ten programs */
+    near(value(all, n, "passed"), 3.0 / 21, 1e-12);
+    near(value(all, n, "pass@2"), (1 - 7.0 * 6 / (10 * 9)) / 2, 1e-12);
+    near(value(all, n, "pass@5"), .916666666667 / 2, 1e-12);
+    near(value(all, n, "pass@10"), .5, 1e-12);
+    assert_true(isfinite(value(all, n, "zipf")) && all[3].ci_low == 0 && all[3].n == 21);
+    jpt_task_close(t);
+}
+
 static double passed(const jpt_task *t, const char *answer) {
     jpt_task_score s[JPT_TASK_SCORES_MAX];
     jpt_error      err = {0};
@@ -398,7 +422,7 @@ static void programs(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(python_random), cmocka_unit_test(templates), cmocka_unit_test(examples), cmocka_unit_test(harness_draws), cmocka_unit_test(parallel_texts),
-                                       cmocka_unit_test(broken_data), cmocka_unit_test(own_items), cmocka_unit_test(study_forms), cmocka_unit_test(programs), cmocka_unit_test(metrics_by_name)};
+                                       cmocka_unit_test(broken_data), cmocka_unit_test(own_items), cmocka_unit_test(study_forms), cmocka_unit_test(pass_at_k), cmocka_unit_test(programs), cmocka_unit_test(metrics_by_name)};
     snprintf(folder, sizeof folder, "/tmp/jpt-forms-XXXXXX");
     if (!mkdtemp(folder))
         return 1;

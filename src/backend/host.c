@@ -117,7 +117,7 @@ void host_gather(jpt_backend *be, const float *x, const int32_t *rows, int32_t n
 
 /* ---- selection: the definition, row by row ------------------------------------------------------ */
 
-static jpt_status select_room(host_backend *h, int32_t V, jpt_error *err) {
+jpt_status host_select_room(host_backend *h, int32_t V, jpt_error *err) {
     if (h->select_vocab >= V)
         return JPT_OK;
     free(h->select_scratch);
@@ -131,7 +131,7 @@ static jpt_status select_room(host_backend *h, int32_t V, jpt_error *err) {
 jpt_status host_select(jpt_backend *be, const float *logits, int32_t V, const jpt_select_item *items, int32_t n, jpt_selected *out,
                        jpt_error *err) {
     host_backend *h = (host_backend *)be;
-    JPT_TRY(select_room(h, V, err));
+    JPT_TRY(host_select_room(h, V, err));
     for (int32_t i = 0; i < n; i++)
         JPT_TRY(jpt_select_row(&items[i], logits + (size_t)items[i].row * (size_t)V, V, h->select_work, h->select_scratch, &out[i], err));
     return JPT_OK;
@@ -140,7 +140,7 @@ jpt_status host_select(jpt_backend *be, const float *logits, int32_t V, const jp
 jpt_status host_topk(jpt_backend *be, const float *logits, int32_t V, const jpt_score_item *items, int32_t n, int32_t k, int32_t *out_index,
                      int32_t *out_token, float *out_score, int32_t *n_out, jpt_error *err) {
     host_backend *h = (host_backend *)be;
-    JPT_TRY(select_room(h, V, err));
+    JPT_TRY(host_select_room(h, V, err));
     return jpt_topk_scores(items, n, logits, V, k, h->select_work, h->select_scratch, out_index, out_token, out_score, n_out, err);
 }
 

@@ -41,6 +41,7 @@ void       host_kv_copy_page(jpt_backend *be, const jpt_kv_view *kv, int32_t n_l
                              int32_t to);
 void       host_add(jpt_backend *be, float *x, const float *y, size_t n);
 void       host_gather(jpt_backend *be, const float *x, const int32_t *rows, int32_t n, int32_t D, float *y);
+jpt_status host_select_room(host_backend *h, int32_t V, jpt_error *err); /* select_work and select_scratch */
 jpt_status host_select(jpt_backend *be, const float *logits, int32_t V, const jpt_select_item *items, int32_t n, jpt_selected *out,
                        jpt_error *err);
 jpt_status host_topk(jpt_backend *be, const float *logits, int32_t V, const jpt_score_item *items, int32_t n, int32_t k, int32_t *out_index,

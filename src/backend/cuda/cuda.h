@@ -123,6 +123,15 @@ jpt_status cuda_row_dots(jpt_backend *be, const float *d_h, int32_t D, const int
 jpt_status cuda_contrast(jpt_backend *be, const jpt_contrast *how, float *d_logits, int32_t V, const int32_t *rows, int32_t n, float *d_base, int32_t n_base, int32_t stride,
                          const int32_t *base_rows, float *d_logp, jpt_error *err);
 
+/* A chain as the card runs it (links.c): link[DEV_LINKS], their edits appended to e (its e is the caller's to free).  *known becomes false where
+ * it has too many links. */
+typedef struct edits {
+    edit  *e;
+    size_t n, cap;
+    bool   oom;
+} edits;
+jpt_status cuda_links(cuda_backend *c, const jpt_select_item *it, int32_t V, dev_link *link, int *n, edits *e, bool *known, jpt_error *err);
+
 /* Selection (select.c): on the card where the chain can run there, else on the host. */
 jpt_status cuda_select(jpt_backend *be, const float *d_logits, int32_t V, const jpt_select_item *items, int32_t n, jpt_selected *out, jpt_error *err);
 jpt_status cuda_topk(jpt_backend *be, const float *d_logits, int32_t V, const jpt_score_item *items, int32_t n, int32_t k, int32_t *out_index, int32_t *out_token,

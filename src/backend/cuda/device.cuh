@@ -38,6 +38,23 @@ __device__ static inline unsigned sortable(float z) {
     return u & 0x80000000u ? ~u : u | 0x80000000u;
 }
 
+/* The host, which watches, may read what this thread wrote before. */
+__device__ static inline void hand_over(unsigned *ready, unsigned call) {
+    __threadfence_system();
+    *(volatile unsigned *)ready = call;
+}
+
+/* A score after an edit of its id. */
+__device__ static inline float edited(float z, const edit &d) {
+    switch (d.op) {
+    case E_ADD: return z + d.value;
+    case E_PENALTY: return z < 0 ? z * d.value : z / d.value;
+    case E_GROW: return z == -INFINITY ? z : fminf(1e30f, __fadd_rn(z, __fmul_rn(fabsf(z), d.value)));
+    case E_SET: return d.value;
+    default: return -INFINITY;
+    }
+}
+
 /* ---- rows of scores in parts: one block of ROW_THREADS a part of ROW_PART values, ROW_EACH a thread -------------------- */
 
 typedef struct part_room {

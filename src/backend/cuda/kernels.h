@@ -92,29 +92,46 @@ typedef struct flash_job {
 #define FLASH_SHARED(E) ((FLASH_ROWS + 4 * FLASH_KEYS) * (E) * 2 + 2 * FLASH_KEYS * 4)
 
 /* ---- selection */
-enum { D_EDITS, D_TEMPERATURE, D_TOP_K, D_TOP_P, D_MIN_P, D_EPSILON, D_ETA, D_ALLOWED }; /* D_ALLOWED: the edits' ids stay, rank_rows alone */
-enum { E_ADD, E_PENALTY, E_BAN };
+enum { D_EDITS, D_TEMPERATURE, D_TOP_K, D_TOP_P, D_MIN_P, D_EPSILON, D_ETA, D_TYPICAL, D_TOP_H, D_TOP_N_SIGMA, D_TOP_A, D_P_LESS, D_XTC, D_NORMALIZE, D_DYNAMIC_TEMPERATURE, D_SMOOTHING,
+       D_ALLOWED }; /* D_ALLOWED: the edits' ids stay */
+enum { E_ADD, E_PENALTY, E_BAN, E_GROW, E_SET };
 typedef struct edit { /* of one id's score */
     int   id, op;
     float value;
 } edit;
 typedef struct dev_link {
     int    kind, count, first; /* edits [first, first + count) */
-    float  value;
-    double mass;
+    float  value;              /* the link's three values, the first as float too */
+    double mass, second, third;
 } dev_link;
 enum { DEV_LINKS = 20 };
+
+/* A row is shared out to blocks of PICK_THREADS, PICK_PART scores each, at most PICK_PARTS. */
+enum { PICK_PART = 4096, PICK_THREADS = 512, PICK_PARTS = 128, PICK_BINS = 1024, PICK_SLOT = 64, PICK_INLINE = 4 };
 typedef struct choose_job {
-    int      row, n_links, sample, pad;
+    int      row, n_links, sample, keep; /* keep: min_tokens_to_keep */
     double   u;
     dev_link link[DEV_LINKS];
 } choose_job;
 /* Results lie in host memory; `ready` is written last, the number of the call. */
 typedef struct choose_result {
-    int      status, token, n_kept; /* status 1: no finite logit; 2: nothing is left */
+    int      status, token, n_kept; /* status 1: no finite logit; 2: nothing is left; 3: a NaN */
     float    logprob, entropy, kept_prob;
     unsigned ready;
 } choose_result;
+typedef struct choose_args {
+    const float        *logits;
+    const choose_job   *jobs; /* [n], where they are more than PICK_INLINE */
+    const edit         *edits;
+    float              *write;   /* not NULL: [n, V] gets the rows after their chains, and nothing is chosen */
+    void               *slots;   /* [n, 2, parts] of PICK_SLOT bytes: what a part tells the others */
+    unsigned long long *bins;    /* [n, 3, PICK_BINS], zero between launches, as is */
+    unsigned           *arrived; /* [2 + n]: blocks begun, rows done, blocks at a row's barriers */
+    choose_result      *out;
+    int                 V, n, parts;
+    unsigned            call;
+    choose_job          job[PICK_INLINE];
+} choose_args;
 
 /* ---- rows of scores in parts, a block a part */
 enum { ROW_PART = 4096, ROW_THREADS = 256, ROW_EACH = ROW_PART / ROW_THREADS };

@@ -148,8 +148,7 @@ extern "C" __global__ void __launch_bounds__(ROW_THREADS)
                 edit d = edits[e];
                 if (d.id < from || d.id >= from + count)
                     continue;
-                float v = s.z[d.id - from];
-                s.z[d.id - from] = d.op == E_ADD ? v + d.value : d.op == E_PENALTY ? (v < 0 ? v * d.value : v / d.value) : -INFINITY;
+                s.z[d.id - from] = edited(s.z[d.id - from], d);
             }
         }
         __syncthreads();

@@ -1,0 +1,876 @@
+/* The choice of a token: a chain of links over a row of scores, then the best or a draw (jpt_select_row, jpt/select.h).
+ *
+ * A row is shared out to blocks.  Each keeps its part in shared memory from the first link to the draw, so that the row is read once;
+ * what a link must know of the whole row, sums and the score where a running mass passes a limit, goes through global memory and a
+ * barrier of the row's blocks (row_wait).  Blocks number themselves as they start: all blocks of a row start before any of a later
+ * row, and so a barrier never waits for a block that finds no room (the host sees to it that a row's blocks fit the card at once).
+ * Every block adds up the same numbers in the same order, and so all of them take the same way.
+ *
+ * The same tokens as the host's for equal logits: exp is the host's bit for bit (exp16.h), as are the steps in float32; sums are float64
+ * or, where a limit is searched, fixed-point, which no order of adding changes.  Nothing is sorted: a limit is found among the keys that order
+ * the scores, ten bits at a time. */
+#include "device.cuh"
+
+typedef unsigned long long u64;
+
+enum { PICK_WARPS = PICK_THREADS / WARP, PICK_EACH = PICK_PART / PICK_THREADS, PICK_LINES = PICK_PART / WARP, LINES_EACH = PICK_LINES / WARP, BIN_BITS = 10, BINS_EACH = PICK_BINS / PICK_THREADS,
+       TOP_H = 100, FIXED = 62 };
+static_assert(1 << BIN_BITS == PICK_BINS && PICK_EACH * PICK_THREADS == PICK_PART && PICK_LINES >= TOP_H && PICK_PARTS % WARP == 0, "shares come out even");
+
+/* What blocks tell each other: sums, the range of what is left, counts, the lowest id of something. */
+typedef struct __align__(16) tally {
+    double a, b, c;
+    float  most, least;
+    u64    low;
+    int    count, more, where, bad;
+} tally;
+static_assert(sizeof(tally) == PICK_SLOT, "a slot holds a tally");
+enum { SUMS = 1, DOT = 2, RANGE = 4, COUNTS = 8, FIRST = 16 }; /* a and b; c; most, least and bad; count and more; low and where */
+
+/* How entries are ordered: by score, by score from the best down, or by how far the surprise is from the entropy (typical sampling). */
+enum { UP, DOWN, FAR };
+/* When a running weight has passed: it reaches a number of entries, exceeds a probability or reaches one. */
+enum { MANY, ABOVE, REACHED };
+
+/* A block's place in its row, and all it works with.  What is not an array changes between two __syncthreads, by one thread.
+ * Line l of a part: its scores l * WARP to l * WARP + WARP - 1.  A warp takes the lines warp, warp + PICK_WARPS, ... */
+typedef struct pick_room {
+    float      z[PICK_PART], p[PICK_PART]; /* scores; probabilities, weights or marks */
+    unsigned   low[PICK_BINS], high[PICK_BINS];
+    tally      warp[PICK_WARPS], total;
+    u64        scan[PICK_WARPS], before, own;
+    double     sums[PICK_LINES], run, all;
+    int        ranks[PICK_LINES], rank_before, rank_all;
+    choose_job job;
+    unsigned   digit;
+    int        found, ticket, last, owner, keep;
+    /* the row */
+    int       part, parts, from, count, V;
+    unsigned *arrived, phase, searches;
+    tally    *slots;
+    u64      *bins;
+    float     top, least; /* the largest score and a lower bound of those that are left, where `known` */
+    bool      known, dirty;
+    float     log_sum, entropy; /* of FAR */
+} pick_room;
+static __shared__ pick_room s;
+
+#define EACH(i) _Pragma("unroll 1") for (int i = threadIdx.x; i < s.count; i += PICK_THREADS)
+#define SMALL __device__ static __noinline__ /* one copy: code that is run once comes at the memory's pace */
+
+/* exp in float32 as the host's exp16_with(x, 1), step by step. */
+__device__ static float exp_of(float x) {
+    float y = x < -104.0f ? -104.0f : x > 88.3f ? 88.3f : x;
+    float rounded = __fadd_rn(__fmul_rn(y, 1.44269504088896341f), 12582912.0f), kf = __fsub_rn(rounded, 12582912.0f);
+    int   k = __float_as_int(rounded) - 0x4b400000, first = k >> 1;
+    float t = __fsub_rn(y, __fmul_rn(kf, 0.693359375f));
+    t = __fsub_rn(t, __fmul_rn(kf, -2.12194440e-4f));
+    float p = __fadd_rn(__fmul_rn(t, 1.3888889e-3f), 8.3333333e-3f);
+    p = __fadd_rn(__fmul_rn(p, t), 4.16666667e-2f);
+    p = __fadd_rn(__fmul_rn(p, t), 1.66666667e-1f);
+    p = __fadd_rn(__fmul_rn(p, t), 0.5f);
+    p = __fadd_rn(__fmul_rn(p, t), 1.0f);
+    p = __fadd_rn(__fmul_rn(p, t), 1.0f);
+    p = __fmul_rn(p, __int_as_float((first + 127) << 23));
+    p = __fmul_rn(p, __int_as_float((k - first + 127) << 23));
+    return x < -104.0f ? 0.0f : p;
+}
+
+/* Scores as unsigned integers in their order, -0 and 0 alike, and back. */
+__device__ static unsigned key_of(float z) { return sortable(__fadd_rn(z, 0.0f)); }
+__device__ static float score_of(unsigned key) { return __uint_as_float(key & 0x80000000u ? key & 0x7fffffffu : ~key); }
+
+/* Probabilities in fixed point: their sum stays below 2. */
+__device__ static u64 fixed_point(float p) { return (u64)(p * 0x1p62f); }
+__device__ static float from_fixed(u64 w) { return (float)((double)w * 0x1p-62); }
+
+/* ---- over the row's blocks ---------------------------------------------------------------------------------------- */
+
+SMALL void row_wait() {
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        unsigned all = ++s.phase * (unsigned)s.parts;
+        __threadfence();
+        atomicAdd(s.arrived, 1u);
+        while (*(volatile unsigned *)s.arrived < all)
+            __nanosleep(20);
+        __threadfence();
+    }
+    __syncthreads();
+}
+
+/* Where the parts of the next phase write, and those of the last one wrote: two phases later they are written again, when all have
+ * passed the barrier between and so read. */
+__device__ static tally *next_slots() { return s.slots + (s.phase & 1) * s.parts; }
+__device__ static const tally *last_slots() { return s.slots + (~s.phase & 1) * s.parts; }
+
+__device__ static tally nothing() { return {0, 0, 0, -INFINITY, INFINITY, ~0ull, 0, 0, 0x7fffffff, 0}; }
+
+template <int WHAT> __device__ static void join(tally &t, const tally &o) {
+    if constexpr ((WHAT & SUMS) != 0)
+        t.a += o.a, t.b += o.b;
+    if constexpr ((WHAT & DOT) != 0)
+        t.c += o.c;
+    if constexpr ((WHAT & RANGE) != 0)
+        t.most = fmaxf(t.most, o.most), t.least = fminf(t.least, o.least), t.bad |= o.bad;
+    if constexpr ((WHAT & COUNTS) != 0)
+        t.count += o.count, t.more += o.more;
+    if constexpr ((WHAT & FIRST) != 0)
+        t.low = t.low < o.low ? t.low : o.low, t.where = min(t.where, o.where);
+}
+
+template <int WHAT> __device__ static tally fold(tally t) {
+#pragma unroll 1
+    for (int d = WARP / 2; d > 0; d /= 2) {
+        tally o;
+        if constexpr ((WHAT & SUMS) != 0)
+            o.a = __shfl_xor_sync(FULL, t.a, d), o.b = __shfl_xor_sync(FULL, t.b, d);
+        if constexpr ((WHAT & DOT) != 0)
+            o.c = __shfl_xor_sync(FULL, t.c, d);
+        if constexpr ((WHAT & RANGE) != 0)
+            o.most = __shfl_xor_sync(FULL, t.most, d), o.least = __shfl_xor_sync(FULL, t.least, d), o.bad = __shfl_xor_sync(FULL, t.bad, d);
+        if constexpr ((WHAT & COUNTS) != 0)
+            o.count = __shfl_xor_sync(FULL, t.count, d), o.more = __shfl_xor_sync(FULL, t.more, d);
+        if constexpr ((WHAT & FIRST) != 0)
+            o.low = __shfl_xor_sync(FULL, t.low, d), o.where = __shfl_xor_sync(FULL, t.where, d);
+        join<WHAT>(t, o);
+    }
+    return t;
+}
+
+__device__ static tally told(const tally *slot) { /* by another block: not from L1 */
+    union {
+        int4  raw[PICK_SLOT / 16];
+        tally t;
+    } u;
+#pragma unroll
+    for (int i = 0; i < PICK_SLOT / 16; i++)
+        u.raw[i] = __ldcg((const int4 *)slot + i);
+    return u.t;
+}
+
+/* The threads' tallies of the whole row, in every thread. */
+template <int WHAT> SMALL tally total(tally t) {
+    int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+    t = fold<WHAT>(t);
+    __syncthreads();
+    if (lane == 0)
+        s.warp[warp] = t;
+    __syncthreads();
+    if (warp == 0) {
+        t = fold<WHAT>(lane < PICK_WARPS ? s.warp[lane] : nothing());
+        if (lane == 0)
+            next_slots()[s.part] = t;
+    }
+    row_wait();
+    if (warp == 0) {
+        t = nothing();
+#pragma unroll 1
+        for (int i = lane; i < s.parts; i += WARP)
+            join<WHAT>(t, told(last_slots() + i));
+        t = fold<WHAT>(t);
+        if (lane == 0)
+            s.total = t;
+    }
+    __syncthreads();
+    return s.total;
+}
+
+/* ---- order, ranks, and where a running weight passes ------------------------------------------------------------------ */
+
+__device__ static unsigned far_of(float z) { return __float_as_uint(fabsf(__fsub_rn(-__fsub_rn(z, s.log_sum), s.entropy))); } /* not negative: ordered as they are */
+__device__ static unsigned key(int order, int i) { return order == FAR ? far_of(s.z[i]) : order == UP ? key_of(s.z[i]) : ~key_of(s.z[i]); }
+
+/* Entries with this key have ranks in the order of ids over all of the row: those of rank from to to - 1 go.  With a list: it gets
+ * all that are left, by rank, instead.  Returns how many there are. */
+SMALL int by_rank(int order, unsigned wanted, u64 from, u64 to, u64 *list) {
+    int      lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+    unsigned there[PICK_EACH];
+#pragma unroll
+    for (int e = 0; e < PICK_EACH; e++) {
+        int i = (int)threadIdx.x + e * PICK_THREADS;
+        there[e] = __ballot_sync(FULL, i < s.count && (list ? s.z[i] > -INFINITY : key(order, i) == wanted));
+        if (lane == 0)
+            s.ranks[e * PICK_WARPS + warp] = __popc(there[e]);
+    }
+    __syncthreads();
+    if (warp == 0) { /* counts to running counts */
+        int own = 0, run;
+        for (int k = 0; k < LINES_EACH; k++)
+            own += s.ranks[lane * LINES_EACH + k];
+        run = own;
+        for (int d = 1; d < WARP; d *= 2) {
+            int t = __shfl_up_sync(FULL, run, d);
+            run += lane >= d ? t : 0;
+        }
+        if (lane == WARP - 1)
+            next_slots()[s.part].count = run;
+        run -= own;
+        for (int k = 0; k < LINES_EACH; k++) {
+            int c = s.ranks[lane * LINES_EACH + k];
+            s.ranks[lane * LINES_EACH + k] = run;
+            run += c;
+        }
+    }
+    row_wait();
+    if (warp == 0) {
+        int before = 0, all = 0;
+        for (int i = lane; i < s.parts; i += WARP) {
+            int c = __ldcg(&last_slots()[i].count);
+            all += c;
+            before += i < s.part ? c : 0;
+        }
+        for (int d = WARP / 2; d > 0; d /= 2) {
+            before += __shfl_xor_sync(FULL, before, d);
+            all += __shfl_xor_sync(FULL, all, d);
+        }
+        if (lane == 0)
+            s.rank_before = before, s.rank_all = all;
+    }
+    __syncthreads();
+#pragma unroll
+    for (int e = 0; e < PICK_EACH; e++) {
+        int i = (int)threadIdx.x + e * PICK_THREADS;
+        u64 rank = (u64)(s.rank_before + s.ranks[e * PICK_WARPS + warp] + __popc(there[e] & ((1u << lane) - 1)));
+        if (!(there[e] >> lane & 1))
+            continue;
+        if (list)
+            list[rank] = (u64)key_of(s.z[i]) << 32 | ~(unsigned)(s.from + i);
+        else if (rank >= from && rank < to)
+            s.z[i] = -INFINITY;
+    }
+    __syncthreads();
+    return s.rank_all;
+}
+
+typedef struct crossing {
+    bool     found;
+    unsigned key;
+    u64      before, own; /* weight of the keys below, and of this one */
+} crossing;
+
+/* Of the entries with keys in [lo, hi], in their order: the one at which the running weight (MANY: their number, else s.p) passes. */
+SMALL crossing cross(int order, unsigned lo, unsigned hi, int how, int n, float limit) {
+    int  tid = threadIdx.x, lane = tid % WARP, warp = tid / WARP;
+    u64  base = 0;
+    auto passes = [&](u64 run) { return how == MANY ? run >= (u64)n : how == ABOVE ? from_fixed(run) > limit : from_fixed(run) >= limit; };
+    for (;;) {
+        int  bits = 32 - __clz(hi - lo), shift = bits > BIN_BITS ? bits - BIN_BITS : 0;
+        u64 *bins = s.bins + s.searches % 3 * PICK_BINS, *next = s.bins + (s.searches + 1) % 3 * PICK_BINS;
+        for (int b = tid; b < PICK_BINS; b += PICK_THREADS)
+            s.low[b] = s.high[b] = 0;
+        __syncthreads();
+        EACH(i) {
+            unsigned k = key(order, i);
+            if (k < lo || k > hi)
+                continue;
+            u64      w = how == MANY ? 1 : fixed_point(s.p[i]);
+            unsigned b = (k - lo) >> shift, low = (unsigned)w, high = (unsigned)(w >> 32);
+            if (low)
+                high += atomicAdd(&s.low[b], low) > ~low; /* a carry */
+            if (high)
+                atomicAdd(&s.high[b], high);
+        }
+        __syncthreads();
+        for (int b = tid; b < PICK_BINS; b += PICK_THREADS) {
+            u64 w = (u64)s.high[b] << 32 | s.low[b];
+            if (w)
+                atomicAdd(&bins[b], w);
+        }
+        for (int b = s.part * PICK_THREADS + tid; b < PICK_BINS; b += s.parts * PICK_THREADS)
+            next[b] = 0; /* last read before the last barrier */
+        row_wait();
+        u64 own[BINS_EACH], mine = 0, run;
+#pragma unroll
+        for (int k = 0; k < BINS_EACH; k++) {
+            own[k] = __ldcg(&bins[tid * BINS_EACH + k]);
+            mine += own[k];
+        }
+        run = mine;
+        for (int d = 1; d < WARP; d *= 2) {
+            u64 t = __shfl_up_sync(FULL, run, d);
+            run += lane >= d ? t : 0;
+        }
+        if (lane == WARP - 1)
+            s.scan[warp] = run;
+        if (tid == 0)
+            s.found = 0, s.searches++, s.dirty = true;
+        __syncthreads();
+        for (int w = 0; w < warp; w++)
+            run += s.scan[w];
+        u64 at = base + run - mine;
+        if (passes(base + run) && !passes(at)) { /* one thread */
+            int k = 0;
+#pragma unroll
+            for (int c = 0; c + 1 < BINS_EACH; c++)
+                if (k == c && !passes(at + own[c]))
+                    at += own[c], k++;
+            s.found = 1, s.digit = (unsigned)(tid * BINS_EACH + k), s.before = at, s.own = own[k];
+        }
+        __syncthreads();
+        if (!s.found)
+            return {false, 0, 0, 0};
+        lo += s.digit << shift;
+        base = s.before;
+        if (shift == 0)
+            return {true, lo, base, s.own};
+        unsigned end = lo + ((1u << shift) - 1);
+        hi = end < hi ? end : hi;
+    }
+}
+
+/* The k-th largest score that is left, its key upwards; not found where there are fewer. */
+__device__ static crossing kth(int k) {
+    crossing c = cross(DOWN, ~key_of(s.top), ~key_of(s.least), MANY, k, 0);
+    c.key = ~c.key;
+    return c;
+}
+
+/* ---- what links need ----------------------------------------------------------------------------------------------------- */
+
+__device__ static void set_range(float top, float least, bool known) {
+    __syncthreads();
+    if (threadIdx.x == 0)
+        s.top = top, s.least = least, s.known = known;
+    __syncthreads();
+}
+__device__ static void forget_range() { set_range(0, 0, false); }
+
+/* s.top and s.least; false: nothing that is left is finite. */
+SMALL bool range() {
+    if (!s.known) {
+        tally t = nothing();
+        EACH(i) {
+            t.most = fmaxf(t.most, s.z[i]);
+            t.least = s.z[i] > -INFINITY ? fminf(t.least, s.z[i]) : t.least;
+        }
+        t = total<RANGE>(t);
+        set_range(t.most, t.least, true);
+    }
+    return s.top > -INFINITY && s.top < INFINITY;
+}
+
+/* s.p = exp(z - top); the sum (a) and the sum of exp(x) x (b). */
+SMALL tally exps() {
+    tally t = nothing();
+#pragma unroll 4
+    for (int i = threadIdx.x; i < s.count; i += PICK_THREADS) {
+        float x = s.z[i] - s.top, e = exp_of(x);
+        s.p[i] = e;
+        t.a += (double)e;
+        t.b += e > 0 ? (double)__fmul_rn(e, x) : 0;
+    }
+    return total<SUMS>(t);
+}
+
+SMALL double ln(double x) { return log(x); }
+SMALL float  exp_exactly(float x) { return (float)exp((double)x); }
+
+typedef struct shape {
+    float  whole; /* p = exp(z - top) / whole */
+    double entropy, log_normalizer;
+} shape;
+
+SMALL shape probabilities() {
+    tally t = exps();
+    float whole = (float)t.a;
+    EACH(i)
+        s.p[i] = __fdiv_rn(s.p[i], whole);
+    double log_sum = ln(t.a);
+    return {whole, log_sum - t.b / t.a, log_sum + (double)s.top};
+}
+
+SMALL void cut_keys_below(unsigned bound) {
+    EACH(i)
+        if (key_of(s.z[i]) < bound)
+            s.z[i] = -INFINITY;
+}
+
+/* Where p < bound, but no score whose key is `safe` or above. */
+SMALL void cut_unlikely(double bound, unsigned safe) {
+    EACH(i)
+        if ((double)s.p[i] < bound && key_of(s.z[i]) < safe)
+            s.z[i] = -INFINITY;
+}
+
+/* ---- links ------------------------------------------------------------------------------------------------------------------- */
+
+__device__ static void edit_ids(const dev_link &k, const edit *edits) {
+    __syncthreads();
+    for (int e = k.first + (int)threadIdx.x; e < k.first + k.count; e += PICK_THREADS) {
+        edit d = edits[e];
+        int  i = d.id - s.from;
+        if (i >= 0 && i < s.count)
+            s.z[i] = edited(s.z[i], d);
+    }
+    forget_range();
+}
+
+__device__ static void only_ids(const dev_link &k, const edit *edits) {
+    EACH(i)
+        s.p[i] = 0;
+    __syncthreads();
+    for (int e = k.first + (int)threadIdx.x; e < k.first + k.count; e += PICK_THREADS) {
+        int i = edits[e].id - s.from;
+        if (i >= 0 && i < s.count)
+            s.p[i] = 1;
+    }
+    __syncthreads();
+    EACH(i)
+        s.z[i] = s.p[i] > 0 ? s.z[i] : -INFINITY;
+    forget_range();
+}
+
+SMALL void divide(float by) {
+    EACH(i)
+        s.z[i] = __fdiv_rn(s.z[i], by);
+    float least = __fdiv_rn(s.least, by);
+    set_range(__fdiv_rn(s.top, by), least, s.known && least > -INFINITY);
+}
+
+__device__ static void top_k(int k) {
+    if (k >= s.V || !range())
+        return;
+    crossing c = {true, key_of(s.top), 0, 0};
+    if (k > 1)
+        c = kth(k);
+    if (c.found)
+        cut_keys_below(c.key);
+}
+
+/* HF sorts ascending, equals by id, and removes while the running mass is <= 1 - p, but never the last `keep`. */
+__device__ static void top_p(double mass, int keep) {
+    if (keep >= s.V)
+        return;
+    shape    f = probabilities();
+    float    limit = (float)(1 - mass);
+    crossing c = cross(UP, key_of(s.least), key_of(s.top), ABOVE, 0, limit);
+    u64      drop = 0; /* of the entries with this key, the first so many in the order of ids */
+    if (c.found) {
+        u64 w = fixed_point(__fdiv_rn(exp_of(score_of(c.key) - s.top), f.whole)), most = w ? c.own / w - 1 : 0;
+        while (drop < most) { /* the least d with before + (d + 1) w > limit */
+            u64 d = drop + (most - drop) / 2;
+            if (from_fixed(c.before + (d + 1) * w) > limit)
+                most = d;
+            else
+                drop = d + 1;
+        }
+    }
+    if (!c.found || keep > 1) { /* the last `keep`: of equals the higher ids */
+        crossing l = kth(keep);
+        if (!l.found)
+            return;
+        u64 last = l.own - ((u64)keep - l.before);
+        if (!c.found || l.key < c.key)
+            c.key = l.key, drop = last;
+        else if (l.key == c.key && last < drop)
+            drop = last;
+    }
+    if (drop > 0)
+        by_rank(UP, c.key, 0, drop, nullptr);
+    cut_keys_below(c.key);
+}
+
+/* Whatever is less likely than the bound goes, but not the `keep` best, of equals the lower ids; `ties`: nor any equal of the last. */
+__device__ static void probability_floor(const shape &f, double bound, int keep, bool ties) {
+    unsigned safe = key_of(s.top);
+    if (keep > 1) {
+        crossing c = kth(keep < s.V ? keep : s.V);
+        if (!c.found || (keep >= s.V && !ties))
+            return;
+        safe = c.key;
+        if (!ties && c.before + c.own > (u64)keep && (double)__fdiv_rn(exp_of(score_of(safe) - s.top), f.whole) < bound)
+            by_rank(UP, safe, (u64)keep - c.before, ~0ull, nullptr);
+    }
+    cut_unlikely(bound, safe);
+}
+
+__device__ static void typical(double mass, int keep) {
+    shape f = probabilities();
+    __syncthreads();
+    if (threadIdx.x == 0)
+        s.log_sum = (float)f.log_normalizer, s.entropy = (float)f.entropy;
+    __syncthreads();
+    unsigned a = far_of(s.top), b = far_of(s.least), most = a > b ? a : b;
+    crossing c = cross(FAR, 0, most, REACHED, 0, (float)mass);
+    if (!c.found)
+        return; /* rounding kept the sum below the mass: everything stays */
+    if (keep > 1) {
+        crossing l = cross(FAR, 0, most, MANY, keep, 0);
+        if (!l.found)
+            return;
+        if (l.key > c.key) { /* the `keep` first in this order stay, and only they */
+            c.key = l.key;
+            if (l.before + l.own > (u64)keep)
+                by_rank(FAR, l.key, (u64)keep - l.before, ~0ull, nullptr);
+        }
+    }
+    EACH(i)
+        if (far_of(s.z[i]) > c.key)
+            s.z[i] = -INFINITY;
+    forget_range();
+}
+
+/* Among the 100 best, renormalised, the longest prefix whose entropy stays within alpha times theirs; the first always stays. */
+__device__ static void top_h(double alpha) {
+    if (!range())
+        return;
+    crossing c = {false, 0, 0, 0};
+    if (TOP_H < s.V)
+        c = kth(TOP_H);
+    if (c.found) {
+        if (c.before + c.own > TOP_H)
+            by_rank(UP, c.key, TOP_H - c.before, ~0ull, nullptr);
+        cut_keys_below(c.key);
+    }
+    /* every block gets all that are left, in bins that are read by nobody now and zeroed before they are used again */
+    __syncthreads();
+    if (threadIdx.x == 0)
+        s.dirty = true;
+    u64 *list = s.bins + (s.searches + 2) % 3 * PICK_BINS, *all = (u64 *)s.low;
+    int  n = by_rank(UP, 0, 0, 0, list), tid = threadIdx.x, rank = 0;
+    row_wait();
+    if (tid < n)
+        all[tid] = __ldcg(&list[tid]);
+    __syncthreads();
+    u64 mine = tid < n ? all[tid] : 0;
+    for (int i = 0; i < n; i++)
+        rank += all[i] > mine;
+    __syncthreads();
+    if (tid < n)
+        all[rank] = mine;
+    __syncthreads();
+    double sum = 0, w = tid < n ? (double)exp_exactly(score_of((unsigned)(all[tid] >> 32)) - s.top) : 0;
+    if (tid < n)
+        s.sums[tid] = w;
+    __syncthreads();
+    for (int i = 0; i < n; i++)
+        sum += s.sums[i];
+    __syncthreads();
+    if (tid < n) {
+        double q = w / sum;
+        s.sums[tid] = q > 0 ? q * ln(q) : 0;
+    }
+    __syncthreads();
+    if (tid == 0) {
+        double whole = 0, run = 0;
+        int    keep = 1;
+        for (int i = 0; i < n; i++)
+            whole -= s.sums[i];
+        for (int i = 0; i < n; i++) {
+            run -= s.sums[i];
+            if (i > 0 && run > alpha * whole)
+                break;
+            keep = i + 1;
+        }
+        s.keep = keep;
+    }
+    __syncthreads();
+    u64 last = all[s.keep - 1];
+    EACH(i)
+        if (s.z[i] > -INFINITY && ((u64)key_of(s.z[i]) << 32 | ~(unsigned)(s.from + i)) < last)
+            s.z[i] = -INFINITY;
+    __syncthreads();
+}
+
+__device__ static void top_n_sigma(double n) {
+    if (!range())
+        return;
+    tally t = nothing(), d = nothing();
+    EACH(i)
+        if (s.z[i] > -INFINITY) {
+            t.a += (double)s.z[i];
+            t.b += 1;
+        }
+    t = total<SUMS>(t);
+    double mean = t.a / t.b;
+    EACH(i)
+        if (s.z[i] > -INFINITY)
+            d.a += ((double)s.z[i] - mean) * ((double)s.z[i] - mean);
+    d = total<SUMS>(d);
+    float bound = s.top - (float)(n * sqrt(d.a / t.b));
+    EACH(i)
+        if (s.z[i] < bound)
+            s.z[i] = -INFINITY;
+}
+
+/* Of the tokens with p >= threshold all but the least likely go; of equal ones the higher id is the less likely.  Whether at all is
+ * the host's draw. */
+__device__ static void xtc(double threshold, int keep) {
+    (void)probabilities();
+    tally t = nothing();
+    EACH(i)
+        if (s.z[i] > -INFINITY) {
+            t.more++;
+            if ((double)s.p[i] >= threshold) {
+                u64 rank = (u64)__float_as_uint(s.p[i]) << 32 | ~(unsigned)(s.from + i);
+                t.count++;
+                t.low = rank < t.low ? rank : t.low;
+            }
+        }
+    t = total<COUNTS | FIRST>(t);
+    if (t.count < 2 || t.more - (t.count - 1) < keep)
+        return;
+    EACH(i)
+        if (s.from + i != (int)~(unsigned)t.low && (double)s.p[i] >= threshold)
+            s.z[i] = -INFINITY;
+    forget_range();
+}
+
+__device__ static void normalize() {
+    if (!range())
+        return;
+    float log_sum = (float)ln(exps().a);
+    EACH(i)
+        s.z[i] = __fsub_rn(__fsub_rn(s.z[i], s.top), log_sum);
+    forget_range();
+}
+
+__device__ static void dynamic_temperature(double t, double spread, double exponent) {
+    if (!range())
+        return;
+    double low = t > spread ? t - spread : 0, high = t + spread;
+    tally  n = nothing(), e;
+    EACH(i)
+        n.count += s.z[i] > -INFINITY;
+    n = total<COUNTS>(n);
+    e = exps();
+    if (n.count > 1)
+        t = low + (high - low) * pow((ln(e.a) - e.b / e.a) / ln((double)n.count), exponent);
+    divide((float)(t > 1e-6 ? t : 1e-6));
+}
+
+__device__ static void smoothing(double factor, double curve) {
+    if (!range())
+        return;
+    double k = __dmul_rn((3 - curve) / 2, factor), c = __dmul_rn((curve - 1) / 2, factor), top = (double)s.top;
+    EACH(i) {
+        double d = (double)s.z[i] - top;
+        if (d > -INFINITY)
+            s.z[i] = (float)__dadd_rn(__dsub_rn(top, __dmul_rn(__dmul_rn(k, d), d)), __dmul_rn(__dmul_rn(__dmul_rn(c, d), d), d));
+    }
+    forget_range();
+}
+
+/* false: no token is left where the link needs one. */
+SMALL bool apply(const dev_link &k, int keep, const edit *edits) {
+    switch (k.kind) {
+    case D_EDITS: edit_ids(k, edits); return true;
+    case D_ALLOWED: only_ids(k, edits); return true;
+    case D_TEMPERATURE: divide(k.value); return true;
+    case D_DYNAMIC_TEMPERATURE: dynamic_temperature(k.mass, k.second, k.third); return true;
+    case D_SMOOTHING: smoothing(k.mass, k.second); return true;
+    case D_NORMALIZE: normalize(); return true;
+    case D_TOP_K: top_k(k.count > keep ? k.count : keep); return true;
+    case D_TOP_N_SIGMA: top_n_sigma(k.mass); return true;
+    case D_TOP_H: top_h(k.mass); return true;
+    default: break;
+    }
+    if (!range())
+        return false;
+    if (k.kind == D_TOP_P || k.kind == D_TYPICAL || k.kind == D_XTC) {
+        if (k.kind == D_TOP_P)
+            top_p(k.mass, keep);
+        else if (k.kind == D_TYPICAL)
+            typical(k.mass, keep);
+        else
+            xtc(k.second, keep);
+        return true;
+    }
+    shape f = probabilities();
+    float best = __fdiv_rn(1.0f, f.whole); /* its exp is 1 */
+    if (k.kind == D_MIN_P) {
+        probability_floor(f, (double)__fmul_rn(k.value, best), keep, false);
+    } else if (k.kind == D_EPSILON || k.kind == D_ETA) {
+        float other = __fmul_rn(__fsqrt_rn(k.value), exp_exactly(-(float)f.entropy));
+        probability_floor(f, (double)(k.kind == D_ETA && other < k.value ? other : k.value), keep, true);
+    } else if (k.kind == D_TOP_A) {
+        cut_unlikely(__dmul_rn(__dmul_rn(k.mass, (double)best), (double)best), ~0u);
+    } else { /* D_P_LESS */
+        tally t = nothing();
+        EACH(i)
+            t.a += (double)s.p[i] * (double)s.p[i];
+        cut_unlikely(total<SUMS>(t).a * (1 - 1e-6), ~0u);
+    }
+    return true;
+}
+
+/* ---- the choice --------------------------------------------------------------------------------------------------------------- */
+
+/* The part in which the running sum of the parts' weights (their slots' a) passes u of the whole, and the sum before it; the last with a
+ * weight where rounding kept it below.  Warp 0. */
+SMALL void find_part(double u) {
+    int    lane = threadIdx.x, per = (s.parts + WARP - 1) / WARP, at = lane * per, mine = -1, last = -1;
+    double own = 0, run, begin = 0, last_begin = 0;
+    for (int k = 0; k < per; k++)
+        own += at + k < s.parts ? __ldcg(&last_slots()[at + k].a) : 0;
+    run = own;
+    for (int d = 1; d < WARP; d *= 2) {
+        double t = __shfl_up_sync(FULL, run, d);
+        run += lane >= d ? t : 0;
+    }
+    double all = __shfl_sync(FULL, run, WARP - 1), before = __shfl_up_sync(FULL, run, 1);
+    before = lane ? before : 0;
+    u *= all;
+    for (int k = 0; k < per; k++) {
+        double w = at + k < s.parts ? __ldcg(&last_slots()[at + k].a) : 0, with = before + w;
+        if (w > 0) {
+            last = at + k, last_begin = before;
+            if (mine < 0 && with > u)
+                mine = at + k, begin = before;
+        }
+        before = with;
+    }
+    unsigned hit = __ballot_sync(FULL, mine >= 0), any = __ballot_sync(FULL, last >= 0);
+    int      from = hit ? __ffs(hit) - 1 : 31 - __clz(any);
+    if (lane == from)
+        s.owner = hit ? mine : last, s.run = hit ? begin : last_begin, s.all = all;
+}
+
+/* The place in the part at which the running sum of the weights s.p passes u, begun at s.run; s.sums: of its lines.  Warp 0. */
+SMALL int find_place(double u) {
+    int    lane = threadIdx.x, mine = -1, last = -1;
+    double own = 0, run, begin = 0, last_begin = 0;
+    for (int k = 0; k < LINES_EACH; k++)
+        own += s.sums[lane * LINES_EACH + k];
+    run = own;
+    for (int d = 1; d < WARP; d *= 2) {
+        double t = __shfl_up_sync(FULL, run, d);
+        run += lane >= d ? t : 0;
+    }
+    double before = __shfl_up_sync(FULL, run, 1);
+    before = s.run + (lane ? before : 0);
+    for (int k = 0; k < LINES_EACH; k++) {
+        double w = s.sums[lane * LINES_EACH + k], with = before + w;
+        if (w > 0) {
+            last = lane * LINES_EACH + k, last_begin = before;
+            if (mine < 0 && with > u)
+                mine = last, begin = before;
+        }
+        before = with;
+    }
+    unsigned hit = __ballot_sync(FULL, mine >= 0), any = __ballot_sync(FULL, last >= 0);
+    int      from = hit ? __ffs(hit) - 1 : 31 - __clz(any);
+    int      line = __shfl_sync(FULL, hit ? mine : last, from);
+    begin = __shfl_sync(FULL, hit ? begin : last_begin, from);
+    float w = s.p[line * WARP + lane];
+    run = (double)w;
+    for (int d = 1; d < WARP; d *= 2) {
+        double t = __shfl_up_sync(FULL, run, d);
+        run += lane >= d ? t : 0;
+    }
+    hit = __ballot_sync(FULL, w > 0 && begin + run > u), any = __ballot_sync(FULL, w > 0);
+    return line * WARP + (hit ? __ffs(hit) - 1 : 31 - __clz(any));
+}
+
+/* Blocks of a row leave: the last one makes its counters zero again. */
+SMALL void leave(const choose_args &a) {
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        __threadfence();
+        s.last = atomicAdd(s.arrived, 1u) == (s.phase + 1) * (unsigned)s.parts - 1;
+    }
+    __syncthreads();
+    if (!s.last)
+        return;
+    for (int b = threadIdx.x; s.dirty && b < 3 * PICK_BINS; b += PICK_THREADS)
+        s.bins[b] = 0;
+    if (threadIdx.x == 0) {
+        *s.arrived = 0;
+        if (atomicAdd(&a.arrived[1], 1u) == (unsigned)a.n - 1)
+            a.arrived[0] = a.arrived[1] = 0;
+    }
+}
+
+/* Grid rows x parts, in any order. */
+extern "C" __global__ void __launch_bounds__(PICK_THREADS, 2) choose(const __grid_constant__ choose_args a) {
+    int tid = threadIdx.x;
+    let_successor_start();
+    after_predecessor();
+    if (tid == 0)
+        s.ticket = (int)atomicAdd(&a.arrived[0], 1u);
+    __syncthreads();
+    int            row = s.ticket / a.parts;
+    const int     *from = (const int *)(a.n <= PICK_INLINE ? &a.job[row] : &a.jobs[row]);
+    choose_result *out = a.write ? nullptr : &a.out[row];
+    for (int i = tid; i < (int)(sizeof s.job / sizeof(int)); i += PICK_THREADS)
+        ((int *)&s.job)[i] = from[i];
+    if (tid == 0) {
+        s.part = s.ticket % a.parts, s.parts = a.parts, s.V = a.V, s.from = s.part * PICK_PART, s.count = min(PICK_PART, a.V - s.from);
+        s.arrived = a.arrived + 2 + row, s.phase = s.searches = 0, s.dirty = false;
+        s.slots = (tally *)a.slots + (size_t)row * 2 * a.parts, s.bins = a.bins + (size_t)row * 3 * PICK_BINS;
+    }
+    __syncthreads();
+    const choose_job &j = s.job;
+    const float      *given = a.logits + (size_t)j.row * a.V;
+    float             x[PICK_EACH], most;
+    tally             t = nothing();
+#pragma unroll
+    for (int e = 0; e < PICK_EACH; e++)
+        x[e] = tid + e * PICK_THREADS < s.count ? given[s.from + tid + e * PICK_THREADS] : -INFINITY;
+#pragma unroll
+    for (int e = 0; e < PICK_EACH; e++) {
+        s.z[tid + e * PICK_THREADS] = x[e];
+        t.bad |= x[e] != x[e];
+        t.most = fmaxf(t.most, x[e]);
+        t.least = x[e] > -INFINITY ? fminf(t.least, x[e]) : t.least;
+    }
+    t = total<RANGE>(t);
+    most = t.most;
+    int status = t.bad ? 3 : most > -INFINITY && most < INFINITY ? 0 : 1;
+    set_range(most, t.least, true);
+    t = nothing();
+    for (int e = 0; e < PICK_EACH && status == 0 && out; e++) { /* of the model's own distribution; added up at the end */
+        float d = s.z[tid + e * PICK_THREADS] - most, w = exp_of(d);
+        t.b += (double)w;
+        t.c += w > 0 ? (double)__fmul_rn(w, d) : 0;
+    }
+    for (int l = 0; l < j.n_links && status == 0; l++)
+        status = apply(j.link[l], j.keep, a.edits) ? 0 : 2;
+    if (!out) {
+        EACH(i)
+            a.write[(size_t)row * a.V + s.from + i] = status ? NAN : s.z[i]; /* ranking tells */
+        leave(a);
+        return;
+    }
+    if (status == 0 && !range())
+        status = 2;
+    if (status) {
+        if (s.part == 0 && tid == 0) {
+            out->status = status;
+            hand_over(&out->ready, a.call);
+        }
+        leave(a);
+        return;
+    }
+#pragma unroll 2
+    for (int e = 0; e < PICK_EACH; e++) { /* all lanes go along */
+        int    i = tid + e * PICK_THREADS;
+        float  z = i < s.count ? s.z[i] : -INFINITY, w = exp_of(z - s.top);
+        double line = (double)w;
+        s.p[i] = w;
+        t.a += (double)w;
+        t.count += z > -INFINITY;
+        if (z == s.top)
+            t.where = min(t.where, s.from + i);
+        for (int d = WARP / 2; d > 0; d /= 2)
+            line += __shfl_xor_sync(FULL, line, d);
+        if (tid % WARP == 0)
+            s.sums[i / WARP] = line;
+    }
+    t = total<SUMS | DOT | COUNTS | FIRST>(t);
+    if (tid < WARP)
+        find_part(j.u);
+    __syncthreads();
+    if (s.part == (j.sample ? s.owner : t.where / PICK_PART) && tid < WARP) {
+        int place = j.sample ? find_place(j.u * s.all) : t.where - s.from;
+        if (tid == 0) {
+            double log_sum = ln(t.b);
+            out->status = 0, out->token = s.from + place, out->n_kept = t.count;
+            out->logprob = (float)((double)(given[s.from + place] - most) - log_sum), out->entropy = (float)(log_sum - t.c / t.b);
+            out->kept_prob = (float)((j.sample ? (double)s.p[place] : 1.0) / s.all);
+            hand_over(&out->ready, a.call);
+        }
+    }
+    leave(a);
+}

@@ -15,7 +15,7 @@ if [ -z "$bin" ]; then
     cmake -S . -B build-gpu -G Ninja -DCMAKE_BUILD_TYPE=Release >/dev/null
     ninja -C build-gpu
     bin=build-gpu
-    mkdir -p build-gpu/bin && cp -u build-gpu/jpt build-gpu/bench-window build-gpu/tests/test_cuda_ops build-gpu/tests/test_cuda_prefill build-gpu/tests/test_decode_golden build-gpu/bin/
+    mkdir -p build-gpu/bin && cp -u build-gpu/jpt build-gpu/bench-window build-gpu/tests/test_cuda_ops build-gpu/tests/test_cuda_choose build-gpu/tests/test_cuda_prefill build-gpu/tests/test_decode_golden build-gpu/bin/
     bin=build-gpu/bin
 fi
 card=$(nvidia-smi --query-gpu=name --format=csv,noheader | head -1 | tr ' ' '-')
@@ -36,6 +36,7 @@ check() { # a test's verdict is a line of the results
     echo "{\"check\": \"$1\", \"exit\": $rc}" | tee -a "$out"
 }
 check test_cuda_ops
+check test_cuda_choose
 check test_cuda_prefill
 check test_decode_golden
 wait

@@ -39,17 +39,24 @@ static jpt_prf score(double hits, double n_hyp, double n_ref) {
 
 /* ---- longest common subsequences ------------------------------------------------------------------------ */
 
-/* table [n_ref + 1, n_hyp + 1] of lengths; its last value is the length of the longest. */
-static bool lcs_table(const uint64_t *ref, size_t n_ref, const uint64_t *hyp, size_t n_hyp, uint32_t **table) {
-    size_t width = n_hyp + 1, cells;
-    if (!jpt_mul_size(n_ref + 1, width, &cells) || !(*table = calloc(cells, sizeof **table)))
-        return false;
-    for (size_t i = 1; i <= n_ref; i++) {
-        uint32_t *row = *table + i * width, *above = row - width;
-        for (size_t j = 1; j <= n_hyp; j++)
-            row[j] = ref[i - 1] == hyp[j - 1] ? above[j - 1] + 1 : above[j] > row[j - 1] ? above[j] : row[j - 1];
+/* The way back through the table of lengths: bit (i - 1) * n_hyp + j - 1 says that length[i][j - 1] > length[i - 1][j].  A bit a cell, so
+ * that a book as one sentence costs 1/32 of the lengths themselves. */
+static bool lcs_ways(const uint64_t *ref, size_t n_ref, const uint64_t *hyp, size_t n_hyp, uint64_t **left) {
+    size_t    cells;
+    uint32_t *rows = calloc(2 * (n_hyp + 1), sizeof *rows), *above = rows, *row = rows + n_hyp + 1;
+    *left = rows && jpt_mul_size(n_ref, n_hyp, &cells) ? calloc(cells / 64 + 1, sizeof **left) : NULL;
+    for (size_t i = 0, at = 0; *left && i < n_ref; i++) {
+        uint32_t *swap = above;
+        for (size_t j = 1; j <= n_hyp; j++, at++) {
+            bool is_left = row[j - 1] > above[j];
+            row[j] = ref[i] == hyp[j - 1] ? above[j - 1] + 1 : is_left ? row[j - 1] : above[j];
+            (*left)[at / 64] |= (uint64_t)is_left << at % 64;
+        }
+        above = row;
+        row = swap;
     }
-    return true;
+    free(rows);
+    return *left != NULL;
 }
 
 static bool rouge_l(const symbols *ref, const symbols *hyp, jpt_prf *out) {
@@ -95,38 +102,40 @@ static bool sentences_of(jpt_str text, bool stem, sentences *s) {
 /* For each reference sentence the union of its longest common subsequences with the hypothesis's sentences; a hit uses up one of
  * the token's occurrences on both sides. */
 static bool rouge_lsum(const sentences *ref, const sentences *hyp, jpt_prf *out) {
-    ngram_table left;
+    ngram_table unused;
     double      hits = 0;
-    bool        ok = ngram_init(&left, ref->all.n + hyp->all.n), *in_union = calloc(ref->all.n + 1, 1);
+    bool        ok = ngram_init(&unused, ref->all.n + hyp->all.n), *in_union = calloc(ref->all.n + 1, 1);
     ok = ok && in_union;
     for (size_t i = 0; ok && i < hyp->all.n; i++)
-        ngram_add(&left, hyp->all.h[i])->count++;
+        ngram_add(&unused, hyp->all.h[i])->count++;
     for (size_t i = 0; ok && i < ref->all.n; i++)
-        ngram_add(&left, ref->all.h[i])->best++;
+        ngram_add(&unused, ref->all.h[i])->best++;
     for (size_t r = 0, start = 0; ok && r < ref->n; start = ref->end[r++]) {
         const uint64_t *a = ref->all.h + start;
         size_t          n = ref->end[r] - start;
         for (size_t c = 0, from = 0; ok && n && c < hyp->n; from = hyp->end[c++]) {
             const uint64_t *b = hyp->all.h + from;
             size_t          m = hyp->end[c] - from, i = n, j = m;
-            uint32_t       *t;
+            uint64_t       *left;
             if (m == 0)
                 continue;
-            if (!(ok = lcs_table(a, n, b, m, &t)))
+            if (!(ok = lcs_ways(a, n, b, m, &left)))
                 break;
-            while (i > 0 && j > 0)
+            while (i > 0 && j > 0) {
+                size_t at = (i - 1) * m + j - 1;
                 if (a[i - 1] == b[j - 1]) {
                     in_union[start + --i] = true;
                     j--;
-                } else if (t[i * (m + 1) + j - 1] > t[(i - 1) * (m + 1) + j]) {
+                } else if (left[at / 64] >> at % 64 & 1) {
                     j--;
                 } else {
                     i--;
                 }
-            free(t);
+            }
+            free(left);
         }
         for (size_t i = 0; ok && i < n; i++) {
-            ngram_slot *s = in_union[start + i] ? ngram_find(&left, a[i]) : NULL;
+            ngram_slot *s = in_union[start + i] ? ngram_find(&unused, a[i]) : NULL;
             if (s && s->count > 0 && s->best > 0) {
                 s->count--;
                 s->best--;
@@ -136,7 +145,7 @@ static bool rouge_lsum(const sentences *ref, const sentences *hyp, jpt_prf *out)
     }
     if (ok)
         *out = score(hits, (double)hyp->all.n, (double)ref->all.n);
-    ngram_fini(&left);
+    ngram_fini(&unused);
     free(in_union);
     return ok;
 }

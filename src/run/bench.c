@@ -477,24 +477,6 @@ static jpt_status add_earlier(void *ud, const jpt_window_row *r) {
     return JPT_OK;
 }
 
-static jpt_status check_options(const jpt_run_options *o, jpt_error *err) {
-    if (o->n_engines == 0 || o->n_tasks == 0 || o->specs->n == 0 || o->n_blocks < 1)
-        return JPT_FAIL(err, ARG, "a bench needs at least one model, one task, one strategy and one block");
-    for (size_t i = 0; i < o->n_batches && o->max_joules > 0; i++)
-        if (o->batches[i] > 1)
-            return JPT_FAIL(err, ARG, "a budget of joules is one request's, which a batch does not tell apart while it runs: use --batch 1 with --max-joules");
-    for (size_t t = 0; t < o->n_tasks; t++)
-        JPT_TRY(jpt_task_check(o->tasks[t], err));
-    for (int k = 0; k < 2 && o->stop.a; k++) {
-        bool found = false;
-        for (size_t i = 0; i < o->specs->n; i++)
-            found = found || strcmp(o->specs->spec[i].text, k ? o->stop.b : o->stop.a) == 0;
-        if (!found)
-            return JPT_FAIL(err, ARG, "the stop rule compares '%s', which is none of the strategies", k ? o->stop.b : o->stop.a);
-    }
-    return JPT_OK;
-}
-
 static jpt_status set_up(bench *b, jpt_error *err) {
     const jpt_run_options *o = b->opt;
     uint64_t               low = o->n_seeds ? o->seeds[0] : 0, high = low;
@@ -524,6 +506,14 @@ static jpt_status set_up(bench *b, jpt_error *err) {
     JPT_TRY(jpt_store_open(o->out, JPT_STORE_CREATE, &b->store, err));
     JPT_TRY(jpt_store_begin(b->store, err)); /* thousands of items in one go */
     JPT_TRY(jpt_store_end(b->store, run_put_all(b, err), err));
+    for (int k = 0; k < 2 && o->stop.a; k++) {
+        const char *spec = k ? o->stop.b : o->stop.a;
+        bool        found = false;
+        for (size_t i = 0; i < b->n_cells; i++)
+            found = found || (strcmp(b->cell[i].spec->text, spec) == 0 && (!o->stop.task || strcmp(jpt_task_get_info(b->cell[i].task)->name, o->stop.task) == 0));
+        if (!found)
+            return JPT_FAIL(err, ARG, "the stop rule has no cell of '%s' to compare: it is excluded", spec);
+    }
     JPT_TRY(open_sessions(b, err));
     for (size_t i = 0; i < o->n_engines; i++)
         JPT_TRY(check_prompts(b, &b->engine[i], err));
@@ -556,7 +546,7 @@ jpt_status jpt_run_bench(const jpt_run_options *opt, jpt_run_summary *out, jpt_e
     bench   b = {.opt = opt, .sum = out, .progress = {.width = NAN}};
     int64_t before = 0;
     *out = (jpt_run_summary){.difference = NAN, .ci_low = NAN, .ci_high = NAN};
-    JPT_TRY(check_options(opt, err));
+    JPT_TRY(run_check_options(opt, err));
     jpt_status st = set_up(&b, err);
     out->total = b.progress.total;
     if (st == JPT_OK)

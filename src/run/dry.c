@@ -69,18 +69,16 @@ static double cell_seconds(const probe *p, const jpt_spec *spec, int32_t n_batch
 }
 
 jpt_status jpt_run_dry(const jpt_run_options *o, jpt_run_estimate *out, jpt_error *err) {
+    JPT_TRY(run_check_options(o, err));
     *out = (jpt_run_estimate){.configurations = (int64_t)o->specs->n, .energy_j = 0};
     for (size_t i = 0; i < o->n_engines; i++) {
         const jpt_run_engine *e = &o->engines[i];
-        const char           *path = jpt_model_get_info(e->model)->path, *slash = strrchr(path, '/');
         char                  name[256];
         probe                 p = {0};
         bool                  counts = jpt_meter_measures(e->meter);
         jpt_run_windows       rule = run_window_rule(o, e->meter);
         double                engine_s = 0, idle_s = 0;
-        snprintf(name, sizeof name, "%s", slash ? slash + 1 : path);
-        if (strrchr(name, '.') && strrchr(name, '.') != name)
-            *strrchr(name, '.') = '\0';
+        run_model_name(e->model, name);
         JPT_TRY(run_probe(e, &p, err));
         for (size_t t = 0; t < o->n_tasks; t++) {
             const jpt_task_info *ti = jpt_task_get_info(o->tasks[t]);

@@ -127,6 +127,10 @@ static jpt_status check(const char *path, jpt_plan *p, jpt_spec_list *specs, jpt
     for (size_t i = 0; i < sizeof positive / sizeof *positive; i++)
         if (!(positive[i].value >= 0) || !isfinite(positive[i].value))
             return refuse(path, p, positive[i].name, err, "%s: %g, expected none below 0", positive[i].name, positive[i].value);
+    if (p->blocks > 100000 || (p->stop && p->stop->blocks > 100000))
+        return refuse(path, p, "blocks", err, "blocks: %d, expected at most 100000", p->blocks > 100000 ? p->blocks : p->stop->blocks);
+    if (p->budget && !(p->budget->joules > 0) && !(p->budget->hours > 0))
+        return refuse(path, p, "budget", err, "budget: expected joules or hours above 0");
     for (unsigned i = 0; i < p->batch_sizes_count; i++)
         if (p->batch_sizes[i] < 1 || p->batch_sizes[i] > 1024)
             return refuse(path, p, "batch_sizes", err, "batch_sizes: %d, expected 1 to 1024", p->batch_sizes[i]);

@@ -38,7 +38,7 @@ static jpt_status put_study(bench *b, jpt_error *err) {
 }
 
 /* The file's stem tells quantisations apart; GGUF's general.name does not. */
-static void model_name(const jpt_model *m, char out[256]) {
+void run_model_name(const jpt_model *m, char out[256]) {
     const char *path = jpt_model_get_info(m)->path, *slash = strrchr(path, '/');
     snprintf(out, 256, "%s", slash ? slash + 1 : path);
     char *dot = strrchr(out, '.');
@@ -210,7 +210,7 @@ jpt_status run_put_all(bench *b, jpt_error *err) {
     const jpt_run_options *o = b->opt;
     JPT_TRY(put_study(b, err));
     for (size_t i = 0; i < o->n_engines; i++) {
-        model_name(o->engines[i].model, b->engine[i].name);
+        run_model_name(o->engines[i].model, b->engine[i].name);
         JPT_TRY(put_engine(b, &b->engine[i], err));
     }
     for (size_t t = 0; t < o->n_tasks; t++)

@@ -102,6 +102,9 @@ jpt_status run_put_floors(bench *b, jpt_error *err);
 /* stopping.c: after a block; *done: narrow enough */
 jpt_status run_look(bench *b, int32_t blocks, bool budget_spent, bool *done, jpt_error *err);
 
+/* check.c: refuses what cannot be meant */
+jpt_status run_check_options(const jpt_run_options *o, jpt_error *err);
+void       run_model_name(const jpt_model *m, char out[256]);
 /* defaults of windows on a meter */
 jpt_run_windows run_window_rule(const jpt_run_options *o, const jpt_meter *m);
 bool            run_wants_sentinel(const engine *e);

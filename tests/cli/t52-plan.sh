@@ -1,5 +1,5 @@
-# Plans: models, batch sizes, seeds, exclusions; errors with their line and the nearest key; a budget and a stop rule; windows on a counter
-# (a simulated card).  Needs no download.  $JPT is the program.
+# Plans: models, batch sizes, seeds, exclusions; errors with their line and the nearest key; a budget and a stop rule; calibration.
+# tests/unit/test_run.c has windows on a counter.  Needs no download.  $JPT is the program.
 set -u
 model=$JPT_SOURCE_DIR/tests/golden/logits_tiny_llama.gguf
 dir=$(mktemp -d)
@@ -56,11 +56,23 @@ refuse 's/^blocks/bloks/' "bad.yaml: line 6: unknown key 'bloks'; did you mean '
 refuse 's/batch_size: 2/batch: 2/' "line 10: unknown key 'batch'; did you mean 'batch_size"
 refuse 's/greedy/gredy/' "line 4: unknown strategy 'gredy'; did you mean 'greedy'?"
 refuse 's/^blocks: 2/blocks: -2/' "line 6: blocks: -2, expected none below 0"
-refuse 's/^blocks: 2/blocks: two/' "Invalid INT value: 'two'"
+refuse 's/^blocks: 2/blocks: two/' "line 6: blocks: 'two', expected a whole number"
+refuse 's/^blocks: 2/blocks: 1e1/' "line 6: blocks: '1e1', expected a whole number"
+refuse 's/^blocks: 2/blocks: 010/' "expected a whole number"
+refuse 's/^blocks: 2/blocks: 1000000/' "line 6: blocks: 1000000, expected at most 100000"
+refuse 's/^blocks: 2/budget: {hours: 3h}/' "line 6: hours: '3h', expected a number"
+refuse 's/^blocks: 2/budget: {hours: 0}/' "line 6: budget: expected joules or hours above 0"
+refuse 's/^seeds: .*/seeds: [3, -9]/' "line 5: seeds: '-9', expected none below 0"
 refuse 's/^models: .*//' "expected either model or models"
 refuse 's/^blocks: 2/windows: {seconds: 1}/' "line 6: seconds: 1, but a window shorter than 2 s tells nothing"
 refuse 's/^blocks: 2/stop: {compare: [greedy, sample:temperature=3], width: 0.1}/' "is none of the strategies"
 refuse 's/^blocks: 2/stop: {compare: [greedy, sample], width: 10}/' "expected a share between 0 and 1"
+
+"$JPT" bench plan.yaml -t ask.jsonl,ask.jsonl --meter none -o x.db >out 2>&1 && fail "a task twice"
+grep -q "task 'ask' stands twice" out || fail "a task twice: $(cat out)"
+sed 's/{model: other, strategy: sample}/{model: others}/' plan.yaml >bad.yaml
+"$JPT" bench bad.yaml --meter none --dry-run >out 2>&1 && fail "an exclusion of nothing"
+grep -q "exclusion 2 ('others') matches no cell; a model is called" out || fail "an exclusion of nothing: $(cat out)"
 
 # a budget: whole blocks, and a larger one goes on
 one() { "$JPT" bench -m "$model" -t ask.jsonl -s greedy -s sample -n 6 --meter model -o b.db --blocks 50 "$@"; }
@@ -81,53 +93,6 @@ for n, width, wanted, decision in rows[:-1]:
     assert decision == "go on" and (width is None or width >= wanted or n < 2), rows
 assert rows[-1][3] == "narrow enough" and rows[-1][1] < 0.95 or len(rows) == 40, rows
 P
-
-# windows on a counter: filled by replication, idle between, sentinels, books closed with idle
-echo "sim 100" >card
-cat >counter.yaml <<Y
-name: counter
-model: $model
-tasks: [ask.jsonl]
-strategies: [greedy]
-max_new_tokens: 6
-windows: {seconds: 2.2, idle_seconds: 2.1, warm_up_seconds: 0.5}
-Y
-JPT_NVML_LIB=$JPT_FAKE_NVML_LIB JPT_FAKE_NVML=$dir/card "$JPT" bench counter.yaml --meter nvml_counter -o c.db 2>log || fail "counter: $(cat log)"
-python3 - <<'P' || fail "windows on a counter"
-import sqlite3
-c = sqlite3.connect("c.db")
-kinds = c.execute("select kind, count(*), sum(valid) from window group by kind order by kind").fetchall()
-assert kinds == [("idle", 4, 4), ("requests", 1, 1), ("sentinel_after", 1, 1), ("sentinel_before", 1, 1)], kinds
-for e, d, r, n, before, after, parts, res in c.execute("""select energy_j, duration_s, replications, n_requests, idle_before_w, idle_after_w, prefill_energy_j+decode_energy_j+draft_energy_j
-        +verify_energy_j+select_energy_j+kv_energy_j+host_energy_j+idle_energy_j+residual_energy_j, residual_energy_j from window where kind != 'idle'"""):
-    assert d >= 2.2 and r > 1 and n == 3 and abs(before - 70) < 2 and abs(after - 70) < 2 and abs(e / d - 70) < 2, (e, d, r, n, before, after)
-    assert abs(parts - e) < 1e-6 and abs(res) < 0.02 * e, (e, res)
-e, r, share = c.execute("select w.energy_j, replications, (select sum(energy_j) from request where window=w.id) from window w where kind='requests'").fetchone()
-assert abs(e / r - share) < 1e-9
-assert c.execute("select count(*) > 80 from power").fetchone()[0] == 1
-assert c.execute("select count(*) from request where share_rule is null or window is null or energy_valid != 1").fetchone()[0] == 0
-P
-"$JPT" audit c.db >audit || fail "audit of windows: $(cat audit)"
-# another process on the card: repeated twice, kept, and no request counts
-printf 'sim 100\nothers 1\n' >card
-JPT_NVML_LIB=$JPT_FAKE_NVML_LIB JPT_FAKE_NVML=$dir/card "$JPT" bench counter.yaml --meter nvml_counter -o o.db 2>log || fail "others: $(cat log)"
-grep -q "1 other process used the card" log || fail "others: $(cat log)"
-python3 - <<'P' || fail "invalid windows"
-import sqlite3
-c = sqlite3.connect("o.db")
-assert c.execute("select attempt, valid from window where kind='requests' order by attempt").fetchall() == [(0, 0), (1, 0), (2, 0)]
-assert c.execute("select count(*), sum(energy_valid) from request").fetchone() == (3, 0)
-assert all("other process" in r[0] for r in c.execute("select energy_reasons from request"))
-P
-# the driver goes in the middle: the bench ends, no number comes of it, and the same command goes on with a driver
-printf 'sim 100\nlost_at 9\n' >card
-JPT_NVML_LIB=$JPT_FAKE_NVML_LIB JPT_FAKE_NVML=$dir/card "$JPT" bench counter.yaml --meter nvml_counter -o l.db 2>log && fail "a bench without a driver"
-grep -q "the meter gives no reading any more (NVML energy counter" log || fail "driver lost: $(cat log)"
-python3 -c 'import sqlite3; c = sqlite3.connect("l.db"); assert c.execute("select count(*) from request where energy_j is not null").fetchone()[0] % 3 == 0 and c.execute("select count(*) from window where valid=0 and energy_j is null").fetchone()[0] >= 3' ||
-    fail "rows of a lost driver"
-echo "sim 100" >card
-JPT_NVML_LIB=$JPT_FAKE_NVML_LIB JPT_FAKE_NVML=$dir/card "$JPT" bench counter.yaml --meter nvml_counter -o l.db 2>log || fail "with a driver again: $(cat log)"
-python3 -c 'import sqlite3; assert sqlite3.connect("l.db").execute("select count(*), sum(energy_valid) from request").fetchone() == (3, 3)' || fail "with a driver again"
 
 # calibration: kept, found again, a floor for each cell
 "$JPT" calibrate -m "$model" --meter model --seconds 14 --json >cal.json || fail "calibrate"

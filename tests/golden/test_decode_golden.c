@@ -32,7 +32,7 @@ static tally *tally_of(const char *spec) {
 static jpt_model *open_tiny(const char *name) {
     char              path[512];
     jpt_error         err = {0};
-    jpt_model_options o = {.dtype = "f32", .n_threads = 2};
+    jpt_model_options o = {.dtype = "f32", .n_threads = 1};
     jpt_model        *m;
     snprintf(path, sizeof path, "%s/tests/golden/decode_tiny_%s.gguf", JPT_SOURCE_DIR, name);
     if (jpt_model_open(path, &o, &m, &err) != JPT_OK)
@@ -40,37 +40,47 @@ static jpt_model *open_tiny(const char *name) {
     return m;
 }
 
-/* assistant: the other tiny model, or NULL. */
-static int run_case(jpt_model *m, jpt_model *assistant, json_t *prompts, json_t *c, int32_t max_new) {
+enum { PROMPTS = 64, PROMPT = 128 };
+
+/* assistant: the other tiny model, or NULL.  n_batch prompts at a time, which changes no text and reads the weights less often. */
+static int run_case(jpt_model *m, jpt_model *assistant, json_t *prompts, json_t *c, int32_t max_new, int32_t n_batch) {
     const char         *text = json_string_value(json_object_get(c, "spec"));
     jpt_error           err = {0};
     jpt_spec_list       specs = {0};
     jpt_session_options so = {.n_ctx = 256}, ao = {.n_ctx = 256, .n_seqs = 8, .n_outputs = 8};
     jpt_session        *s, *a = NULL;
+    static int32_t      ids[PROMPTS][PROMPT];
+    jpt_request         r[PROMPTS];
+    jpt_generation      all[PROMPTS] = {0};
+    size_t              of[PROMPTS], i;
+    int32_t             n_asked = 0;
     int                 wrong = 0;
-    size_t              i;
     json_t             *p;
     if (jpt_spec_parse(text, &specs, &err) != JPT_OK)
         fail_msg("%s", err.msg);
     const jpt_spec *spec = &specs.spec[0];
-    jpt_spec_session_options(&spec, 1, 1, &so);
+    jpt_spec_session_options(&spec, 1, n_batch, &so);
     if (jpt_session_open(m, &so, &s, &err) != JPT_OK)
         fail_msg("%s", err.msg);
     if (assistant && (jpt_session_open(assistant, &ao, &a, &err) != JPT_OK || jpt_session_set_assistant(s, a, &err) != JPT_OK))
         fail_msg("%s", err.msg);
     tally *t = tally_of(text);
     json_array_foreach(prompts, i, p) {
-        int32_t ids[128], n = (int32_t)json_array_size(p);
-        json_t *want = json_array_get(json_object_get(c, "out"), i);
-        assert_true(n <= 128);
-        if (json_is_null(want)) /* the maker says why */
+        int32_t n = (int32_t)json_array_size(p);
+        assert_true(n <= PROMPT && i < PROMPTS);
+        if (json_is_null(json_array_get(json_object_get(c, "out"), i))) /* the maker says why */
             continue;
         for (int32_t k = 0; k < n; k++)
-            ids[k] = (int32_t)json_integer_value(json_array_get(p, (size_t)k));
-        jpt_request    r = {.spec = spec, .prompt = ids, .n_prompt = n, .max_new_tokens = max_new};
-        jpt_generation g = {0};
-        if (jpt_generate(s, &r, 1, 1, &g, NULL, NULL, &err) != JPT_OK)
-            fail_msg("%s: %s", text, err.msg);
+            ids[i][k] = (int32_t)json_integer_value(json_array_get(p, (size_t)k));
+        of[n_asked] = i;
+        r[n_asked++] = (jpt_request){.spec = spec, .prompt = ids[i], .n_prompt = n, .max_new_tokens = max_new};
+    }
+    if (jpt_generate(s, r, n_asked, n_batch, all, NULL, NULL, &err) != JPT_OK)
+        fail_msg("%s: %s", text, err.msg);
+    for (int32_t at = 0; at < n_asked; at++) {
+        jpt_generation g = all[at];
+        json_t        *want = json_array_get(json_object_get(c, "out"), i = of[at]);
+        int32_t        n = r[at].n_prompt;
         size_t same = 0, n_want = json_array_size(want);
         /* 4.46's beam scorer writes the first end id whichever was met */
         const jpt_tokenizer *tok = jpt_model_tokenizer(m);
@@ -122,7 +132,7 @@ static void tiny_models(const char *file) {
             const char *assistant = json_string_value(json_object_get(c, "assistant"));
             if (assistant && !other)
                 other = open_tiny(assistant);
-            wrong += run_case(m, assistant ? other : NULL, json_object_get(model, "prompts"), c, (int32_t)json_integer_value(json_object_get(all, "max_new_tokens")));
+            wrong += run_case(m, assistant ? other : NULL, json_object_get(model, "prompts"), c, (int32_t)json_integer_value(json_object_get(all, "max_new_tokens")), 1);
         }
         jpt_model_close(m);
         jpt_model_close(other);
@@ -174,13 +184,13 @@ static void smollm2(const char *file) {
     assert_non_null(all);
     if (jpt_model_open(path, &o, &m, &err) != JPT_OK)
         fail_msg("%s", err.msg);
-    json_array_foreach(json_object_get(all, "cases"), k, c) wrong += run_case(m, NULL, json_object_get(all, "prompts"), c, (int32_t)json_integer_value(json_object_get(all, "max_new_tokens")));
+    json_array_foreach(json_object_get(all, "cases"), k, c) wrong += run_case(m, NULL, json_object_get(all, "prompts"), c, (int32_t)json_integer_value(json_object_get(all, "max_new_tokens")), 10);
     /* speculation of every kind writes greedy search's text */
     static const char *const same[] = {"prompt-lookup:prompt_lookup_num_tokens=5,max_matching_ngram_size=3", "self-speculation:exit_layer=24", "lookahead:window=5,ngram=3,guess_set=5"};
     json_t *first = json_array_get(json_object_get(all, "cases"), 0);
     for (size_t i = 0; i < sizeof same / sizeof *same && strcmp(json_string_value(json_object_get(first, "spec")), "greedy") == 0; i++) {
         json_t *twin = json_pack("{s:s,s:O}", "spec", same[i], "out", json_object_get(first, "out"));
-        wrong += run_case(m, NULL, json_object_get(all, "prompts"), twin, (int32_t)json_integer_value(json_object_get(all, "max_new_tokens")));
+        wrong += run_case(m, NULL, json_object_get(all, "prompts"), twin, (int32_t)json_integer_value(json_object_get(all, "max_new_tokens")), 10);
         json_decref(twin);
     }
     jpt_model_close(m);

@@ -134,7 +134,7 @@ static void distributions(const char *file, double within) {
     json_array_foreach(json_object_get(all, "models"), i, model) {
         char              path[512];
         jpt_error         err = {0};
-        jpt_model_options o = {.dtype = "f32", .n_threads = 2};
+        jpt_model_options o = {.dtype = "f32", .n_threads = 1};
         jpt_model        *m;
         snprintf(path, sizeof path, "%s/tests/golden/decode_tiny_%s.gguf", JPT_SOURCE_DIR, json_string_value(json_object_get(model, "name")));
         if (jpt_model_open(path, &o, &m, &err) != JPT_OK)
@@ -196,7 +196,7 @@ static void beams_draw_as_transformers(void **unused) {
     json_array_foreach(json_object_get(all, "models"), i, model) {
         char              path[512];
         jpt_error         err = {0};
-        jpt_model_options o = {.dtype = "f32", .n_threads = 2};
+        jpt_model_options o = {.dtype = "f32", .n_threads = 1};
         jpt_model        *m;
         snprintf(path, sizeof path, "%s/tests/golden/decode_tiny_%s.gguf", JPT_SOURCE_DIR, json_string_value(json_object_get(model, "name")));
         if (jpt_model_open(path, &o, &m, &err) != JPT_OK)

@@ -157,6 +157,8 @@ typedef enum jpt_store_mode {
  * Errors: JPT_NOT_FOUND, JPT_IO (path, disk), JPT_FORMAT (not SQLite, not jpt's, damaged),
  * JPT_UNSUPPORTED (schema of another jpt), JPT_BUSY (another process is writing). */
 jpt_status jpt_store_open(const char *path, jpt_store_mode mode, jpt_store **out, jpt_error *err);
+/* Is somebody writing to it now?  Looks at the lock and takes none. */
+bool       jpt_store_is_busy(const char *path);
 void       jpt_store_close(jpt_store *s); /* NULL accepted */
 
 /* Id of the row with exactly these values, added when there is none.  Errors: JPT_IO, JPT_ARG. */

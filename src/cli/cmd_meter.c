@@ -185,6 +185,7 @@ int cmd_meter(int argc, char **argv) {
         sigaction(passed_on[i], &sa, NULL);
     double    *joules = malloc((size_t)repeat * sizeof *joules), *seconds = malloc((size_t)repeat * sizeof *seconds);
     jpt_energy e = {0};
+    char       reasons[sizeof e.reasons] = ""; /* of the first run that is not valid, else that has a warning */
     int        status = 0, n = 0;
     bool       valid = true;
     for (; joules && seconds && n < repeat && status == 0 && !signalled; n++) {
@@ -200,6 +201,8 @@ int cmd_meter(int argc, char **argv) {
             e.energy_j = cpu_s * l->declared_w;
             e.error_j = NAN;
         }
+        if (e.reasons[0] && (valid ? !e.valid || !reasons[0] : false))
+            memcpy(reasons, e.reasons, sizeof reasons);
         valid = valid && e.valid;
         joules[n] = e.energy_j;
         seconds[n] = e.duration_s;
@@ -208,6 +211,7 @@ int cmd_meter(int argc, char **argv) {
         status = 128 + signalled;
     if (status >= 0 && n > 0) {
         summary j = summarise(joules, n), s = summarise(seconds, n);
+        memcpy(e.reasons, reasons, sizeof reasons);
         if (json) {
             print_json(f, command, n, j, s, &e, valid, status);
         } else if (isnan(j.mean)) {
@@ -217,7 +221,7 @@ int cmd_meter(int argc, char **argv) {
             if (!isnan(j.half))
                 fprintf(f, " +- %.2g (95 %%, n = %d)", j.half, n);
             fprintf(f, ", %.3f s, %.4g W (%s%s)%s%s\n", s.mean, j.mean / s.mean, e.source, e.modelled ? ": modelled, not measured" : "",
-                    valid ? "" : "; not valid: ", valid ? "" : e.reasons);
+                    !valid ? "; not valid: " : e.reasons[0] ? "; " : "", e.reasons);
         }
         if (f != stderr && fclose(f) != 0) {
             JPT_FAIL(&err, IO, "%s: writing failed: %s", out_path, strerror(errno));

@@ -96,6 +96,13 @@ static jpt_status find_look(void *ud, const jpt_look_row *r) {
     return JPT_OK;
 }
 
+static void add_left(jpt_buf *out, double s) {
+    if (s < 100)
+        jpt_buf_printf(out, "; about %.0f s left", ceil(s));
+    else
+        jpt_buf_printf(out, "; about %ld h %02ld min left", lround(s / 60) / 60, lround(s / 60) % 60);
+}
+
 static void print(const counts *c, bool busy, jpt_buf *out) {
     int64_t planned = c->has_plan ? c->plan.n_requests : -1, empty = c->n_cells - c->n_seen;
     jpt_buf_printf(out, "%lld requests in %lld settings%s, %s\n", (long long)c->n, (long long)c->n_cells, empty ? "" : ", each has some", busy ? "a bench is writing" : "nobody is writing");
@@ -104,7 +111,7 @@ static void print(const counts *c, bool busy, jpt_buf *out) {
     if (planned > 0) {
         jpt_buf_printf(out, "plan '%s': %lld cells x %lld blocks, %lld requests", c->plan_name, (long long)c->plan.n_cells, (long long)c->plan.blocks, (long long)planned);
         if (c->n > 0 && c->n < planned && c->window_s > 0)
-            jpt_buf_printf(out, "; about %.3g min left", (double)(planned - c->n) * c->window_s / (double)c->n / 60);
+            add_left(out, (double)(planned - c->n) * c->window_s / (double)c->n);
         jpt_buf_addc(out, '\n');
         if (isfinite(c->plan.max_joules_total))
             jpt_buf_printf(out, "budget: %.4g of %.4g J\n", c->window_j, c->plan.max_joules_total);
@@ -118,8 +125,9 @@ static void print(const counts *c, bool busy, jpt_buf *out) {
     if (c->valid_tokens > 0)
         jpt_buf_printf(out, "%.4g J, %.4g J/token%s\n", c->joules, c->joules / c->valid_tokens, c->modelled ? " (modelled, not measured)" : "");
     if (c->last.id > 0 && c->last.duration_s > 0) {
-        jpt_buf_printf(out, "last: %s, %s, block %lld: %.4g tok/s", c->task, c->spec, (long long)c->last.block,
-                       (double)(c->last.output_tokens * c->last.replications) / c->last.duration_s);
+        jpt_buf_printf(out, "last: %s, %s, block %lld", c->task, c->spec, (long long)c->last.block);
+        if (c->last.output_tokens >= 0) /* an imported run may not tell */
+            jpt_buf_printf(out, ": %.4g tok/s", (double)(c->last.output_tokens * c->last.replications) / c->last.duration_s);
         if (isfinite(c->last.mean_w))
             jpt_buf_printf(out, ", %.4g W", c->last.mean_w);
         jpt_buf_addc(out, '\n');
@@ -140,7 +148,7 @@ int cmd_status(int argc, char **argv) {
     if (argc != 2)
         return cli_usage("status: expected one results file");
     jpt_error  err = {0};
-    jpt_store *store = NULL, *writer = NULL;
+    jpt_store *store = NULL;
     counts     c = {.last_task = -1};
     jpt_buf    out = {0};
     jpt_status st = jpt_store_open(argv[1], JPT_STORE_READ, &store, &err);
@@ -157,9 +165,7 @@ int cmd_status(int argc, char **argv) {
     if (st == JPT_OK)
         st = jpt_store_each_look(store, find_look, &c, &err);
     if (st == JPT_OK) {
-        bool busy = jpt_store_open(argv[1], JPT_STORE_APPEND, &writer, NULL) == JPT_BUSY;
-        jpt_store_close(writer);
-        print(&c, busy, &out);
+        print(&c, jpt_store_is_busy(argv[1]), &out);
     }
     jpt_store_close(store);
     free(c.cell);

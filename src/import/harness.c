@@ -103,6 +103,10 @@ jpt_status harness_read(const char *path, const char *filter, harness_log *out, 
             else
                 st = JPT_FAIL(err, NOMEM, "%s: out of memory", path);
         }
+        int64_t id = json_integer_value(json_object_get(line, "doc_id"));
+        for (size_t k = 0; st == JPT_OK && k < out->n; k++)
+            if (out->doc[k].doc_id == id)
+                st = JPT_FAIL(err, FORMAT, "%s: doc_id %lld stands twice; expected the log of one run", path, (long long)id);
         if (st == JPT_OK)
             st = read_doc(line, &out->doc[out->n++], err);
         json_decref(line);

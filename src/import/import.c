@@ -173,6 +173,11 @@ jpt_status jpt_import_run(jpt_store *s, const jpt_import *i, jpt_import_summary 
     jpt_status st = i->trace ? jpt_trace_read(i->trace, &i->rules, &r.trace, err) : JPT_OK;
     if (st == JPT_OK && i->samples)
         st = harness_read(i->samples, i->filter, &r.log, err);
+    if (r.log.n_bad && i->trace) { /* their joules are in the trace: the others' would be too high */
+        size_t n = strlen(r.trace.reasons);
+        snprintf(r.trace.reasons + n, sizeof r.trace.reasons - n, "%s%lld lines of the log cannot be read: their requests are missing", n ? "; " : "", (long long)r.log.n_bad);
+        r.trace.valid = false;
+    }
     if (st == JPT_OK)
         st = choose_metric(&r, err);
     if (st == JPT_OK && (st = jpt_store_begin(s, err)) == JPT_OK)

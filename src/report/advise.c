@@ -54,6 +54,8 @@ static int cheapest(const advice *a, int r, int *good) {
     return winner;
 }
 
+enum { FEW_ITEMS = 5 }; /* resampling fewer says 100 % of what one text happened to be */
+
 static void tell(advice *a, jpt_buf *out) {
     const panel *p = a->p;
     const char  *unit = report_figures[a->joules].name;
@@ -77,11 +79,17 @@ static void tell(advice *a, jpt_buf *out) {
     else
         jpt_buf_printf(out, "%s%s has %.4g at %.4g %s: %.0f %% less.\n", a->o->of ? "" : "the best, ", m->label, m->fig[QUALITY].mean, m->fig[a->joules].mean, unit,
                        100 * (1 - c->fig[a->joules].mean / m->fig[a->joules].mean));
-    jpt_buf_printf(out, "  It reaches %.4g %% of that in %.0f %% of %d resamples of %d items", 100 * a->o->min_quality, 100.0 * a->good[pick] / REPLICATES, REPLICATES, p->n_items);
-    if (p->n_blocks > 1)
-        jpt_buf_printf(out, " and %d blocks", p->n_blocks);
-    jpt_buf_printf(out, ", and is the cheapest that does in %.0f %%.\n", 100.0 * a->wins[pick] / REPLICATES);
-    for (int i = 0; i < p->n_cells; i++)
+    if (!(m->fig[QUALITY].mean > 0) && p->task->higher_is_better != 0)
+        jpt_buf_printf(out, "  But the best %s is %.4g: every setting is as good as that, and this advice is worth nothing.\n", report_metric(p->task), m->fig[QUALITY].mean);
+    if (p->n_items < FEW_ITEMS) {
+        jpt_buf_printf(out, "  %d item%s: too few for a confidence; at least %d are wanted.\n", p->n_items, p->n_items == 1 ? "" : "s", FEW_ITEMS);
+    } else {
+        jpt_buf_printf(out, "  It reaches %.4g %% of that in %.0f %% of %d resamples of %d items", 100 * a->o->min_quality, 100.0 * a->good[pick] / REPLICATES, REPLICATES, p->n_items);
+        if (p->n_blocks > 1)
+            jpt_buf_printf(out, " and %d blocks", p->n_blocks);
+        jpt_buf_printf(out, ", and is the cheapest that does in %.0f %%.\n", 100.0 * a->wins[pick] / REPLICATES);
+    }
+    for (int i = 0; i < p->n_cells && p->n_items >= FEW_ITEMS; i++)
         if (i != pick && a->wins[i] >= REPLICATES / 20)
             jpt_buf_printf(out, "  Or %s: cheapest in %.0f %%.\n", p->cells[i]->label, 100.0 * a->wins[i] / REPLICATES);
     if (unfinished)

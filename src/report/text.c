@@ -54,10 +54,10 @@ static void data_sets(const report *r, jpt_buf *b, const char *before, void (*ad
     }
 }
 
-/* A pipe ends a cell of a Markdown table. */
+/* A pipe ends a cell of a Markdown table, and HTML is HTML in Markdown. */
 static void md_cell(jpt_buf *b, const char *z) {
     for (z = z ? z : "–"; *z; z++) {
-        if (*z == '|')
+        if (strchr("|<\\`", *z))
             jpt_buf_addc(b, '\\');
         jpt_buf_addc(b, *z == '\n' ? ' ' : *z);
     }
@@ -82,7 +82,9 @@ void report_md(const report *r, jpt_buf *b) {
     for (int i = 0; i < r->n_panels; i++) {
         const panel *p = &r->panels[i];
         jpt_buf      words = {0};
-        jpt_buf_printf(b, "\n## %s\n\n", p->title);
+        jpt_buf_addz(b, "\n## ");
+        md_cell(b, p->title);
+        jpt_buf_addz(b, "\n\n");
         report_verdict(p, &words);
         lines_as_list(b, words.p, "- ");
         b->oom = b->oom || words.oom;

@@ -169,6 +169,18 @@ static jpt_status take_lock(jpt_store *s, jpt_error *err) {
     return status;
 }
 
+bool jpt_store_is_busy(const char *path) {
+    jpt_buf      name = {0};
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    jpt_buf_printf(&name, "%s.lock", path);
+    int  fd = name.oom ? -1 : open(name.p, O_RDONLY | O_CLOEXEC);
+    bool busy = fd >= 0 && fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+    if (fd >= 0)
+        close(fd);
+    jpt_buf_fini(&name);
+    return busy;
+}
+
 /* The path as a URI, so that no name is special to SQLite (":memory:").  A reader that may not write beside a file without
  * a log needs `immutable`: WAL mode wants its index even for reading. */
 static jpt_status open_file(jpt_store *s, int flags, jpt_error *err) {

@@ -149,8 +149,9 @@ static void a_study_of_others(void **state) {
     jpt_store         *s = store_of("r.db");
     jpt_import_summary sum;
     jpt_error          err = {0};
-    char               trace[96], log[96];
-    snprintf(log, sizeof log, "%s", file("log.jsonl", DOC(0, "4", 1.0) FLEXIBLE(0, "4", 1.0) "not json\n" DOC(1, "5", 0.0) FLEXIBLE(1, "5", 1.0) "{\"doc_id\": \"x\"}\n"));
+    char               trace[96], log[96], bad[96];
+    snprintf(log, sizeof log, "%s", file("log.jsonl", DOC(0, "4", 1.0) FLEXIBLE(0, "4", 1.0) DOC(1, "5", 0.0) FLEXIBLE(1, "5", 1.0)));
+    snprintf(bad, sizeof bad, "%s", file("bad.jsonl", DOC(0, "4", 1.0) FLEXIBLE(0, "4", 1.0) "not json\n" DOC(1, "5", 0.0) FLEXIBLE(1, "5", 1.0) "{\"doc_id\": \"x\"}\n"));
     for (int block = 0; block < 3; block++)
         for (int beam = 0; beam < 2; beam++) {
             jpt_buf b = {0};
@@ -162,7 +163,7 @@ static void a_study_of_others(void **state) {
             jpt_import i = {.task = "gsm8k", .model = "m", .spec = beam ? "beam:num_beams=5" : "greedy", .batch = 1, .block = block, .trace = trace, .samples = log, .output_tokens = -1};
             if (jpt_import_run(s, &i, &sum, &err) != JPT_OK)
                 fail_msg("%s", err.msg);
-            assert_int_equal(sum.n_requests, 2), assert_int_equal(sum.n_bad_lines, 2);
+            assert_int_equal(sum.n_requests, 2), assert_int_equal(sum.n_bad_lines, 0);
             near(sum.score, .5);
             assert_string_equal(sum.metric, "exact_match");
         }
@@ -173,6 +174,14 @@ static void a_study_of_others(void **state) {
     err = (jpt_error){0};
     assert_int_equal(jpt_import_run(s, &flexible, &sum, &err), JPT_OK);
     near(sum.score, 1);
+    /* lines that cannot be read are requests without their share of the joules: no number comes of it */
+    jpt_import damaged = {.task = "damaged", .model = "m", .spec = "greedy", .batch = 1, .trace = trace, .samples = bad, .output_tokens = -1};
+    assert_int_equal(jpt_import_run(s, &damaged, &sum, &err), JPT_OK);
+    assert_true(sum.n_requests == 2 && sum.n_bad_lines == 2 && !sum.trace.valid && strstr(sum.trace.reasons, "2 lines of the log cannot be read"));
+    jpt_import twice = {.task = "twice", .model = "m", .spec = "greedy", .batch = 1, .samples = file("twice.jsonl", DOC(0, "4", 1.0) DOC(0, "5", 1.0)), .output_tokens = -1};
+    assert_int_equal(jpt_import_run(s, &twice, &sum, &err), JPT_FORMAT);
+    assert_non_null(strstr(err.msg, "doc_id 0 stands twice"));
+    err = (jpt_error){0};
     jpt_buf out = {0};
     int     failed;
     if (jpt_report_audit(s, NULL, &out, &failed, &err) != JPT_OK || failed)

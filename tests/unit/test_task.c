@@ -83,7 +83,7 @@ static void yaml_is_refused(void **state) {
     refused(put("bad.yaml", "name: t\nflavour: 3\n"), JPT_FORMAT, "flavour", "line ");
     refused(put("bad.yaml", "name: [t\n"), JPT_FORMAT, "bad.yaml", "");
     refused(put("bad.yaml", ""), JPT_FORMAT, "bad.yaml", "");
-    refused(put("bad.yaml", "name: t\ndescription: d\nlicense: l\nitems: i.jsonl\nprompt: \"{a}\"\nchat: true\nmetrics: [chrf]\nmax_new_tokens: nine\n"), JPT_FORMAT, "max_new_tokens", "line: 8");
+    refused(put("bad.yaml", "name: t\ndescription: d\nlicense: l\nitems: i.jsonl\nprompt: \"{a}\"\nchat: true\nmetrics: [chrf]\nmax_new_tokens: nine\n"), JPT_FORMAT, "max_new_tokens", "line 8");
     refused(put("bad.yaml", "name: t\ndescription: d\nlicense: l\nitems: i.jsonl\nprompt: \"{a}\"\nchat: true\nmetrics: [chfr]\nmax_new_tokens: 9\n"), JPT_FORMAT, "chfr", "did you mean 'chrf'");
     refused(put("bad.yaml", "name: t\ndescription: d\nlicense: l\nitems: i.jsonl\nprompt: \"{a}\"\nchat: true\nmetrics: [chrf]\nmax_new_tokens: 0\n"), JPT_FORMAT, "max_new_tokens 0", "bad.yaml");
     refused(put("bad.yaml", "name: t\ndescription: d\nlicense: l\nitems: i.jsonl\nprompt: \"{c}\"\nchat: true\nmetrics: [chrf]\nmax_new_tokens: 5\n"), JPT_FORMAT, "i.jsonl:1", "\"c\"");

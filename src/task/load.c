@@ -355,6 +355,16 @@ static bool ends_with(const char *s, const char *tail) {
     return n > m && strcmp(s + n - m, tail) == 0;
 }
 
+/* Answers that are compared as numbers. */
+static bool of_numbers(task_metric m) { return m >= METRIC_EXACT_MATCH && m <= METRIC_GSM8K_COT; }
+
+static bool has_number(const jpt_task_item *it) {
+    bool found = it->n_references == 0;
+    for (size_t k = 0; k < it->n_references && !found; k++)
+        found = strpbrk(it->references[k], "0123456789") != NULL;
+    return found;
+}
+
 /* Every item has what the metrics need. */
 static jpt_status check_items(const jpt_task *t, jpt_error *err) {
     for (size_t i = 0; i < t->info.n_items; i++)
@@ -364,6 +374,8 @@ static jpt_status check_items(const jpt_task *t, jpt_error *err) {
                 return JPT_FAIL(err, FORMAT, "%s: item '%s' has no \"tests\", which the metric 'passed' needs", t->info.path, t->item[i].pub.id);
             if (d->needs_reference && t->item[i].pub.n_references == 0)
                 return JPT_FAIL(err, FORMAT, "%s: item '%s' has no \"reference\", which the metric '%s' needs", t->info.path, t->item[i].pub.id, d->name);
+            if (of_numbers(t->metric[m]) && !has_number(&t->item[i].pub))
+                return JPT_FAIL(err, FORMAT, "%s: item '%s': its reference holds no number, so that by the metric '%s' no answer could be right", t->info.path, t->item[i].pub.id, d->name);
         }
     return JPT_OK;
 }

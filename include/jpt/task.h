@@ -2,7 +2,7 @@
  *
  * A task is a YAML file (tasks/README.md: prompt template, examples, stop strings, metrics) with its items in a public data set
  * (jpt/dataset.h) or beside it, or a bare JSON-lines file of a user: one object a line with "prompt" and, where there is one,
- * "reference" (a string or a list).  Messages name the file and the line. */
+ * "reference" (a string, a number, or a list).  Messages name the file and the line. */
 #ifndef JPT_TASK_H
 #define JPT_TASK_H
 

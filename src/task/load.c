@@ -159,9 +159,13 @@ static jpt_status references_of(opening *o, json_t *item, const char *path, task
     }
     for (size_t k = 0; !template && k < n; k++) {
         json_t *r = json_is_array(ref) ? json_array_get(ref, k) : ref;
-        if (!json_is_string(r))
-            return JPT_FAIL(err, FORMAT, "%s:%d: \"reference\" must be a string or a list of strings", path, task_item_line(item));
-        refs[k] = copy(t, json_string_value(r));
+        if (!json_is_string(r) && !json_is_number(r))
+            return JPT_FAIL(err, FORMAT, "%s:%d: \"reference\" must be a string, a number, or a list of them", path, task_item_line(item));
+        char *digits = json_is_number(r) ? json_dumps(r, JSON_ENCODE_ANY | JSON_REAL_PRECISION(15)) : NULL;
+        refs[k] = copy(t, digits ? digits : json_string_value(r));
+        free(digits);
+        if (!refs[k])
+            return JPT_FAIL(err, NOMEM, "%s: out of memory", path);
     }
     it->pub.references = refs;
     it->pub.n_references = n;

@@ -113,7 +113,11 @@ static void json_lines(void **state) {
     refused(put("bad.jsonl", "{\"prompt\": \"p\"}\n\n[1]\n"), JPT_FORMAT, "bad.jsonl:3", "object");
     refused(put("bad.jsonl", "{\"question\": \"p\"}\n"), JPT_FORMAT, "bad.jsonl:1", "\"prompt\"");
     refused(put("bad.jsonl", "{\"prompt\": \"\"}\n"), JPT_FORMAT, "bad.jsonl:1", "empty");
-    refused(put("bad.jsonl", "{\"prompt\": \"p\", \"reference\": 3}\n"), JPT_FORMAT, "bad.jsonl:1", "reference");
+    refused(put("bad.jsonl", "{\"prompt\": \"p\", \"reference\": {}}\n"), JPT_FORMAT, "bad.jsonl:1", "reference");
+    jpt_task *numbers = open_task(put("numbers.jsonl", "{\"prompt\": \"p\", \"reference\": 3}\n{\"prompt\": \"q\", \"reference\": [2.5, \"two\"]}\n"));
+    assert_string_equal(jpt_task_get_item(numbers, 0)->references[0], "3");
+    assert_string_equal(jpt_task_get_item(numbers, 1)->references[0], "2.5");
+    jpt_task_close(numbers);
     refused(put("bad.jsonl", "\n\n"), JPT_FORMAT, "bad.jsonl", "no item");
     refused(put("bad.jsonl", "{\"prompt\": \"\xff\"}\n"), JPT_FORMAT, "bad.jsonl:1", "");
     refused("/nonexistent/x.jsonl", JPT_IO, "/nonexistent/x.jsonl", "");

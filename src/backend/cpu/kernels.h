@@ -5,23 +5,30 @@
 
 #include <jpt/tensor.h>
 
-enum { ACT_TILE = 64 }; /* rows of activations that stay near while weights pass over them */
+enum { ACT_TILE = 64, ACT_ROWS = 8 }; /* rows of activations that stay near while weights pass over them; and that a kernel takes at once */
 
-/* Activations rounded to 8 bits in blocks of 32: x = d * q, |q| <= 127. */
+/* Activations rounded to 8 bits in blocks of 32: x = d * q, |q| <= 127.  ACT_ROWS rows at a time (the last ones may be fewer) lie
+ * together, their first blocks, then their second ones, ...: what a block of weights meets is one piece of memory. */
 typedef struct cpu_act_block {
     float   d, sum;    /* sum = d * (q added up) */
     int32_t offset[2]; /* minus the weights' offset times the q added up: of all in [0], or of each half of the block */
 } cpu_act_block;
 typedef struct cpu_acts {
-    int8_t        *q;     /* [n, cols] */
-    cpu_act_block *block; /* [n, cols / 32] */
-    int32_t        cols;
+    int8_t        *q;     /* [n, cols / 32, 32] in the order said */
+    cpu_act_block *block; /* [n, cols / 32] so too */
+    int32_t        cols, n;
     /* What rounding left of blocks with outliers, rounded in its turn: bit i of fine[k * cols / 32 + b] says that row
      * ACT_TILE * k + i has it of block b. */
     uint64_t      *fine;
-    int8_t        *fine_q;     /* [n, cols] */
-    cpu_act_block *fine_block; /* [n, cols / 32] */
+    int8_t        *fine_q;     /* as q */
+    cpu_act_block *fine_block; /* as block */
 } cpu_acts;
+
+/* Where block b of a row is. */
+static inline size_t act_block_at(const cpu_acts *a, int32_t row, int32_t b) {
+    int32_t first = row & ~(ACT_ROWS - 1), together = a->n - first < ACT_ROWS ? a->n - first : ACT_ROWS;
+    return (size_t)first * (size_t)(a->cols / 32) + (size_t)b * (size_t)together + (size_t)(row - first);
+}
 
 /* Keys and values of a kv head, and room for a block of them in float32. */
 typedef struct cpu_kv {

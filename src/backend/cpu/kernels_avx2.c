@@ -2,7 +2,6 @@
 #if defined(__x86_64__)
 #define KERNELS cpu_kernels_avx2
 #define ISA_NAME "avx2"
-#define MOST_ROWS 8
 #include "kernels_body.h"
 #else
 typedef int jpt_kernels_avx2_absent;

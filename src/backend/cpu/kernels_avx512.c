@@ -2,7 +2,6 @@
 #if defined(__x86_64__)
 #define KERNELS cpu_kernels_avx512
 #define ISA_NAME "avx512"
-#define MOST_ROWS 16
 #include "kernels_body.h"
 #else
 typedef int jpt_kernels_avx512_absent;

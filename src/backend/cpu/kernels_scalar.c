@@ -2,7 +2,6 @@
 #if 1
 #define KERNELS cpu_kernels_scalar
 #define ISA_NAME "scalar"
-#define MOST_ROWS 8
 #include "kernels_body.h"
 #else
 typedef int jpt_kernels_scalar_absent;

@@ -34,6 +34,7 @@ static void act_room(cpu_backend *c, int32_t set, int32_t n, int32_t cols) {
     }
     memset(a->fine, 0, tiles * sizeof *a->fine);
     a->cols = cols;
+    a->n = n;
 }
 
 void cpu_matmul_fini(cpu_backend *c) {

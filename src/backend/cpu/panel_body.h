@@ -35,11 +35,13 @@ static inline vc vc_add_pair(vc c, vc h, int i) { /* bits 2i, 2i + 1 of h become
 }
 enum { SIGNED_BYTES = 0 }; /* codes of 8 bits stay unsigned */
 static inline vc vc_bytes(const uint8_t *p) { return vc_load(p); }
+enum { TOGETHER = 8 }; /* rows of activations whose integer sums stay in registers */
+typedef int32_t four_codes __attribute__((may_alias, aligned(1)));
 static inline vi vi_dot(vi acc, vc c, const int8_t *x, bool wide) {
-    int32_t four;
     (void)wide;
-    memcpy(&four, x, 4);
-    return _mm512_dpbusd_epi32(acc, c, _mm512_set1_epi32(four));
+    /* the broadcast inside the instruction, which compilers do not find */
+    __asm__("vpdpbusd %1%{1to16%}, %2, %0" : "+v"(acc) : "m"(*(const four_codes *)x), "v"(c));
+    return acc;
 }
 #elif defined(__AVX2__)
 typedef struct vf { __m256 a, b; } vf;
@@ -77,6 +79,7 @@ static inline __m256i pair4(__m256i h, int i) {
 }
 static inline vc vc_add_pair(vc c, vc h, int i) { return (vc){_mm256_or_si256(c.a, pair4(h.a, i)), _mm256_or_si256(c.b, pair4(h.b, i))}; }
 enum { SIGNED_BYTES = 1 }; /* two products of 8 by 8 bits do not fit vpmaddubsw: signs are moved to the activations */
+enum { TOGETHER = 1 };
 static inline vc vc_bytes(const uint8_t *p) {
     vc c = vc_load(p);
     return (vc){_mm256_xor_si256(c.a, _mm256_set1_epi8((char)0x80)), _mm256_xor_si256(c.b, _mm256_set1_epi8((char)0x80))};
@@ -128,7 +131,7 @@ static inline vc vc_add_pair(vc c, vc h, int k) {
         c.v[i] = (uint8_t)(c.v[i] | (h.v[i] >> (2 * k) & 3) << 4);
     return c;
 }
-enum { SIGNED_BYTES = 0 };
+enum { SIGNED_BYTES = 0, TOGETHER = 1 };
 static inline vc vc_bytes(const uint8_t *p) { return vc_load(p); }
 static inline vi vi_dot(vi acc, vc c, const int8_t *x, bool wide) {
     (void)wide;
@@ -200,44 +203,60 @@ static inline __attribute__((always_inline)) void panel_unpack(jpt_dtype t, cons
     }
 }
 
-/* sums of one block to the running sums of one row of activations */
-static inline __attribute__((always_inline)) vf panel_step(jpt_dtype t, const panel_codes *u, const int8_t *x, const cpu_act_block *s, vf acc) {
+/* Loops over rows become straight code where the sums then stay in registers; elsewhere that only takes long to compile. */
+#if defined(__AVX512VNNI__)
+#define UNROLL _Pragma("GCC unroll 16")
+#else
+#define UNROLL
+#endif
+
+/* Sums of one block to the running sums of n <= TOGETHER rows of activations, whose blocks lie one behind the other. */
+static inline __attribute__((always_inline)) void panel_step(jpt_dtype t, const int n, const panel_codes *u, const int8_t *x, const cpu_act_block *s, vf *acc) {
     const bool wide = t == JPT_Q8_0 && SIGNED_BYTES;
-    vi         i0 = vi_set(wide ? 0 : s->offset[0]);
-    if (t == JPT_Q6_K) {
-        vi i1 = vi_set(s->offset[1]);
-        for (int g = 0; g < 4; g++) {
-            i0 = vi_dot(i0, u->q[g], x + 4 * g, wide);
-            i1 = vi_dot(i1, u->q[g + 4], x + 4 * g + 16, wide);
-        }
-        vf d = vf_set(s->d);
-        acc = vf_fma(vf_of(i0), vf_mul(u->scale[0], d), acc);
-        return vf_fma(vf_of(i1), vf_mul(u->scale[1], d), acc);
+    const int  halves = t == JPT_Q6_K ? 2 : 1;
+UNROLL
+    for (int h = 0; h < halves; h++) {
+        vi sum[TOGETHER];
+UNROLL
+        for (int i = 0; i < n; i++)
+            sum[i] = vi_set(wide ? 0 : s[i].offset[h]);
+UNROLL
+        for (int g = 0; g < 8 / halves; g++)
+UNROLL
+            for (int i = 0; i < n; i++)
+                sum[i] = vi_dot(sum[i], u->q[4 * h + g], x + PANEL_BLOCK * i + 16 * h + 4 * g, wide);
+UNROLL
+        for (int i = 0; i < n; i++)
+            acc[i] = vf_fma(vf_of(sum[i]), vf_mul(u->scale[h], vf_set(s[i].d)), acc[i]);
     }
-    for (int g = 0; g < 8; g++)
-        i0 = vi_dot(i0, u->q[g], x + 4 * g, wide);
-    acc = vf_fma(vf_of(i0), vf_mul(u->scale[0], vf_set(s->d)), acc);
-    return has_min(t) ? vf_fma(u->min, vf_set(s->sum), acc) : acc;
+UNROLL
+    for (int i = 0; i < n; i++)
+        if (has_min(t))
+            acc[i] = vf_fma(u->min, vf_set(s[i].sum), acc[i]);
 }
 
 /* ---- a panel times N rows of activations ------------------------------------------------------------------ */
 
 enum { PANEL_AHEAD = 3072 }; /* bytes asked for early */
 
-static inline __attribute__((always_inline)) void panel_times(jpt_dtype t, const int N, const uint8_t *panel, const cpu_acts *x, int32_t i0, float *out) {
+/* N rows of a tile of `rows` (act_block_at), or two whole tiles. */
+static inline __attribute__((always_inline)) void panel_times(jpt_dtype t, const int N, const int rows, const uint8_t *panel, const cpu_acts *x, int32_t first, float *out) {
     const int32_t blocks = x->cols / PANEL_BLOCK;
-    vf            acc[16];
+    size_t        at = act_block_at(x, first, 0);
+    vf            acc[2 * ACT_ROWS];
     for (int i = 0; i < N; i++)
         acc[i] = vf_zero();
-    for (int32_t b = 0; b < blocks; b++) {
+    for (int32_t b = 0; b < blocks; b++, at += (size_t)rows) {
         panel_codes    u;
         const uint8_t *head = NULL, *p = panel_block(t, panel, b, &head);
-        for (size_t at = 0; at < panel_block_bytes(t); at += 64)
-            __builtin_prefetch(p + PANEL_AHEAD + at);
+        for (size_t k = 0; k < panel_block_bytes(t); k += 64)
+            __builtin_prefetch(p + PANEL_AHEAD + k);
         panel_unpack(t, head, p, &u);
-#pragma GCC unroll 16
-        for (int i = 0; i < N; i++)
-            acc[i] = panel_step(t, &u, x->q + (size_t)(i0 + i) * (size_t)x->cols + PANEL_BLOCK * b, x->block + (size_t)(i0 + i) * (size_t)blocks + b, acc[i]);
+UNROLL
+        for (int i = 0; i < N; i += TOGETHER) {
+            const size_t k = at + (size_t)(i % ACT_ROWS) + (size_t)(i / ACT_ROWS * ACT_ROWS) * (size_t)blocks;
+            panel_step(t, N - i < TOGETHER ? N - i : TOGETHER, &u, x->q + PANEL_BLOCK * k, x->block + k, acc + i);
+        }
     }
     for (int i = 0; i < N; i++)
         vf_store(out + PANEL_ROWS * i, acc[i]);
@@ -255,24 +274,42 @@ static inline __attribute__((always_inline)) void panel_refine(jpt_dtype t, cons
         panel_unpack(t, head, p, &u);
         for (uint64_t rows = fine[b]; rows; rows &= rows - 1) {
             const int    i = __builtin_ctzll(rows);
-            const size_t at = (size_t)(first + i) * (size_t)blocks + (size_t)b;
-            vf_store(out + PANEL_ROWS * i, panel_step(t, &u, x->fine_q + PANEL_BLOCK * at, x->fine_block + at, vf_load(out + PANEL_ROWS * i)));
+            const size_t at = act_block_at(x, first + i, b);
+            vf           sum = vf_load(out + PANEL_ROWS * i);
+            panel_step(t, 1, &u, x->fine_q + PANEL_BLOCK * at, x->fine_block + at, &sum);
+            vf_store(out + PANEL_ROWS * i, sum);
         }
     }
 }
 
 static inline __attribute__((always_inline)) void panel_rows(jpt_dtype t, const uint8_t *panel, const cpu_acts *x, int32_t first, int32_t n, float *out) {
     int32_t i = 0;
-#define TIMES(N)                                                          \
-    for (; n - i >= N; i += N)                                            \
-        panel_times(t, N, panel, x, first + i, out + PANEL_ROWS * i);
-#if MOST_ROWS > 8
-    TIMES(16)
+#define TIMES(N, rows) panel_times(t, N, rows, panel, x, first + i, out + PANEL_ROWS * i)
+#if defined(__AVX512VNNI__)
+    for (; n - i >= 2 * ACT_ROWS; i += 2 * ACT_ROWS)
+        TIMES(2 * ACT_ROWS, ACT_ROWS);
+    if (n - i >= ACT_ROWS) {
+        TIMES(ACT_ROWS, ACT_ROWS);
+        i += ACT_ROWS;
+    }
+    switch (n - i) {
+    case 1: TIMES(1, 1); break;
+    case 2: TIMES(2, 2); break;
+    case 3: TIMES(3, 3); break;
+    case 4: TIMES(4, 4); break;
+    case 5: TIMES(5, 5); break;
+    case 6: TIMES(6, 6); break;
+    case 7: TIMES(7, 7); break;
+    }
+#else
+    for (; n - i >= ACT_ROWS; i += ACT_ROWS)
+        TIMES(ACT_ROWS, ACT_ROWS);
+    const int left = n - i;
+    for (; n - i >= 4; i += 4)
+        TIMES(4, left);
+    for (; n - i >= 1; i++)
+        TIMES(1, left);
 #endif
-    TIMES(8)
-    TIMES(4)
-    TIMES(2)
-    TIMES(1)
 #undef TIMES
     panel_refine(t, panel, x, first, out);
 }
@@ -353,7 +390,7 @@ static void quantize(const float *x, int32_t offset, bool halves, cpu_acts *a, i
     const float   bound = mean_abs(x, a->cols) * (OUTLIER / 127);
     uint64_t     *fine = a->fine + (size_t)(row / ACT_TILE) * (size_t)blocks;
     for (int32_t b = 0; b < blocks; b++, x += PANEL_BLOCK) {
-        const size_t at = (size_t)row * (size_t)blocks + (size_t)b;
+        const size_t at = act_block_at(a, row, b);
         quantize_block(x, offset, halves, a->q + PANEL_BLOCK * at, &a->block[at]);
         if (!(a->block[at].d > bound))
             continue;

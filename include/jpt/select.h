@@ -123,6 +123,17 @@ jpt_status jpt_topk_scores(const jpt_score_item *items, int32_t n, const float *
 /* out = ln softmax(z), in place too: float32 steps, float64 sum.  false: a NaN, or nothing finite. */
 bool jpt_log_softmax(const float *z, int32_t n, float *out);
 
+/* For strategies that filter a row on their own; scratch as above.
+ * Ids of the k best scores above -INFINITY to id[k], best first (ties: lower id first); returns how many there are. */
+int32_t jpt_best_scores(const float *z, int32_t n, int32_t k, void *scratch, int32_t *id);
+/* All but the k >= 1 best become -INFINITY (of equal ones the lowest ids stay); or all below a bound. */
+void jpt_keep_best(float *z, int32_t n, int32_t k, void *scratch);
+void jpt_cut_below(float *z, int32_t n, float bound);
+/* p = exp(z) in float32, z <= 88; p == z is fine. */
+void jpt_exp_row(const float *z, int32_t n, float *p);
+/* - sum p ln(p + eps), p = exp(logp) in float32, the sum in float64; 1e-30 <= eps. */
+double jpt_entropy_eps(const float *logp, int32_t n, float eps);
+
 /* a . b in float32, 16 partial sums: the same on every machine. */
 float jpt_dot(const float *a, const float *b, int32_t n);
 /* x / |x| in place; a zero row stays. */

@@ -1,4 +1,4 @@
-/* exp of 16 floats at once, in GCC's vector extensions: one AVX-512 register, two AVX2, four SSE. */
+/* exp and ln of 16 floats at once, in GCC's vector extensions: one AVX-512 register, two AVX2, four SSE. */
 #ifndef JPT_EXP16_H
 #define JPT_EXP16_H
 
@@ -33,5 +33,15 @@ static inline __attribute__((always_inline)) f32x16 exp16_with(f32x16 x, const i
 }
 
 static inline __attribute__((always_inline)) f32x16 exp16(f32x16 x) { return exp16_with(x, 0); }
+
+/* ln of positive normal numbers, 3 ulp: x = 2^k m, m in [1/sqrt2, sqrt2), ln m = 2 artanh((m - 1) / (m + 1)) by its series. */
+static inline __attribute__((always_inline)) f32x16 log16(f32x16 x) {
+    i32x16 k = ((i32x16)x - 0x3f3504f3) >> 23; /* bits of 1/sqrt2 */
+    f32x16 m = (f32x16)((i32x16)x - (k << 23)), s = (m - 1.0f) / (m + 1.0f), s2 = s * s, kf = __builtin_convertvector(k, f32x16);
+    f32x16 p = s2 * (2.0f / 9) + 2.0f / 7;
+    p = p * s2 + 2.0f / 5;
+    p = p * s2 + 2.0f / 3;
+    return kf * 0.693359375f + (s * 2.0f + (s * s2 * p + kf * -2.12194440e-4f));
+}
 
 #endif

@@ -19,12 +19,14 @@ static void compress(uint32_t h[8], const uint8_t *p) {
     uint32_t w[64], a = h[0], b = h[1], c = h[2], d = h[3], e = h[4], f = h[5], g = h[6], i = h[7];
     for (int t = 0; t < 16; t++)
         w[t] = (uint32_t)p[4 * t] << 24 | (uint32_t)p[4 * t + 1] << 16 | (uint32_t)p[4 * t + 2] << 8 | p[4 * t + 3];
+#pragma GCC unroll 16
     for (int t = 16; t < 64; t++) {
         uint32_t s0 = rotr(w[t - 15], 7) ^ rotr(w[t - 15], 18) ^ w[t - 15] >> 3;
         uint32_t s1 = rotr(w[t - 2], 17) ^ rotr(w[t - 2], 19) ^ w[t - 2] >> 10;
         w[t] = w[t - 16] + s0 + w[t - 7] + s1;
     }
-    for (int t = 0; t < 64; t++) {
+#pragma GCC unroll 8
+    for (int t = 0; t < 64; t++) { /* eight rounds turn the letters once around: no moves */
         uint32_t t1 = i + (rotr(e, 6) ^ rotr(e, 11) ^ rotr(e, 25)) + ((e & f) ^ (~e & g)) + K[t] + w[t];
         uint32_t t2 = (rotr(a, 2) ^ rotr(a, 13) ^ rotr(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
         i = g, g = f, f = e, e = d + t1, d = c, c = b, b = a, a = t1 + t2;
@@ -41,6 +43,11 @@ void jpt_sha256_update(jpt_sha256 *s, const void *data, size_t n) {
     size_t         have = s->n_bytes % 64;
     s->n_bytes += n;
     while (n) {
+        if (have == 0 && n >= 64) {
+            compress(s->h, p);
+            p += 64, n -= 64;
+            continue;
+        }
         size_t take = 64 - have < n ? 64 - have : n;
         memcpy(s->block + have, p, take);
         have += take, p += take, n -= take;

@@ -7,11 +7,6 @@
 
 typedef enum way { MIROSTAT_1, MIROSTAT_2, ADAPTIVE_P, GUARD, GUIDANCE } way;
 
-typedef struct ranked {
-    float   p;
-    int32_t id;
-} ranked;
-
 typedef struct feedback_state {
     built_chain chain;
     way         way;
@@ -19,7 +14,7 @@ typedef struct feedback_state {
     int32_t     V, token, n_emitted;
     token_list  history;
     float      *z, *logp; /* [V]: scores after the chain; the model's own log-probabilities */
-    ranked     *sorted;   /* [V] */
+    void       *scratch;  /* of chains and of finding the best */
     double      mu, tau, eta;               /* mirostat */
     double      target, decay, sum, weight; /* adaptive-p */
     float      *entropies;                  /* GUARD: all so far */
@@ -27,7 +22,7 @@ typedef struct feedback_state {
     float       scale; /* guidance */
     jpt_seq     without;
     jpt_ids     negative; /* the other context's beginning */
-    float      *other; /* [V] */
+    float      *other; /* [V]: the other context's; else log-probabilities after the chain, where there is one */
 } feedback_state;
 
 static jpt_status feedback_open_as(way w, void *state, const jpt_strategy_ctx *ctx, const jpt_spec *spec, jpt_error *err) {
@@ -52,12 +47,11 @@ static jpt_status feedback_open_as(way w, void *state, const jpt_strategy_ctx *c
     size_t V = (size_t)s->V;
     s->z = malloc(V * sizeof *s->z);
     s->logp = malloc(V * sizeof *s->logp);
-    bool ok = s->z && s->logp;
-    if (w == MIROSTAT_1 || w == MIROSTAT_2 || w == GUARD)
-        ok = (s->sorted = malloc(V * sizeof *s->sorted)) && ok;
+    s->scratch = malloc(jpt_select_scratch_bytes(s->V));
+    bool ok = s->z && s->logp && s->scratch;
     if (w == GUARD)
         ok = (s->entropies = jpt_arena_alloc(&s->chain.arena, (size_t)s->history.cap * sizeof *s->entropies)) && ok;
-    if (w == GUIDANCE)
+    if (w == GUIDANCE || s->chain.chain.n_links > 0)
         ok = (s->other = malloc(V * sizeof *s->other)) && ok;
     if (!ok)
         return JPT_FAIL(err, NOMEM, "out of memory for a request");
@@ -95,19 +89,6 @@ static jpt_status feedback_propose(void *state, const jpt_strategy_ctx *ctx, jpt
     return jpt_propose(p, s->without, s->prefilled ? &s->token : s->negative.p, n, JPT_ROWS_LAST, JPT_ROWS_NONE, err);
 }
 
-/* ---- distributions -------------------------------------------------------------------------------------------- */
-
-static int by_p(const void *a, const void *b) {
-    const ranked *x = a, *y = b;
-    return x->p != y->p ? (x->p < y->p ? 1 : -1) : (x->id > y->id) - (x->id < y->id);
-}
-
-static void sort_all(feedback_state *s) {
-    for (int32_t v = 0; v < s->V; v++)
-        s->sorted[v] = (ranked){expf(s->z[v]), v};
-    qsort(s->sorted, (size_t)s->V, sizeof *s->sorted, by_p);
-}
-
 /* ---- what stays, and what is learnt from the draw ------------------------------------------------------------- */
 
 double jpt_mirostat_k(const float *p, int32_t n, int32_t terms, bool guarded, double vocabulary, double mu) {
@@ -128,10 +109,10 @@ double jpt_mirostat_k(const float *p, int32_t n, int32_t terms, bool guarded, do
 /* paper: the authors' code (100 terms, N = 50,000, k rounded + 1); shi: that with guarded ratios and N = V; llama.cpp: 99 terms, N = V,
  * k truncated.  All keep everything where the arithmetic fails. */
 static int32_t mirostat_keeps(const feedback_state *s) {
-    float   p[101];
-    int32_t n = s->V < 101 ? s->V : 101;
-    for (int32_t i = 0; i < n; i++)
-        p[i] = s->sorted[i].p;
+    float   p[101] = {0};
+    int32_t id[101], n = s->V < 101 ? s->V : 101, found = jpt_best_scores(s->z, s->V, n, s->scratch, id);
+    for (int32_t i = 0; i < found; i++)
+        p[i] = expf(s->z[id[i]]);
     double k = jpt_mirostat_k(p, n, s->paper ? 100 : 99, s->shi, s->paper && !s->shi ? 50000 : s->V, s->mu);
     if (!(k <= s->V))
         return s->V;
@@ -139,9 +120,20 @@ static int32_t mirostat_keeps(const feedback_state *s) {
     return whole < 1 ? 1 : whole > s->V ? s->V : whole;
 }
 
-static void keep_first(feedback_state *s, int32_t k) {
-    for (int32_t i = k; i < s->V; i++)
-        s->z[s->sorted[i].id] = -INFINITY;
+/* Keep what surprises by at most mu bits, and the best. */
+static void keep_expected(feedback_state *s) {
+    const double bound = -s->mu * log(2), near = 1e-5 * (1 + fabs(bound));
+    int32_t      best = 0;
+    (void)jpt_best_scores(s->z, s->V, 1, s->scratch, &best);
+    const float top = s->z[best], low = (float)fmin(bound - near, 0), high = (float)(bound + near);
+    jpt_cut_below(s->z, s->V, low);
+    for (int32_t v = 0; v < s->V; v++)
+        if (s->z[v] > -INFINITY && (s->z[v] < high || s->z[v] < -80)) { /* where rounding matters, as it is defined */
+            float p = expf(s->z[v]);
+            if (!(p > 0 && -log2((double)p) <= s->mu))
+                s->z[v] = -INFINITY;
+        }
+    s->z[best] = top;
 }
 
 static int by_float(const void *a, const void *b) {
@@ -191,48 +183,40 @@ void jpt_guard_step(const float *entropies, int32_t t, int32_t w, int32_t n_voca
 
 /* p times alpha^count, the k best of the original p. */
 static void guard_filter(feedback_state *s) {
-    double h = 0, k, alpha;
-    for (int32_t v = 0; v < s->V; v++) {
-        double p = exp((double)s->z[v]);
-        h -= p * log(p + 1e-5);
-    }
-    s->entropies[s->n_entropies++] = (float)h;
+    double  k, alpha;
+    int32_t id[16]; /* k <= 15 */
+    float   kept[16];
+    s->entropies[s->n_entropies++] = (float)jpt_entropy_eps(s->z, s->V, 1e-5f);
     jpt_guard_step(s->entropies, s->n_entropies, s->window, s->V, &k, &alpha);
-    int32_t n = (int32_t)floor(k) < s->V ? (int32_t)floor(k) : s->V;
-    sort_all(s);
-    keep_first(s, n);
+    int32_t n = jpt_best_scores(s->z, s->V, (int32_t)floor(k), s->scratch, id);
     for (int32_t i = 0; i < n; i++) {
-        int32_t count = 0, id = s->sorted[i].id;
+        int32_t count = 0;
         for (int32_t j = 0; j < s->history.n; j++)
-            count += s->history.p[j] == id;
-        if (count > 0)
-            s->z[id] += (float)(count * log(alpha > 1e-30 ? alpha : 1e-30));
+            count += s->history.p[j] == id[i];
+        kept[i] = s->z[id[i]] + (count > 0 ? (float)(count * log(alpha > 1e-30 ? alpha : 1e-30)) : 0);
+    }
+    for (int32_t v = 0; v < s->V; v++)
+        s->z[v] = -INFINITY;
+    for (int32_t i = 0; i < n; i++)
+        s->z[id[i]] = kept[i];
+}
+
+/* llama.cpp's: scores fall with the distance of p from the aim, in float32 as there. */
+static void aim_at(feedback_state *s) {
+    const float aim = (float)clamp(2 * s->target - s->sum / s->weight, 0, 1);
+    float      *p = s->scratch;
+    jpt_exp_row(s->z, s->V, p);
+    for (int32_t v = 0; v < s->V; v++) {
+        float x = fabsf(p[v] - aim) / 0.3f, score = 5 - 10 * x * x / (1 + x);
+        s->z[v] = s->z[v] > -INFINITY ? score : -INFINITY;
     }
 }
 
 static void filter(feedback_state *s) {
     switch (s->way) {
-    case MIROSTAT_1:
-        sort_all(s);
-        keep_first(s, mirostat_keeps(s));
-        break;
-    case MIROSTAT_2: {
-        int32_t k = 1;
-        sort_all(s);
-        while (k < s->V && s->sorted[k].p > 0 && -log2((double)s->sorted[k].p) <= s->mu)
-            k++;
-        keep_first(s, k);
-        break;
-    }
-    case ADAPTIVE_P: {
-        double aim = clamp(2 * s->target - s->sum / s->weight, 0, 1);
-        for (int32_t v = 0; v < s->V; v++)
-            if (s->z[v] > -INFINITY) {
-                double x = fabs(exp((double)s->z[v]) - aim) / 0.3;
-                s->z[v] = (float)(5 - 10 * x * x / (1 + x));
-            }
-        break;
-    }
+    case MIROSTAT_1: jpt_keep_best(s->z, s->V, mirostat_keeps(s), s->scratch); break;
+    case MIROSTAT_2: keep_expected(s); break;
+    case ADAPTIVE_P: aim_at(s); break;
     case GUARD: guard_filter(s); break;
     case GUIDANCE: break;
     }
@@ -263,29 +247,24 @@ static jpt_status feedback_consume(void *state, const jpt_strategy_ctx *ctx, con
             s->z[v] = s->scale * (s->logp[v] - s->other[v]) + s->other[v];
     }
     jpt_select_item item = jpt_pick(&s->chain, ctx, &s->history, row, s->sampling, s->n_emitted);
+    const float    *before = s->logp; /* the filter writes over z */
+    double          p_before = 0;
     if (s->way != GUIDANCE) { /* processors and temperature come first: the filter sees what they leave */
         item.chain = NULL;
-        void      *scratch = malloc(jpt_select_scratch_bytes(s->V));
-        jpt_status st = scratch ? jpt_chain_apply(&s->chain.chain, &item, s->z, s->V, scratch, err) : JPT_FAIL(err, NOMEM, "out of memory");
-        free(scratch);
-        JPT_TRY(st);
-        if (!jpt_log_softmax(s->z, s->V, s->z))
-            return JPT_FAIL(err, DEVICE, "the chain of processors left no token to choose from");
-    }
-    float *before = s->way == GUIDANCE ? NULL : s->z;
-    double p_before = 0;
-    if (before) { /* the filter writes over it */
-        s->other = s->other ? s->other : malloc((size_t)s->V * sizeof *s->other);
-        if (!s->other)
-            return JPT_FAIL(err, NOMEM, "out of memory");
-        memcpy(s->other, s->z, (size_t)s->V * sizeof *s->z);
+        if (s->chain.chain.n_links > 0) {
+            JPT_TRY(jpt_chain_apply(&s->chain.chain, &item, s->z, s->V, s->scratch, err));
+            if (!jpt_log_softmax(s->z, s->V, s->other))
+                return JPT_FAIL(err, DEVICE, "the chain of processors left no token to choose from");
+            before = s->other;
+        }
+        memcpy(s->z, before, (size_t)s->V * sizeof *s->z);
         filter(s);
     }
     JPT_TRY(jpt_session_set_logits(ctx->session, row, s->z, err));
     jpt_selected chosen;
     JPT_TRY(jpt_session_select(ctx->session, &item, 1, &chosen, err));
-    if (before)
-        p_before = exp((double)s->other[chosen.token]);
+    if (s->way != GUIDANCE)
+        p_before = exp((double)before[chosen.token]);
     learn(s, p_before, (double)chosen.kept_prob);
     s->prefilled = true;
     s->token = chosen.token;
@@ -301,7 +280,7 @@ static void feedback_close(void *state, const jpt_strategy_ctx *ctx) {
     jpt_ids_fini(&s->negative);
     free(s->z);
     free(s->logp);
-    free(s->sorted);
+    free(s->scratch);
     free(s->other);
     free(s->history.p);
     jpt_chain_fini(&s->chain);

@@ -426,6 +426,8 @@ void jpt_spec_session_options(const jpt_spec *const *spec, size_t n, int32_t n_b
     opt->n_outputs = most.n_outputs * n_batch;
     opt->n_tree = most.n_tree * n_batch;
     opt->n_hidden = opt->n_outputs;
+    if (opt->page_size <= 0 && most.n_seqs == 1 && most.n_tree == 0) /* nobody forks */
+        opt->page_size = 16;
     if (most.all_hidden) /* a prompt may fill the context */
         opt->n_hidden = (opt->n_ctx > 0 ? opt->n_ctx : 4096) * n_batch;
 }

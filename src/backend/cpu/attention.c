@@ -125,11 +125,14 @@ void cpu_attention(jpt_backend *be, const jpt_kv_view *kv, int32_t layer, const 
                    const float *q, float *y) {
     cpu_backend *c = (cpu_backend *)be;
     attn_job     job = {.c = c, .kv = kv, .shape = shape, .runs = runs, .layer = layer, .q = q, .y = y};
+    double       work = 0;
     for (int32_t r = 0; r < n_runs; r++) {
         size_t n = (size_t)runs[r].first_pos + (size_t)runs[r].n_rows;
         job.n_rows += runs[r].n_rows;
         job.longest = n > job.longest ? n : job.longest;
+        work += (double)runs[r].n_rows * (double)n;
     }
+    work *= 4.0 * shape->n_heads * shape->head_dim;
     job.longest = (job.longest + 47) & ~(size_t)15;
     /* tiles as large as the threads leave it: two chunks a thread at least */
     int32_t group = shape->n_heads / shape->n_kv_heads, most = TILE_QUERIES / group > 1 ? TILE_QUERIES / group : 1;
@@ -138,5 +141,5 @@ void cpu_attention(jpt_backend *be, const jpt_kv_view *kv, int32_t layer, const 
     int32_t tiles = (job.n_rows + rows - 1) / rows;
     job.tile_rows = tiles ? (job.n_rows + tiles - 1) / tiles : 1;
     cpu_thread_room(c, scratch_floats(&job));
-    jpt_pool_run(c->pool, attn_chunk, &job, (tiles ? (job.n_rows + job.tile_rows - 1) / job.tile_rows : 0) * shape->n_kv_heads);
+    cpu_share(c, attn_chunk, &job, (tiles ? (job.n_rows + job.tile_rows - 1) / job.tile_rows : 0) * shape->n_kv_heads, work);
 }

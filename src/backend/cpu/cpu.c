@@ -36,14 +36,16 @@ void cpu_thread_room(cpu_backend *c, size_t n) {
     c->thread_cap = n;
 }
 
-/* Few rows are done before the other threads have heard of them. */
-static void each_row(cpu_backend *c, jpt_pool_fn fn, void *job, int32_t n) {
-    if (n < 8)
-        for (int32_t i = 0; i < n; i++)
+void cpu_share(cpu_backend *c, jpt_pool_fn fn, void *job, int32_t n_chunks, double work) {
+    if (work < ALONE)
+        for (int32_t i = 0; i < n_chunks; i++)
             fn(job, i, 0);
     else
-        jpt_pool_run(c->pool, fn, job, n);
+        jpt_pool_run(c->pool, fn, job, n_chunks);
 }
+
+/* Values are read and written once: a row of a few thousand is done before the others have heard of it. */
+static void each_row(cpu_backend *c, jpt_pool_fn fn, void *job, int32_t n, int32_t width) { cpu_share(c, fn, job, n, 8.0 * n * width); }
 
 /* ---- row-wise operations ------------------------------------------------------------------------------ */
 
@@ -64,7 +66,7 @@ static void norm_row(void *ud, int32_t i, int32_t thread) {
 static void cpu_rmsnorm(jpt_backend *be, const float *x, const float *gain, int32_t n, int32_t D, float eps, float *y) {
     cpu_backend *c = (cpu_backend *)be;
     norm_job     job = {c, x, gain, y, D, eps};
-    each_row(c, norm_row, &job, n);
+    each_row(c, norm_row, &job, n, D);
 }
 
 enum { ADD_CHUNK = 16384 };
@@ -166,7 +168,7 @@ static void cpu_rope(jpt_backend *be, float *x, int32_t n, int32_t n_heads, int3
     cpu_backend *c = (cpu_backend *)be;
     rope_job     job = {c, x, n_heads, head_dim, rope_dim / 2, kind};
     angles_for(c, n, rope_dim / 2, pos, inv_freq);
-    each_row(c, rope_row, &job, n);
+    each_row(c, rope_row, &job, n, n_heads * head_dim);
 }
 
 /* ---- keys and values ------------------------------------------------------------------------------------------ */
@@ -204,7 +206,7 @@ static void cpu_kv_write(jpt_backend *be, const jpt_kv_view *kv, int32_t layer, 
     int32_t      n = 0;
     for (int32_t r = 0; r < n_runs; r++)
         n += runs[r].n_rows;
-    each_row(c, kv_row, &job, n);
+    each_row(c, kv_row, &job, n, shape->n_kv_heads * shape->head_dim);
 }
 
 /* ---- looking back ------------------------------------------------------------------------------------------------ */

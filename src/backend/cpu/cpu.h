@@ -34,6 +34,10 @@ typedef struct cpu_backend {
 void cpu_thread_room(cpu_backend *c, size_t n);
 static inline float *cpu_thread_scratch(const cpu_backend *c, int32_t thread) { return c->thread_f32 + (size_t)thread * c->thread_cap; }
 
+/* Chunks of a job to the threads; or, where `work` (about as many multiply-adds) is less than waking them costs, one after the other. */
+enum { ALONE = 40000 };
+void cpu_share(cpu_backend *c, jpt_pool_fn fn, void *job, int32_t n_chunks, double work);
+
 /* weights.c */
 jpt_status cpu_weight_new(jpt_backend *be, jpt_dtype dtype, int32_t rows, int32_t cols, const void *data, jpt_weight **out, size_t *bytes_out,
                           jpt_error *err);

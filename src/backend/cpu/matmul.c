@@ -4,8 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROWS_ALONE = 4 };
-
 /* How a type's codes are offset, and whether its blocks have two scales. */
 static int32_t code_offset(jpt_dtype t) { return t == JPT_Q4_0 ? 8 : t == JPT_Q5_0 ? 16 : t == JPT_Q8_0 ? 128 : t == JPT_Q6_K ? 32 : 0; }
 
@@ -118,8 +116,11 @@ static void packed_rows(const matmul_job *j, const part *p, int32_t first, int32
             j->c->k->panel_dot(w->dtype, panel, p->acts, i0, n, out);
             for (int32_t i = 0; i < n; i++) {
                 float *y = p->y + (size_t)(i0 + i) * (size_t)w->rows + r;
-                for (int32_t k = 0; k < width; k++)
-                    y[k] = p->bias ? out[PANEL_ROWS * i + k] + p->bias[r + k] : out[PANEL_ROWS * i + k];
+                if (width == PANEL_ROWS && !p->bias)
+                    memcpy(y, out + PANEL_ROWS * i, PANEL_ROWS * sizeof *y);
+                else
+                    for (int32_t k = 0; k < width; k++)
+                        y[k] = p->bias ? out[PANEL_ROWS * i + k] + p->bias[r + k] : out[PANEL_ROWS * i + k];
             }
         }
     }
@@ -147,11 +148,7 @@ static const cpu_acts *acts_for(matmul_job *j, int32_t k) {
             return j->part[i].acts;
     act_room(j->c, k, j->n, w->cols);
     quant_job job = {j->c, j->x, &j->c->acts[k], w->dtype};
-    if (j->n < ROWS_ALONE)
-        for (int32_t i = 0; i < j->n; i++)
-            quant_row(&job, i, 0);
-    else
-        jpt_pool_run(j->c->pool, quant_row, &job, j->n);
+    cpu_share(j->c, quant_row, &job, j->n, 16.0 * j->n * w->cols);
     return &j->c->acts[k];
 }
 
@@ -177,7 +174,7 @@ void cpu_matmul_many(jpt_backend *be, const jpt_weight *const *w, int32_t n_w, c
         size_t scratch = !p->acts ? (size_t)w[k]->cols : w[k]->panels ? 0 : panel_bytes(w[k]->dtype, w[k]->cols) / sizeof(float);
         cpu_thread_room(c, scratch);
     }
-    jpt_pool_run(c->pool, matmul_chunk, &job, chunks);
+    cpu_share(c, matmul_chunk, &job, chunks, (double)rows * w[0]->cols * n);
 }
 
 void cpu_matmul(jpt_backend *be, const jpt_weight *w, const float *x, int32_t n, const float *bias, float *y) {

@@ -347,8 +347,8 @@ static inline void quantize_block(const float *x, int32_t offset, bool halves, i
     __m512i i0 = _mm512_cvtps_epi32(_mm512_mul_ps(v0, _mm512_set1_ps(id))), i1 = _mm512_cvtps_epi32(_mm512_mul_ps(v1, _mm512_set1_ps(id)));
     _mm_storeu_si128((__m128i *)q, _mm512_cvtepi32_epi8(i0));
     _mm_storeu_si128((__m128i *)(q + 16), _mm512_cvtepi32_epi8(i1));
-    sum[0] = _mm512_reduce_add_epi32(i0);
-    sum[1] = _mm512_reduce_add_epi32(i1);
+    sum[0] = _mm512_reduce_add_epi32(halves ? i0 : _mm512_add_epi32(i0, i1));
+    sum[1] = halves ? _mm512_reduce_add_epi32(i1) : 0;
 #else
     bool finite = true;
     for (int i = 0; i < PANEL_BLOCK; i++) {

@@ -9,21 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Entries of the scratch: one a token of the vocabulary, or of DRY's window where that is larger. */
-static int32_t entries_of(int32_t n_vocab) { return n_vocab > 4096 ? n_vocab : 4096; }
-
-size_t jpt_select_scratch_bytes(int32_t n_vocab) {
-    return (size_t)entries_of(n_vocab) * sizeof(entry) + (size_t)n_vocab * (2 * sizeof(float) + sizeof(int32_t));
-}
-
-/* What a link works with, in the scratch. */
-typedef struct room {
-    entry   *e;   /* [entries_of(n)] */
-    float   *p;   /* [n] probabilities, where the link reads them */
-    float   *key; /* [n] */
-    int32_t *bin; /* [n] */
-} room;
-
 /* p = softmax(z) in float32; -inf gives 0.  Returns false when no logit is finite or one is NaN / +inf. */
 static bool softmax(const float *z, int32_t n, float *p) {
     bool  nan;
@@ -34,11 +19,6 @@ static bool softmax(const float *z, int32_t n, float *p) {
     return true;
 }
 
-static float largest(const float *z, int32_t n) {
-    bool nan;
-    return rows()->max(z, n, &nan);
-}
-
 /* Of softmax(z), nats; *log_normalizer (may be NULL): ln sum exp z. */
 static double entropy_of(const float *z, int32_t n, double *log_normalizer) {
     float  max = largest(z, n);
@@ -46,29 +26,6 @@ static double entropy_of(const float *z, int32_t n, double *log_normalizer) {
     if (log_normalizer)
         *log_normalizer = log(sum) + (double)max;
     return log(sum) - dot / sum;
-}
-
-enum { SPAN = 32 }; /* keys are told apart over so many nats below the best, the rest is one bin */
-
-/* The k-th largest score as (score, id), ties ordered by id: of k equal ones the lowest id is the k-th. */
-static entry kth_entry(const float *z, int32_t n, int32_t k, const room *r) {
-    entry at = {-INFINITY, 1, 0};
-    float max = largest(z, n);
-    (void)jpt_mass_boundary(z, NULL, n, max - SPAN, 1024 / SPAN, (float)(n - k), false, r->e, r->bin, &at);
-    return at;
-}
-
-/* Value of the k-th largest score, 1 <= k <= n. */
-static float kth_largest(const float *z, int32_t n, int32_t k, const room *r) {
-    if (k == 1)
-        return largest(z, n);
-    float bound = jpt_kth_bound(z, n, k, r->key);
-    if (bound == -INFINITY)
-        return kth_entry(z, n, k, r).key;
-    int32_t m = rows()->at_least(z, n, bound, r->bin, n);
-    for (int32_t i = 0; i < m; i++)
-        r->e[i] = (entry){-z[r->bin[i]], 1, r->bin[i]};
-    return -r->e[jpt_mass_cut(r->e, m, 0, (float)k, true)].key;
 }
 
 /* ---- processors ------------------------------------------------------------------------------------- */
@@ -164,8 +121,8 @@ static void dry(float *z, int32_t n_vocab, const jpt_select_item *it, const jpt_
     int32_t n = it->n_history, allowed = l->count;
     if (l->count2 >= 0 && n > l->count2)
         n = l->count2;
-    if (n > entries_of(n_vocab))
-        n = entries_of(n_vocab);
+    if (n > jpt_scratch_entries(n_vocab))
+        n = jpt_scratch_entries(n_vocab);
     if (n <= allowed)
         return;
 #define R(i) it->history[it->n_history - 1 - (i)]
@@ -230,22 +187,22 @@ static void only(float *z, int32_t n, const int32_t *ids, int32_t n_ids, entry *
 
 /* ---- warpers ---------------------------------------------------------------------------------------- */
 
-static void top_k(float *z, int32_t n, int32_t k, int32_t keep, const room *r) {
+static void top_k(float *z, int32_t n, int32_t k, int32_t keep, const select_room *r) {
     k = k > keep ? k : keep;
     if (k >= n)
         return;
-    rows()->cut_below(z, z, n, (double)kth_largest(z, n, k, r));
+    rows()->cut_below(z, z, n, (double)jpt_kth_largest(z, n, k, r));
 }
 
 /* HF sorts ascending and removes while the running mass is <= 1 - p, but never the last `keep`. */
-static void top_p(float *z, int32_t n, double mass, int32_t keep, const room *r) {
+static void top_p(float *z, int32_t n, double mass, int32_t keep, const select_room *r) {
     float max = largest(z, n);
     entry first; /* the first that stays */
     if (keep >= n)
         return;
-    bool found = jpt_mass_boundary(z, r->p, n, max - SPAN, 1024 / SPAN, (float)(1 - mass), false, r->e, r->bin, &first);
+    bool found = jpt_mass_boundary(z, r->p, n, max - SPAN_NATS, 1024 / SPAN_NATS, (float)(1 - mass), false, r->e, r->bin, &first);
     if (!found || keep > 1) {
-        entry last = kth_entry(z, n, keep, r);
+        entry last = jpt_kth_entry(z, n, keep, r);
         if (!found || entry_before(&last, &first))
             first = last;
     }
@@ -254,13 +211,13 @@ static void top_p(float *z, int32_t n, double mass, int32_t keep, const room *r)
 }
 
 /* Remove what is below the bound, but not the `keep` best (ties of the last of them stay). */
-static void probability_floor(float *z, int32_t n, float bound, int32_t keep, const room *r) {
-    float kept = kth_largest(z, n, keep < n ? keep : n, r);
+static void probability_floor(float *z, int32_t n, float bound, int32_t keep, const select_room *r) {
+    float kept = jpt_kth_largest(z, n, keep < n ? keep : n, r);
     for (int32_t i = 0; i < n; i++)
         z[i] = ((r->p[i] < bound) & (z[i] < kept)) ? -INFINITY : z[i];
 }
 
-static void min_p(float *z, int32_t n, double min, int32_t keep, const room *r) {
+static void min_p(float *z, int32_t n, double min, int32_t keep, const select_room *r) {
     float bound = (float)min * largest(r->p, n);
     if (keep == 1) { /* the best is never below min * best, min <= 1 */
         rows()->cut_below(z, r->p, n, (double)bound);
@@ -275,13 +232,13 @@ static void min_p(float *z, int32_t n, double min, int32_t keep, const room *r) 
             z[e[i].id] = -INFINITY;
 }
 
-static void typical(float *z, int32_t n, double mass, int32_t keep, const room *r) {
+static void typical(float *z, int32_t n, double mass, int32_t keep, const select_room *r) {
     double log_sum;
     float  entropy = (float)entropy_of(z, n, &log_sum);
     for (int32_t i = 0; i < n; i++) /* +inf where the score is -inf */
         r->key[i] = fabsf(-(z[i] - (float)log_sum) - entropy);
     entry last;
-    if (!jpt_mass_boundary(r->key, r->p, n, 0, 1024 / SPAN, (float)mass, true, r->e, r->bin, &last))
+    if (!jpt_mass_boundary(r->key, r->p, n, 0, 1024 / SPAN_NATS, (float)mass, true, r->e, r->bin, &last))
         return; /* rounding kept the sum below the mass: everything stays */
     float bound = last.key;
     if (keep > 1) {
@@ -301,32 +258,11 @@ static void typical(float *z, int32_t n, double mass, int32_t keep, const room *
 
 enum { TOP_H = 100 };
 
-/* The scores that are left, best first (ties: lower id first), at most TOP_H of them, in e[0..n). */
-static int32_t best_first(const float *z, int32_t n, const room *r) {
-    entry  *e = r->e;
-    float   bound = jpt_kth_bound(z, n, TOP_H, r->key);
-    int32_t m = rows()->at_least(z, n, bound, r->bin, n), left = 0;
-    for (int32_t i = 0; i < m; i++)
-        if (z[r->bin[i]] > -INFINITY)
-            e[left++] = (entry){-z[r->bin[i]], 1, r->bin[i]};
-    if (left > TOP_H) {
-        jpt_mass_cut(e, left, 0, TOP_H, true);
-        left = TOP_H;
-    }
-    for (int32_t i = 1; i < left; i++)
-        for (int32_t k = i; k > 0 && entry_before(&e[k], &e[k - 1]); k--) {
-            entry t = e[k];
-            e[k] = e[k - 1];
-            e[k - 1] = t;
-        }
-    return left;
-}
-
 /* HF's TopHLogitsWarper: among the 100 best, renormalised, the longest prefix whose entropy stays within alpha times
  * theirs; the first always stays. */
-static void top_h(float *z, int32_t n, double alpha, const room *r) {
+static void top_h(float *z, int32_t n, double alpha, const select_room *r) {
     entry  *e = r->e;
-    int32_t m = best_first(z, n, r);
+    int32_t m = jpt_best_entries(z, n, TOP_H, r);
     double  sum = 0, total = 0, run = 0;
     for (int32_t i = 0; i < m; i++)
         sum += (double)expf(-e[i].key + e[0].key);
@@ -402,7 +338,7 @@ static bool reads_p(jpt_link_kind k) {
            k == JPT_LINK_TYPICAL || k == JPT_LINK_EPSILON || k == JPT_LINK_ETA || k == JPT_LINK_XTC;
 }
 
-static void apply(const jpt_link *l, const jpt_chain *chain, const jpt_select_item *it, float *z, int32_t n, const room *r) {
+static void apply(const jpt_link *l, const jpt_chain *chain, const jpt_select_item *it, float *z, int32_t n, const select_room *r) {
     const float *p = r->p;
     entry       *e = r->e;
    
@@ -482,10 +418,7 @@ static void apply(const jpt_link *l, const jpt_chain *chain, const jpt_select_it
 }
 
 jpt_status jpt_chain_apply(const jpt_chain *chain, const jpt_select_item *item, float *z, int32_t n, void *scratch, jpt_error *err) {
-    room r = {.e = scratch};
-    r.p = (float *)(r.e + entries_of(n));
-    r.key = r.p + n;
-    r.bin = (int32_t *)(r.key + n);
+    select_room r = jpt_select_room(scratch, n);
     for (int32_t l = 0; l < chain->n_links; l++) {
         if (reads_p(chain->link[l].kind) && !softmax(z, n, r.p))
             return JPT_FAIL(err, DEVICE, l ? "the chain of processors left no token to choose from" : "the model produced no finite logit");

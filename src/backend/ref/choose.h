@@ -26,4 +26,24 @@ bool jpt_mass_boundary(const float *key, const float *weight, int32_t n, float l
  * -INFINITY when there are fewer groups.  room: 2 * (n / 64 + 1) floats. */
 float jpt_kth_bound(const float *z, int32_t n, int32_t k, float *room);
 
+/* What a link works with, in the scratch of jpt_chain_apply. */
+typedef struct select_room {
+    entry   *e;   /* [jpt_scratch_entries(n)] */
+    float   *p;   /* [n] probabilities, where the link reads them */
+    float   *key; /* [n] */
+    int32_t *bin; /* [n] */
+} select_room;
+
+/* Entries of the scratch: one a token of the vocabulary, or of DRY's window where that is larger. */
+int32_t     jpt_scratch_entries(int32_t n_vocab);
+select_room jpt_select_room(void *scratch, int32_t n_vocab);
+
+enum { SPAN_NATS = 32 }; /* keys are told apart over so many nats below the best, the rest is one bin */
+
+/* The k-th largest score as (score, id), ties ordered by id: of k equal ones the lowest id is the k-th.  And its value alone; 1 <= k <= n. */
+entry jpt_kth_entry(const float *z, int32_t n, int32_t k, const select_room *r);
+float jpt_kth_largest(const float *z, int32_t n, int32_t k, const select_room *r);
+/* The k best scores above -INFINITY, best first (ties: lower id first), as entries with key = -score in r->e; returns how many. */
+int32_t jpt_best_entries(const float *z, int32_t n, int32_t k, const select_room *r);
+
 #endif

@@ -13,6 +13,8 @@ typedef struct row_loops {
     /* w[i] = exp(z[i] - shift) in float32 (2 ulp; 0 below -104), w == NULL: not stored, w == z is fine.  Returns the sum in
      * float64; *dot (NULL: not wanted) gets the sum of w[i] (z[i] - shift), 0 where w[i] is. */
     double (*exp_sum)(const float *z, int32_t n, float shift, float *w, double *dot);
+    /* - sum of p ln(p + eps), p = exp(logp[i]) */
+    double (*entropy_eps)(const float *logp, int32_t n, float eps);
     double (*sum)(const float *w, int32_t n);
     /* sum of (z[i] - mean)^2 over z[i] > -INFINITY, or of z[i] - mean itself */
     double (*deviation)(const float *z, int32_t n, double mean, bool squared);
@@ -37,6 +39,11 @@ typedef struct row_loops {
 enum { ROW_GROUP = 64 };
 
 const row_loops *rows(void); /* of this processor */
+
+static inline float largest(const float *z, int32_t n) {
+    bool nan;
+    return rows()->max(z, n, &nan);
+}
 
 extern const row_loops row_loops_base;
 #if defined(__x86_64__)

@@ -70,6 +70,15 @@ static double exp_sum(const float *z, int32_t n, float shift, float *w, double *
     return sum_of(&sum);
 }
 
+static double entropy_eps(const float *logp, int32_t n, float eps) {
+    f64x8 sum = {0};
+    for (int32_t i = 0; i < n; i += 16) {
+        f32x16 p = exp16_with(n - i >= 16 ? LOAD(logp + i) : tail(logp + i, n - i, -INFINITY), 1);
+        ADD_WIDE(sum, p * log16(p + eps));
+    }
+    return -sum_of(&sum);
+}
+
 static double sum_row(const float *w, int32_t n) {
     f64x8 sum = {0};
     for (int32_t i = 0; i < n; i += 16)
@@ -191,4 +200,4 @@ static float dot(const float *a, const float *b, int32_t n) {
     return p[0];
 }
 
-const row_loops ROWS = {max_of, exp_sum, sum_row, deviation, sub, divide, cut_below, count_finite, argmax, group_max, at_least, bins, dot};
+const row_loops ROWS = {max_of, exp_sum, entropy_eps, sum_row, deviation, sub, divide, cut_below, count_finite, argmax, group_max, at_least, bins, dot};

@@ -17,7 +17,7 @@
 enum { KNOWN = 64, PIECE_ROWS = 128 }; /* pieces of a matrix have a multiple of so many rows, but for the last */
 
 typedef struct product_key {
-    int32_t rows, cols, n, type, out, bias, align;
+    int32_t rows, pitch, cols, n, type, out, bias, align; /* pitch: of y, whose rows may be longer than these */
 } product_key;
 typedef struct product { /* y[n, rows] = x[n, cols] w[rows, cols]^T in cuBLAS's terms: columns first, all transposed */
     product_key key;
@@ -146,7 +146,7 @@ static bool describe_product(cuda_prefill *p, product *k) {
     int                count = 0;
     bool ok = lt->desc_create(&k->desc, LT_COMPUTE_32F, LT_R_32F) == LT_OK && lt->desc_set(k->desc, LT_DESC_TRANSPOSE_A, &transpose, sizeof transpose) == LT_OK &&
               lt->layout_create(&k->w, key->type, cols, rows, (int64_t)cols) == LT_OK && lt->layout_create(&k->x, key->type, cols, n, (int64_t)cols) == LT_OK &&
-              lt->layout_create(&k->y, key->out, rows, n, (int64_t)rows) == LT_OK;
+              lt->layout_create(&k->y, key->out, rows, n, (int64_t)key->pitch) == LT_OK;
     if (ok && key->bias)
         ok = lt->desc_set(k->desc, LT_DESC_EPILOGUE, &epilogue, sizeof epilogue) == LT_OK && lt->desc_set(k->desc, LT_DESC_BIAS_TYPE, &type32, sizeof type32) == LT_OK &&
              lt->desc_set(k->desc, LT_DESC_BIAS, &bias, sizeof bias) == LT_OK;
@@ -208,7 +208,7 @@ static int32_t piece_rows(const dev_weight *w) {
 }
 
 static product *how(cuda_prefill *p, const task *t, int32_t rows) {
-    product_key key = {.rows = rows, .cols = t->w->cols, .n = t->n, .type = type_of(t->w), .out = t->out, .bias = t->bias != NULL, .align = 256};
+    product_key key = {.rows = rows, .pitch = t->w->rows, .cols = t->w->cols, .n = t->n, .type = type_of(t->w), .out = t->out, .bias = t->bias != NULL, .align = 256};
     while (key.align > 1 && (uintptr_t)t->y % (uintptr_t)key.align != 0)
         key.align /= 2;
     return known(p, &key);

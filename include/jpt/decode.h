@@ -175,6 +175,8 @@ typedef struct jpt_needs {
 struct jpt_strategy {
     const char          *name, *family, *summary, *source; /* source: paper or reference implementation */
     const char          *cost;          /* in forwards and rows a token, for people */
+    const char          *on_host;       /* what the host does with whole rows or texts, whatever the device, for people; NULL: nothing, tokens are
+                                         * chosen where the logits lie */
     const jpt_param_def *params;
     int32_t              n_params;
     bool                 samples;        /* uses the seed */

@@ -49,6 +49,7 @@ typedef enum jpt_link_kind {
     JPT_LINK_EPSILON,             /* [EpsilonLogitsWarper]               value in (0, 1) */
     JPT_LINK_ETA,                 /* [EtaLogitsWarper]                   value in (0, 1) */
     JPT_LINK_XTC,                 /* [llama.cpp xtc]                     value = probability, value2 = threshold */
+    JPT_LINK_SURPRISE,            /* [llama.cpp mirostat v2]             value = bits: keeps -log2 p <= value, and the best */
     JPT_LINK_NORMALIZE,           /* [LogitNormalization]                log-softmax */
 } jpt_link_kind;
 

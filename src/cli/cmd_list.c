@@ -32,6 +32,7 @@ static void describe(const jpt_strategy *s) {
     if (s->source)
         printf("    source  %s\n", s->source);
     printf("    cost    %s\n", s->cost);
+    printf("    device  %s%s\n", s->on_host ? "on the host: " : "tokens are chosen where the logits lie", s->on_host ? s->on_host : "");
     for (size_t f = 0; f < sizeof families / sizeof *families; f++)
         if (strcmp(s->family, families[f].name) == 0)
             printf("    use     %s\n", families[f].use);
@@ -72,7 +73,7 @@ static void print_row(const jpt_param_def *p) {
 /* docs/strategies.md, made by `jpt list strategies --md`. */
 static void document_strategies(void) {
     puts("# Strategies\n\nMade by `jpt list strategies --md`; the same table feeds the parser and `jpt list strategies NAME`. Every parameter has Hugging Face's name where\n"
-         "it has one there. All strategies take the processors at the end; a SPEC is `name:key=value,key=value`, with `{a,b}` for a grid.");
+         "it has one there. Tokens are chosen where the logits lie, on a card too, unless a strategy says what the host does. All strategies take the processors at the end; a SPEC is `name:key=value,key=value`, with `{a,b}` for a grid.");
     const jpt_strategy *greedy = jpt_strategy_find("greedy");
     for (size_t f = 0; f < sizeof families / sizeof *families; f++) {
         printf("\n## %s\n\n%s\n", families[f].title, families[f].use);
@@ -80,8 +81,9 @@ static void document_strategies(void) {
             const jpt_strategy *s = jpt_strategy_at(i);
             if (strcmp(s->family, families[f].name) != 0)
                 continue;
-            printf("\n### `%s`\n\n%c%s. Cost: %s.%s%s%s\n", s->name, s->summary[0] >= 'a' && s->summary[0] <= 'z' ? s->summary[0] - 32 : s->summary[0], s->summary + 1, s->cost,
-                   s->source ? " Source: " : "", s->source ? s->source : "", s->source ? "." : "");
+            printf("\n### `%s`\n\n%c%s. Cost: %s.%s%s%s%s%s%s\n", s->name, s->summary[0] >= 'a' && s->summary[0] <= 'z' ? s->summary[0] - 32 : s->summary[0], s->summary + 1, s->cost,
+                   s->on_host ? " On the host, whatever the device: " : "", s->on_host ? s->on_host : "", s->on_host ? "." : "", s->source ? " Source: " : "", s->source ? s->source : "",
+                   s->source ? "." : "");
             bool any = false;
             for (int32_t k = 0; k < s->n_params; k++) {
                 const jpt_param_def *p = &s->params[k];

@@ -341,12 +341,12 @@ static const jpt_param_def consistency_params[] = {N_ANSWERS("8"), ANSWER,
                                                    {"certainty", JPT_PARAM_FLOAT, 0.5, 1, false, true, "0.95", "of early_stop=likely: probability that the leader is the likeliest answer"}, SAMPLING};
 static const jpt_param_def mbr_params[] = {N_ANSWERS("16"), {"utility", JPT_PARAM_STRING, 0, 0, false, false, "chrf", "chrf, bleu, embedding (cosine of mean hidden states, centred) or exact"}, ANSWER, SAMPLING};
 
-#define ANSWERS(id, cli_name, text, origin)                                                                                          \
-    const jpt_strategy jpt_strategy_##id = {.name = (cli_name), .family = "answers", .summary = (text), .source = (origin), .cost = "1 forward of n rows a token",   \
+#define ANSWERS(id, cli_name, host, text, origin)                                                                                          \
+    const jpt_strategy jpt_strategy_##id = {.name = (cli_name), .family = "answers", .summary = (text), .source = (origin), .cost = "1 forward of n rows a token", .on_host = host, \
                                             .params = id##_params, .n_params = sizeof(id##_params) / sizeof(id##_params)[0], .samples = true,              \
                                             .state_bytes = sizeof(answers_state), .check = answers_check, .open = id##_open, .propose = answers_propose,    \
                                             .consume = answers_consume, .close = answers_close, .needs = answers_needs}
-ANSWERS(samples, "samples", "n samples side by side; the first is the text", "transformers num_return_sequences; vLLM n");
-ANSWERS(best_of, "best-of-n", "the sample with the best mean log-probability", "vLLM best_of");
-ANSWERS(consistency, "self-consistency", "the sample whose answer most samples give", "Wang et al. 2022; early_stop: Aggarwal et al. 2023");
-ANSWERS(mbr, "mbr", "the sample most like the others: minimum Bayes risk", "Eikema and Aziz 2020");
+ANSWERS(samples, "samples", NULL, "n samples side by side; the first is the text", "transformers num_return_sequences; vLLM n");
+ANSWERS(best_of, "best-of-n", NULL, "the sample with the best mean log-probability", "vLLM best_of");
+ANSWERS(consistency, "self-consistency", NULL, "the sample whose answer most samples give", "Wang et al. 2022; early_stop: Aggarwal et al. 2023");
+ANSWERS(mbr, "mbr", "the utilities of finished texts", "the sample most like the others: minimum Bayes risk", "Eikema and Aziz 2020");

@@ -43,6 +43,12 @@ static jpt_status feedback_open_as(way w, void *state, const jpt_strategy_ctx *c
     s->scale = (float)spec_value(spec, "guidance_scale", 1.5);
     s->sampling = w != GUIDANCE || spec_value(spec, "do_sample", 0) != 0;
     JPT_TRY(jpt_chain_build(spec, ctx, s->sampling, &s->chain, err));
+    if (w == MIROSTAT_2) { /* a link of the chain, whose bound follows mu: no row leaves the device */
+        if (s->chain.chain.n_links == JPT_CHAIN_MAX)
+            return JPT_FAIL(err, ARG, "mirostat-v2: the chain has %d links already", JPT_CHAIN_MAX);
+        s->chain.chain.link[s->chain.chain.n_links++] = (jpt_link){.kind = JPT_LINK_SURPRISE, .value = s->mu};
+        return token_list_init(&s->history, ctx, err);
+    }
     JPT_TRY(token_list_init(&s->history, ctx, err));
     size_t V = (size_t)s->V;
     s->z = malloc(V * sizeof *s->z);
@@ -118,22 +124,6 @@ static int32_t mirostat_keeps(const feedback_state *s) {
         return s->V;
     int32_t whole = s->paper ? (int32_t)round(k) + 1 : (int32_t)k;
     return whole < 1 ? 1 : whole > s->V ? s->V : whole;
-}
-
-/* Keep what surprises by at most mu bits, and the best. */
-static void keep_expected(feedback_state *s) {
-    const double bound = -s->mu * log(2), near = 1e-5 * (1 + fabs(bound));
-    int32_t      best = 0;
-    (void)jpt_best_scores(s->z, s->V, 1, s->scratch, &best);
-    const float top = s->z[best], low = (float)fmin(bound - near, 0), high = (float)(bound + near);
-    jpt_cut_below(s->z, s->V, low);
-    for (int32_t v = 0; v < s->V; v++)
-        if (s->z[v] > -INFINITY && (s->z[v] < high || s->z[v] < -80)) { /* where rounding matters, as it is defined */
-            float p = expf(s->z[v]);
-            if (!(p > 0 && -log2((double)p) <= s->mu))
-                s->z[v] = -INFINITY;
-        }
-    s->z[best] = top;
 }
 
 static int by_float(const void *a, const void *b) {
@@ -215,9 +205,9 @@ static void aim_at(feedback_state *s) {
 static void filter(feedback_state *s) {
     switch (s->way) {
     case MIROSTAT_1: jpt_keep_best(s->z, s->V, mirostat_keeps(s), s->scratch); break;
-    case MIROSTAT_2: keep_expected(s); break;
     case ADAPTIVE_P: aim_at(s); break;
     case GUARD: guard_filter(s); break;
+    case MIROSTAT_2: /* a link */
     case GUIDANCE: break;
     }
 }
@@ -233,9 +223,28 @@ static void learn(feedback_state *s, double p_before, double p_kept) {
     }
 }
 
+static jpt_status advance(feedback_state *s, int32_t token, float logprob, jpt_emission *e, jpt_error *err) {
+    s->prefilled = true;
+    s->token = token;
+    s->n_emitted++;
+    token_list_add(&s->history, token);
+    return jpt_emit(e, token, logprob, err);
+}
+
+static jpt_status choose_by_surprise(feedback_state *s, const jpt_strategy_ctx *ctx, int32_t row, jpt_emission *e, jpt_error *err) {
+    jpt_selected chosen;
+    s->chain.chain.link[s->chain.chain.n_links - 1].value = s->mu;
+    jpt_select_item item = jpt_pick(&s->chain, ctx, &s->history, row, true, s->n_emitted);
+    JPT_TRY(jpt_session_select(ctx->session, &item, 1, &chosen, err));
+    learn(s, 0, (double)chosen.kept_prob);
+    return advance(s, chosen.token, chosen.logprob, e, err);
+}
+
 static jpt_status feedback_consume(void *state, const jpt_strategy_ctx *ctx, const jpt_proposal *p, jpt_emission *e, jpt_error *err) {
     feedback_state *s = state;
     int32_t         row = p->items[0].logits_row;
+    if (s->way == MIROSTAT_2)
+        return choose_by_surprise(s, ctx, row, e, err);
     JPT_TRY(jpt_session_logits(ctx->session, row, s->z, err));
     if (!jpt_log_softmax(s->z, s->V, s->logp))
         return JPT_FAIL(err, DEVICE, "the model produced no finite logit");
@@ -266,11 +275,7 @@ static jpt_status feedback_consume(void *state, const jpt_strategy_ctx *ctx, con
     if (s->way != GUIDANCE)
         p_before = exp((double)before[chosen.token]);
     learn(s, p_before, (double)chosen.kept_prob);
-    s->prefilled = true;
-    s->token = chosen.token;
-    s->n_emitted++;
-    token_list_add(&s->history, chosen.token);
-    return jpt_emit(e, chosen.token, s->logp[chosen.token], err);
+    return advance(s, chosen.token, s->logp[chosen.token], e, err);
 }
 
 static void feedback_close(void *state, const jpt_strategy_ctx *ctx) {
@@ -314,15 +319,16 @@ static const jpt_param_def guidance_params[] = {{"guidance_scale", JPT_PARAM_FLO
                                                 {"top_k", JPT_PARAM_INT, 0, 1 << 24, false, false, "0", "keeps the k best; 0: all"},
                                                 {"top_p", JPT_PARAM_FLOAT, 0, 1, false, false, "1", "keeps the smallest set of at least this mass"}, JPT_PARAMS_PROCESSORS};
 
-#define FEEDBACK(id, cli_name, tells, want, price, text, origin)                                                                     \
-    const jpt_strategy jpt_strategy_##id = {.name = (cli_name), .family = "sampling", .summary = (text), .source = (origin), .cost = (price), .params = id##_params, \
+#define FEEDBACK(id, cli_name, tells, want, price, host, text, origin)                                                                     \
+    const jpt_strategy jpt_strategy_##id = {.name = (cli_name), .family = "sampling", .summary = (text), .source = (origin), .cost = (price), .on_host = host, .params = id##_params, \
                                             .n_params = sizeof(id##_params) / sizeof(id##_params)[0], .samples = true, .state_bytes = sizeof(feedback_state),       \
                                             .check = tells, .open = id##_open, .propose = feedback_propose, .consume = feedback_consume, .close = feedback_close,    \
                                             .needs = want}
 #define ONE "1 forward of 1 row a token"
-FEEDBACK(mirostat, "mirostat", mirostat_check, NULL, ONE, "aim at a surprise, by Zipf's law", "Basu et al. 2021; llama.cpp mirostat v1");
-FEEDBACK(mirostat_2, "mirostat-v2", jpt_chain_check, NULL, ONE, "aim at a surprise, by a cut on it", "Basu et al. 2021; llama.cpp mirostat v2");
-FEEDBACK(adaptive_p, "adaptive-p", jpt_chain_check, NULL, ONE, "aim at a mean probability", "llama.cpp adaptive-p");
-FEEDBACK(guard, "guard", jpt_chain_check, NULL, ONE, "penalise repeats as far as the entropy allows", "GUARD 2025");
-FEEDBACK(guidance, "guidance", jpt_chain_check, guidance_needs, "1 forward of 2 rows a token", "classifier-free guidance: amplify what the prompt changes",
+#define ROW "the chain and the filter, from a row of logits that is sent there and back"
+FEEDBACK(mirostat, "mirostat", mirostat_check, NULL, ONE, ROW, "aim at a surprise, by Zipf's law", "Basu et al. 2021; llama.cpp mirostat v1");
+FEEDBACK(mirostat_2, "mirostat-v2", jpt_chain_check, NULL, ONE, NULL, "aim at a surprise, by a cut on it", "Basu et al. 2021; llama.cpp mirostat v2");
+FEEDBACK(adaptive_p, "adaptive-p", jpt_chain_check, NULL, ONE, ROW, "aim at a mean probability", "llama.cpp adaptive-p");
+FEEDBACK(guard, "guard", jpt_chain_check, NULL, ONE, ROW, "penalise repeats as far as the entropy allows", "GUARD 2025");
+FEEDBACK(guidance, "guidance", jpt_chain_check, guidance_needs, "1 forward of 2 rows a token", "the difference of the two rows", "classifier-free guidance: amplify what the prompt changes",
          "Sanchez et al. 2023; transformers UnbatchedClassifierFreeGuidance");

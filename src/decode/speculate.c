@@ -257,14 +257,16 @@ static const jpt_param_def self_params[] = {{"exit_layer", JPT_PARAM_INT, 0, 409
                                             {"num_assistant_tokens", JPT_PARAM_INT, 1, GUESS_MAX, false, false, "4", "guesses a step"}, SCHEDULE("constant"),
                                             THRESHOLD, ACCEPTANCE, JPT_PARAMS_DO_SAMPLE};
 
-#define SPECULATE(id, cli_name, text, origin, price, want)                                                                           \
-    const jpt_strategy jpt_strategy_##id = {.name = (cli_name), .family = "speculative", .summary = (text), .source = (origin), .cost = (price),       \
+#define SPECULATE(id, cli_name, text, origin, price, host, want)                                                                           \
+    const jpt_strategy jpt_strategy_##id = {.name = (cli_name), .family = "speculative", .summary = (text), .source = (origin), .cost = (price), .on_host = host, \
                                             .params = id##_params, .n_params = sizeof(id##_params) / sizeof(id##_params)[0], .samples = true,             \
                                             .state_bytes = sizeof(spec_state), .check = spec_check, .open = id##_open, .propose = spec_propose,          \
                                             .consume = spec_consume, .close = spec_close, .needs = want}
 SPECULATE(lookup, "prompt-lookup", "guess what followed the same words before", "Saxena 2023; transformers PromptLookupCandidateGenerator",
-          "1/E[tokens] forwards of up to prompt_lookup_num_tokens + 1 rows", spec_needs);
+          "1/E[tokens] forwards of up to prompt_lookup_num_tokens + 1 rows", NULL, spec_needs);
 SPECULATE(assisted, "assisted", "a smaller model guesses", "Leviathan et al. 2023; Chen et al. 2023; transformers assisted generation",
-          "1/E[tokens] forwards of num_assistant_tokens + 1 rows, and so many of the draft model", assisted_needs);
+          "1/E[tokens] forwards of num_assistant_tokens + 1 rows, and so many of the draft model",
+          "with acceptance=ratio, both models' rows are compared", assisted_needs);
 SPECULATE(self, "self-speculation", "the model's first layers guess", "Zhang et al. 2024 (Draft & Verify); Elhoushi et al. 2024 (LayerSkip)",
-          "1/E[tokens] forwards of num_assistant_tokens + 1 rows, and so many of the first layers", spec_needs);
+          "1/E[tokens] forwards of num_assistant_tokens + 1 rows, and so many of the first layers",
+          "with acceptance=ratio, both rows are compared", spec_needs);

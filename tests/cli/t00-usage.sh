@@ -40,6 +40,6 @@ done
 expect 2 "did you mean 'beam'?" "$JPT" list strategies beem
 "$JPT" list strategies --md | cmp -s - "$JPT_SOURCE_DIR/docs/strategies.md" || { echo "FAIL: docs/strategies.md is not what jpt list strategies --md prints"; fails=$((fails + 1)); }
 for s in $("$JPT" list strategies | sed -n 's/^  \([a-z0-9-]*\) .*/\1/p'); do
-    "$JPT" list strategies "$s" | grep -q "cost" || { echo "FAIL: list strategies $s"; fails=$((fails + 1)); }
+    "$JPT" list strategies "$s" | grep -A1 "^    cost " | grep -q "^    device " || { echo "FAIL: list strategies $s"; fails=$((fails + 1)); }
 done
 [ $fails -eq 0 ]

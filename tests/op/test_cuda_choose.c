@@ -63,6 +63,7 @@ static const jpt_chain chains[] = {
     CHAIN(1, 1, {.kind = JPT_LINK_BIAS, .ids = ids, .values = values, .n_ids = 5}), CHAIN(1, 1, {.kind = JPT_LINK_SEQUENCE_BIAS, .ids = sequences, .values = values, .n_ids = 12}),
     CHAIN(1, 2, {.kind = JPT_LINK_ALLOWED, .ids = ids, .n_ids = 5}, LINK(TOP_K, 2)), CHAIN(1, 1, {.kind = JPT_LINK_DRY, .value = 0.8, .value2 = 1.75, .count = 1, .count2 = -1}),
     CHAIN(1, 2, {.kind = JPT_LINK_FORCED, .ids = ids, .n_ids = 1, .count = HISTORY - PROMPT}, LINK(TEMPERATURE, 2)), CHAIN(1, 1, {.kind = JPT_LINK_EXPONENTIAL_DECAY, .value = 1.5, .count = 2}),
+    CHAIN(1, 1, {.kind = JPT_LINK_SURPRISE, .value = 0.5}), CHAIN(1, 1, {.kind = JPT_LINK_SURPRISE, .value = 9}),
     CHAIN(1, 0, {0}),
 };
 enum { CHAINS = sizeof chains / sizeof *chains };

@@ -153,6 +153,9 @@ static void transformers_processors(void **state) {
     scores("suppress", (jpt_link){.kind = JPT_LINK_SUPPRESS, .ids = bad, .n_ids = 2, .count = -1}, h, 6, 3, one, Z(GONE, 1, 1, GONE, 1, 1));
     scores("suppress first", (jpt_link){.kind = JPT_LINK_SUPPRESS, .ids = bad, .n_ids = 2, .count = 0}, h, 6, 6, one, Z(GONE, 1, 1, GONE, 1, 1));
     scores("suppress first, later", (jpt_link){.kind = JPT_LINK_SUPPRESS, .ids = bad, .n_ids = 2, .count = 0}, h, 6, 5, one, one);
+    const float halves[6] = {0, 1.3862944f, -50, 1.3862944f, 0.6931472f, 0}; /* p of 1/12, 1/3, 0, 1/3, 1/6, 1/12: 3.58, 1.58, 1.58, 2.58 and 3.58 bits */
+    scores("surprise", (jpt_link){.kind = JPT_LINK_SURPRISE, .value = 2.6}, h, 6, 4, halves, Z(GONE, 1.3862944f, GONE, 1.3862944f, 0.6931472f, GONE));
+    scores("surprise, the best alone", (jpt_link){.kind = JPT_LINK_SURPRISE, .value = 1}, h, 6, 4, halves, Z(GONE, 1.3862944f, GONE, GONE, GONE, GONE));
     scores("renormalise", (jpt_link){.kind = JPT_LINK_NORMALIZE}, h, 6, 5, one, Z(-1.7917595f, -1.7917595f, -1.7917595f, -1.7917595f, -1.7917595f, -1.7917595f));
 }
 

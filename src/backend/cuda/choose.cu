@@ -617,6 +617,18 @@ __device__ static void xtc(double threshold, int keep) {
     forget_range();
 }
 
+/* Where p < bound, but not the best, of equals the lowest id. */
+__device__ static void surprise(double bound) {
+    tally t = nothing();
+    EACH(i)
+        if (s.z[i] == s.top)
+            t.where = min(t.where, s.from + i);
+    t = total<FIRST>(t);
+    EACH(i)
+        if ((double)s.p[i] < bound && s.from + i != t.where)
+            s.z[i] = -INFINITY;
+}
+
 __device__ static void normalize() {
     if (!range())
         return;
@@ -686,6 +698,8 @@ SMALL bool apply(const dev_link &k, int keep, const edit *edits) {
         probability_floor(f, (double)(k.kind == D_ETA && other < k.value ? other : k.value), keep, true);
     } else if (k.kind == D_TOP_A) {
         cut_unlikely(__dmul_rn(__dmul_rn(k.mass, (double)best), (double)best), ~0u);
+    } else if (k.kind == D_SURPRISE) {
+        surprise(k.mass);
     } else { /* D_P_LESS */
         tally t = nothing();
         EACH(i)

@@ -92,7 +92,7 @@ typedef struct flash_job {
 #define FLASH_SHARED(E) ((FLASH_ROWS + 4 * FLASH_KEYS) * (E) * 2 + 2 * FLASH_KEYS * 4)
 
 /* ---- selection */
-enum { D_EDITS, D_TEMPERATURE, D_TOP_K, D_TOP_P, D_MIN_P, D_EPSILON, D_ETA, D_TYPICAL, D_TOP_H, D_TOP_N_SIGMA, D_TOP_A, D_P_LESS, D_XTC, D_NORMALIZE, D_DYNAMIC_TEMPERATURE, D_SMOOTHING,
+enum { D_EDITS, D_TEMPERATURE, D_TOP_K, D_TOP_P, D_MIN_P, D_EPSILON, D_ETA, D_TYPICAL, D_TOP_H, D_TOP_N_SIGMA, D_TOP_A, D_P_LESS, D_XTC, D_SURPRISE, D_NORMALIZE, D_DYNAMIC_TEMPERATURE, D_SMOOTHING,
        D_ALLOWED }; /* D_ALLOWED: the edits' ids stay */
 enum { E_ADD, E_PENALTY, E_BAN, E_GROW, E_SET };
 typedef struct edit { /* of one id's score */

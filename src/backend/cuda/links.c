@@ -197,6 +197,7 @@ static int cut_of(jpt_link_kind k) {
     case JPT_LINK_ETA: return D_ETA;
     case JPT_LINK_XTC: return D_XTC;
     case JPT_LINK_NORMALIZE: return D_NORMALIZE;
+    case JPT_LINK_SURPRISE: return D_SURPRISE;
     default: return -1;
     }
 }
@@ -212,7 +213,8 @@ jpt_status cuda_links(cuda_backend *c, const jpt_select_item *it, int32_t V, dev
         if (l->kind == JPT_LINK_XTC && (l->value <= 0 || l->value2 > 0.5 || jpt_rng_uniform(it->key, 1) > l->value))
             continue; /* the draw says no */
         if (cut >= 0) {
-            add_link(&to, (dev_link){.kind = cut, .count = l->count, .value = (float)l->value, .mass = l->value, .second = l->value2, .third = l->value3});
+            double mass = cut == D_SURPRISE ? exp2(-l->value) : l->value;
+            add_link(&to, (dev_link){.kind = cut, .count = l->count, .value = (float)l->value, .mass = mass, .second = l->value2, .third = l->value3});
             continue;
         }
         switch (l->kind) {

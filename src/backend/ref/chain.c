@@ -335,7 +335,7 @@ static void smoothing(float *z, int32_t n, double factor, double curve) {
 /* Links that read probabilities. */
 static bool reads_p(jpt_link_kind k) {
     return k == JPT_LINK_TOP_P || k == JPT_LINK_MIN_P || k == JPT_LINK_TOP_A || k == JPT_LINK_P_LESS ||
-           k == JPT_LINK_TYPICAL || k == JPT_LINK_EPSILON || k == JPT_LINK_ETA || k == JPT_LINK_XTC;
+           k == JPT_LINK_TYPICAL || k == JPT_LINK_EPSILON || k == JPT_LINK_ETA || k == JPT_LINK_XTC || k == JPT_LINK_SURPRISE;
 }
 
 static void apply(const jpt_link *l, const jpt_chain *chain, const jpt_select_item *it, float *z, int32_t n, const select_room *r) {
@@ -414,6 +414,13 @@ static void apply(const jpt_link *l, const jpt_chain *chain, const jpt_select_it
         break;
     }
     case JPT_LINK_XTC: xtc(z, n, l, keep, it, p); break;
+    case JPT_LINK_SURPRISE: { /* of equals the lowest id is the best */
+        int32_t best = rows()->argmax(z, n);
+        float   score = z[best];
+        rows()->cut_below(z, p, n, exp2(-l->value));
+        z[best] = score;
+        break;
+    }
     }
 }
 

@@ -127,9 +127,8 @@ bool jpt_log_softmax(const float *z, int32_t n, float *out);
 /* For strategies that filter a row on their own; scratch as above.
  * Ids of the k best scores above -INFINITY to id[k], best first (ties: lower id first); returns how many there are. */
 int32_t jpt_best_scores(const float *z, int32_t n, int32_t k, void *scratch, int32_t *id);
-/* All but the k >= 1 best become -INFINITY (of equal ones the lowest ids stay); or all below a bound. */
+/* All but the k >= 1 best become -INFINITY (of equal ones the lowest ids stay). */
 void jpt_keep_best(float *z, int32_t n, int32_t k, void *scratch);
-void jpt_cut_below(float *z, int32_t n, float bound);
 /* p = exp(z) in float32, z <= 88; p == z is fine. */
 void jpt_exp_row(const float *z, int32_t n, float *p);
 /* - sum p ln(p + eps), p = exp(logp) in float32, the sum in float64; 1e-30 <= eps. */

@@ -78,8 +78,6 @@ void jpt_keep_best(float *z, int32_t n, int32_t k, void *scratch) {
         }
 }
 
-void jpt_cut_below(float *z, int32_t n, float bound) { rows()->cut_below(z, z, n, (double)bound); }
-
 void jpt_exp_row(const float *z, int32_t n, float *p) { (void)rows()->exp_sum(z, n, 0, p, NULL); }
 
 double jpt_entropy_eps(const float *logp, int32_t n, float eps) { return rows()->entropy_eps(logp, n, eps); }

@@ -256,7 +256,8 @@ static void nvml_poll(jpt_meter *m) {
     nvml *n = m->state;
     if (!n->has_sampler || n->has_thread || jpt_now_s() < n->last_t + n->period_s)
         return;
-    pthread_mutex_lock(&n->mutex);
+    if (pthread_mutex_trylock(&n->mutex) != 0) /* somebody is at it */
+        return;
     take_sample(n);
     pthread_mutex_unlock(&n->mutex);
 }

@@ -18,7 +18,7 @@ static bool       looking;
 
 static int64_t now(void *ud) {
     (void)ud;
-    virtual_ns += 500000; /* work takes time because it looks at the clock */
+    virtual_ns += 1000000; /* work takes time because it looks at the clock */
     if (watched && !looking && virtual_ns - polled_ns >= 50000000) {
         looking = true;
         polled_ns = virtual_ns;

@@ -345,7 +345,8 @@ static void late_mark(jpt_backend *be) {
 
 static void late_marks(jpt_backend *be, int64_t *t_ns, int32_t n) {
     (void)be;
-    memcpy(t_ns, marked, (size_t)n * sizeof *t_ns);
+    if (n)
+        memcpy(t_ns, marked, (size_t)n * sizeof *t_ns);
     n_marked = 0;
 }
 

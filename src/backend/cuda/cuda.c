@@ -591,6 +591,17 @@ static void attend_layer(cuda_backend *c, const jpt_layer_job *l, const attn_io 
 
 void cuda_attend_layer(cuda_backend *c, const jpt_layer_job *l, void *y, int to) { attend_layer(c, l, &(attn_io){.y.q = y, .to = to}); }
 
+void cuda_attend_joined(cuda_backend *c, const jpt_layer_job *l, const float *qkv, void *y, int to) {
+    bring_frequencies(&c->base, l->inv_freq, l->rope_dim / 2);
+    bring_runs(c, l->kv, l->runs, l->n_runs);
+    dev_kv     kv = view(l->kv, l->shape);
+    joined_job j = {.r = {.q = l->d_q, .inv_freq = c->inv_freq_dev, .pos = input(c, c->at_pos), .row_table = input(c, c->at_table), .tables = input(c, c->at_tables), .layer = l->layer,
+                          .heads = l->shape->n_heads, .kv_heads = l->shape->n_kv_heads, .E = l->shape->head_dim, .half = l->rope_dim / 2, .neox = l->rope == JPT_ROPE_NEOX},
+                    .x = qkv, .q_bias = l->d_q_bias, .k_bias = l->d_k_bias, .v_bias = l->d_v_bias};
+    LAUNCH(c, rope_joined, l->n, 1, 1, 256, 0, &kv, &j);
+    attention_to(c, l->kv, l->layer, l->shape, l->runs, l->n_runs, &(attn_io){.q = l->d_q, .y.q = y, .to = to});
+}
+
 /* c->normed holds the rows of d_x with this gain. */
 static bool is_ready(const cuda_backend *c, const float *d_x, const float *gain, int n, int to) {
     return c->ready.x == d_x && c->ready.gain == gain && c->ready.n == n && c->ready.to == to;

@@ -13,7 +13,7 @@ enum { GRAPHS = 64, GRAPH_ROWS = 16, SLOTS = 4, CUDA_MODULES = 16, ATTN_ROWS = 5
     X(attend_64_1) X(attend_64_2) X(attend_64_3) X(attend_64_4) X(attend_128_1) X(attend_128_2) X(attend_128_3) X(attend_128_4)                   \
     X(swiglu) X(add) X(gather) X(argmax) X(rope_and_store) X(choose)                                                       \
     X(keep_rows) X(similarity_8) X(similarity_32) X(row_dots) X(contrast_stats) X(dola_divergence) X(contrast_write) X(rank_stats) X(rank_rows)   \
-    X(untile_16) X(untile_i8) X(untile_i8m) X(untile_i8h) X(untile_i4) X(untile_i4c) X(narrow_16) X(swiglu_16) X(flash_64) X(flash_128)
+    X(untile_16) X(untile_i8) X(untile_i8m) X(untile_i8h) X(untile_i4) X(untile_i4c) X(rope_joined) X(narrow_16) X(swiglu_16) X(flash_64) X(flash_128)
 #define KERNEL_ID(name) KN_##name,
 enum { KERNELS(KERNEL_ID) KN_COUNT };
 typedef struct cuda_weight {
@@ -115,6 +115,8 @@ void cuda_marks_fini(cuda_backend *c);
 
 /* From a layer's projections in d_q, d_k, d_v to attention's result y, in the form `to` (not TO_Q8), through the cache. */
 void cuda_attend_layer(cuda_backend *c, const jpt_layer_job *l, void *y, int to);
+/* The same from all three side by side, [n, H + 2K, E], to which biases are still to be added. */
+void cuda_attend_joined(cuda_backend *c, const jpt_layer_job *l, const float *qkv, void *y, int to);
 
 /* Looking back (look.c). */
 void       cuda_keep_rows(jpt_backend *be, const float *d_x, int32_t n, int32_t D, bool unit, float *d_y);

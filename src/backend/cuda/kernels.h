@@ -63,6 +63,13 @@ typedef struct rope_job {
     int          layer, heads, kv_heads, E, half, neox;
 } rope_job;
 
+/* Many rows whose projections lie side by side: [n, heads of q, of k, of v, E]; half <= JOINED_PAIRS. */
+enum { JOINED_PAIRS = 128 };
+typedef struct joined_job {
+    rope_job     r; /* r.q gets the rotated queries; r.k, r.v are not used */
+    const float *x, *q_bias, *k_bias, *v_bias; /* biases, which x lacks: NULL without */
+} joined_job;
+
 typedef struct attn_job {
     dev_kv       kv;
     const float *q, *k, *v, *inv_freq; /* k, v, inv_freq: fused */

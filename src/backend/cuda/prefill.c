@@ -225,39 +225,42 @@ static bool ready(cuda_backend *c, const task *t) {
     return t->w->kind < K_PLAIN || room(c, &p->weight, &p->weight_cap, (size_t)each * (size_t)t->w->cols * 2);
 }
 
-/* Rows first .. + n of w in 16 bits. */
-static const void *rows_of(cuda_backend *c, const dev_weight *w, int32_t first, int32_t n) {
+/* Rows first .. + n of w in 16 bits, behind `behind` rows that are there already. */
+static const void *rows_of(cuda_backend *c, const dev_weight *w, int32_t first, int32_t n, int32_t behind) {
     static const int kernel[K_COUNT - K_PLAIN] = {KN_untile_16, KN_untile_16, KN_untile_i8, KN_untile_i8m, KN_untile_i8h, KN_untile_i4, KN_untile_i4c};
     if (w->kind < K_PLAIN)
         return (const char *)w->q + (size_t)first * (size_t)w->cols * 2;
     int    per = TILE_COLS(w->kind), tile = first / 16;
-    void  *out = (void *)(uintptr_t)c->prefill->weight;
+    void  *out = (char *)(uintptr_t)c->prefill->weight + (size_t)behind * (size_t)w->cols * 2;
     size_t units = (size_t)((n + 15) / 16) * (size_t)((w->cols + per - 1) / per);
     cuda_launch(c, c->kernel[kernel[w->kind - K_PLAIN]], blocks(units, 8), 1, 1, 256, 0, (void *[]){(void *)(uintptr_t)w, &tile, &n, &out});
     return out;
 }
 
+/* Rows at .. + rows of the product; w: these rows of the matrix. */
+static bool run(cuda_backend *c, const task *t, int32_t at, int32_t rows, const void *w) {
+    cuda_prefill *p = c->prefill;
+    product      *k = how(p, t, rows);
+    const float   one = 1, beta = t->accumulate ? 1 : 0, *bias = t->bias ? t->bias + at : NULL;
+    char         *y = (char *)t->y + (size_t)at * (t->out == LT_R_32F ? 4 : 2);
+    if (c->broken != CU_OK)
+        return true;
+    if (k && (!bias || p->lt.desc_set(k->desc, LT_DESC_BIAS, &bias, sizeof bias) == LT_OK) &&
+        p->lt.matmul(p->handle, k->desc, &one, w, k->w, t->x, k->x, &beta, y, k->y, y, k->y, &k->algo, (void *)(uintptr_t)p->workspace, WORKSPACE, c->stream) == LT_OK)
+        return true;
+    p->failed = true;
+    if (at > 0)
+        cuda_ok(c, CU_UNKNOWN); /* half a product: no result is better than a wrong one */
+    return at > 0;
+}
+
 /* false: nothing was written. */
 static bool multiply(cuda_backend *c, const task *t) {
-    cuda_prefill *p = c->prefill;
-    const float   one = 1, beta = t->accumulate ? 1 : 0;
-    int32_t       each = piece_rows(t->w);
-    for (int32_t at = 0; at < t->w->rows && c->broken == CU_OK; at += each) {
-        int32_t     rows = t->w->rows - at < each ? t->w->rows - at : each;
-        product    *k = how(p, t, rows);
-        const void *w = k ? rows_of(c, t->w, at, rows) : NULL;
-        const float *bias = t->bias ? t->bias + at : NULL;
-        char        *y = (char *)t->y + (size_t)at * (t->out == LT_R_32F ? 4 : 2);
-        bool         ok = k != NULL;
-        if (ok && bias)
-            ok = p->lt.desc_set(k->desc, LT_DESC_BIAS, &bias, sizeof bias) == LT_OK;
-        ok = ok && p->lt.matmul(p->handle, k->desc, &one, w, k->w, t->x, k->x, &beta, y, k->y, y, k->y, &k->algo, (void *)(uintptr_t)p->workspace, WORKSPACE, c->stream) == LT_OK;
-        if (ok)
-            continue;
-        p->failed = true;
-        if (at == 0)
+    int32_t each = piece_rows(t->w);
+    for (int32_t at = 0; at < t->w->rows; at += each) {
+        int32_t rows = t->w->rows - at < each ? t->w->rows - at : each;
+        if (!run(c, t, at, rows, rows_of(c, t->w, at, rows, 0)))
             return false;
-        cuda_ok(c, CU_UNKNOWN); /* half a product: no result is better than a wrong one */
     }
     return true;
 }
@@ -299,20 +302,46 @@ static void norm(cuda_backend *c, const jpt_layer_job *l, const float *gain, int
     LAUNCH(c, rmsnorm, l->n, 1, 1, 256, 0, &x, &gain, &D, &eps, &y, &to);
 }
 
-/* The activations' rooms hold 16 bits where the products read them. */
-static bool attention_half(cuda_backend *c, const jpt_layer_job *l, int type) {
+/* Queries, keys and values by one product into d_gate, which stands empty: the matrices of keys and values are too small to keep a
+ * card busy.  -1: they do not fit together. */
+static int joined(cuda_backend *c, const jpt_layer_job *l, int to) {
+    const dev_weight *w[] = {dev(l->q), dev(l->k), dev(l->v)};
+    dev_weight        all = *w[0];
+    all.rows += w[1]->rows + w[2]->rows;
+    const task t = {.w = &all, .x = l->d_norm, .y = l->d_gate, .n = l->n, .out = LT_R_32F};
+    if (w[0]->kind < K_PLAIN || w[1]->kind < K_PLAIN || w[2]->kind < K_PLAIN || all.rows > l->F || piece_rows(&all) < all.rows || l->rope_dim / 2 > JOINED_PAIRS || l->shape->head_dim % 2 ||
+        !ready(c, &t))
+        return -1;
+    norm(c, l, l->d_attn_norm, to);
+    for (int32_t i = 0, behind = 0; i < 3; behind += w[i++]->rows)
+        rows_of(c, w[i], 0, w[i]->rows, behind);
+    if (!run(c, &t, 0, all.rows, (void *)(uintptr_t)c->prefill->weight))
+        return false;
+    cuda_attend_joined(c, l, l->d_gate, l->d_attn, to);
+    return true;
+}
+
+static bool apart(cuda_backend *c, const jpt_layer_job *l, int to) {
     const task t[] = {{dev(l->q), l->d_norm, l->d_q_bias, l->d_q, l->n, LT_R_32F, false},
                       {dev(l->k), l->d_norm, l->d_k_bias, l->d_k, l->n, LT_R_32F, false},
-                      {dev(l->v), l->d_norm, l->d_v_bias, l->d_v, l->n, LT_R_32F, false},
-                      {dev(l->o), l->d_attn, NULL, l->d_x, l->n, LT_R_32F, true}};
-    int        to = type == LT_R_16F ? TO_F16 : TO_BF16;
-    if (!all_ready(c, t, 4))
+                      {dev(l->v), l->d_norm, l->d_v_bias, l->d_v, l->n, LT_R_32F, false}};
+    if (!all_ready(c, t, 3))
         return false;
     norm(c, l, l->d_attn_norm, to);
     if (!multiply(c, &t[0]) || !multiply(c, &t[1]) || !multiply(c, &t[2]))
         return false;
     cuda_attend_layer(c, l, l->d_attn, to);
-    return multiply(c, &t[3]);
+    return true;
+}
+
+/* The activations' rooms hold 16 bits where the products read them. */
+static bool attention_half(cuda_backend *c, const jpt_layer_job *l, int type) {
+    const task o = {dev(l->o), l->d_attn, NULL, l->d_x, l->n, LT_R_32F, true};
+    int        to = type == LT_R_16F ? TO_F16 : TO_BF16, done;
+    if (!ready(c, &o))
+        return false;
+    done = joined(c, l, to);
+    return (done < 0 ? apart(c, l, to) : done) && multiply(c, &o);
 }
 
 static bool ffn_half(cuda_backend *c, const jpt_layer_job *l, int type) {

@@ -1,5 +1,5 @@
-/* What a pass of many rows needs beside its products (prefill.c): matrices out of their tiles (tiled.cuh) into rows of 16 bits, and
- * activations in 16 bits. */
+/* What a pass of many rows needs beside its products (prefill.c): matrices out of their tiles (tiled.cuh) into rows of 16 bits,
+ * rotation, and activations in 16 bits. */
 #include "rows.cuh"
 
 /* ---- out of the tiles ----------------------------------------------------------------------------------------------- */
@@ -98,6 +98,49 @@ template <int KIND> __device__ static void untile_codes(const dev_weight &w, int
         untile_codes<kind>(w, first_tile, n_rows, (__nv_bfloat16 *)out);                                                                            \
     }
 UNTILE(i8, K_T8) UNTILE(i8m, K_T8M) UNTILE(i8h, K_T8H) UNTILE(i4, K_T4) UNTILE(i4c, K_T4C)
+
+/* ---- rotation ------------------------------------------------------------------------------------------------------- */
+
+__device__ static void keep(void *cache, bool f16, size_t i, float v) {
+    if (f16)
+        ((__half *)cache)[i] = __float2half_rn(v);
+    else
+        ((float *)cache)[i] = v;
+}
+
+/* Biases added, queries rotated, keys rotated into the cache, values into the cache: a block a row, whose angles all heads share. */
+extern "C" __global__ void __launch_bounds__(256) rope_joined(const __grid_constant__ dev_kv kv, const __grid_constant__ joined_job j) {
+    __shared__ float2 turn[JOINED_PAIRS];
+    let_successor_start();
+    const int    row = blockIdx.x, tid = threadIdx.x, E = j.r.E, half = j.r.half, pairs = E / 2, q_size = j.r.heads * E, kv_size = j.r.kv_heads * E;
+    const float *x = j.x + (size_t)row * (q_size + 2 * kv_size);
+    const size_t at = slot_of(kv, j.r.layer, j.r.tables + j.r.row_table[row], j.r.pos[row]);
+    for (int i = tid; i < half; i += 256)
+        sincosf(__fmul_rn((float)j.r.pos[row], j.r.inv_freq[i]), &turn[i].y, &turn[i].x);
+    __syncthreads();
+    after_predecessor();
+#pragma unroll 4
+    for (int e = tid; e < (j.r.heads + j.r.kv_heads) * pairs; e += 256) {
+        const int h = e / pairs, i = e % pairs, a = i >= half ? 2 * i : j.r.neox ? i : 2 * i, b = i < half && j.r.neox ? i + half : a + 1; /* i >= half: not rotated */
+        const bool   key = h >= j.r.heads;
+        const int    from = h * E, own = key ? from - q_size : from;
+        const float *bias = key ? j.k_bias : j.q_bias;
+        float        p = x[from + a], q = x[from + b];
+        if (bias)
+            p += bias[own + a], q += bias[own + b];
+        if (i < half) {
+            const float2 t = turn[i];
+            const float  was = p;
+            p = __fmaf_rn(was, t.x, -__fmul_rn(q, t.y)), q = __fmaf_rn(was, t.y, __fmul_rn(q, t.x));
+        }
+        if (key)
+            keep(kv.k, kv.f16, at + own + a, p), keep(kv.k, kv.f16, at + own + b, q);
+        else
+            j.r.q[(size_t)row * q_size + own + a] = p, j.r.q[(size_t)row * q_size + own + b] = q;
+    }
+    for (int e = tid; e < kv_size; e += 256)
+        keep(kv.v, kv.f16, at + e, x[q_size + kv_size + e] + (j.v_bias ? j.v_bias[e] : 0.0f));
+}
 
 /* ---- activations --------------------------------------------------------------------------------------------------------- */
 

@@ -204,7 +204,7 @@ static inline __attribute__((always_inline)) void panel_unpack(jpt_dtype t, cons
 }
 
 /* Loops over rows become straight code where the sums then stay in registers; elsewhere that only takes long to compile. */
-#if defined(__AVX512VNNI__)
+#if defined(__AVX512VNNI__) && !defined(__SANITIZE_ADDRESS__) /* which leaves loops that gcc then complains of */
 #define UNROLL _Pragma("GCC unroll 16")
 #else
 #define UNROLL

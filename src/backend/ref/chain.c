@@ -9,24 +9,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* p = softmax(z) in float32; -inf gives 0.  Returns false when no logit is finite or one is NaN / +inf. */
-static bool softmax(const float *z, int32_t n, float *p) {
-    bool  nan;
-    float max = rows()->max(z, n, &nan);
-    if (nan || !isfinite(max))
-        return false;
-    rows()->divide(p, n, (float)rows()->exp_sum(z, n, max, p, NULL));
+/* r->p = softmax(z) in float32; -inf gives 0.  Returns false when no logit is finite or one is NaN / +inf. */
+static bool softmax(const float *z, int32_t n, bool with_dot, select_room *r) {
+    bool nan = false;
+    if (!r->known) {
+        r->max = rows()->max(z, n, &nan);
+        if (nan || !isfinite(r->max))
+            return false;
+        r->sum = rows()->exp_sum(z, n, r->max, r->p, with_dot ? &r->dot : NULL);
+    }
+    r->known = false;
+    rows()->divide(r->p, n, (float)r->sum);
     return true;
 }
 
-/* Of softmax(z), nats; *log_normalizer (may be NULL): ln sum exp z. */
-static double entropy_of(const float *z, int32_t n, double *log_normalizer) {
-    float  max = largest(z, n);
-    double dot, sum = rows()->exp_sum(z, n, max, NULL, &dot);
-    if (log_normalizer)
-        *log_normalizer = log(sum) + (double)max;
-    return log(sum) - dot / sum;
-}
+/* Of that softmax, nats. */
+static double entropy_of(const select_room *r) { return log(r->sum) - r->dot / r->sum; }
 
 /* ---- processors ------------------------------------------------------------------------------------- */
 
@@ -233,8 +231,8 @@ static void min_p(float *z, int32_t n, double min, int32_t keep, const select_ro
 }
 
 static void typical(float *z, int32_t n, double mass, int32_t keep, const select_room *r) {
-    double log_sum;
-    float  entropy = (float)entropy_of(z, n, &log_sum);
+    double log_sum = log(r->sum) + (double)r->max;
+    float  entropy = (float)entropy_of(r);
     for (int32_t i = 0; i < n; i++) /* +inf where the score is -inf */
         r->key[i] = fabsf(-(z[i] - (float)log_sum) - entropy);
     entry last;
@@ -315,25 +313,19 @@ static void xtc(float *z, int32_t n, const jpt_link *l, int32_t keep, const jpt_
 static double dynamic_temperature(const float *z, int32_t n, const jpt_link *l) {
     double  low = l->value > l->value2 ? l->value - l->value2 : 0, high = l->value + l->value2;
     int32_t left = rows()->count_finite(z, n);
-    double  t = left > 1 ? low + (high - low) * pow(entropy_of(z, n, NULL) / log(left), l->value3) : l->value;
+    select_room r = {.max = largest(z, n)};
+    r.sum = rows()->exp_sum(z, n, r.max, NULL, &r.dot);
+    double t = left > 1 ? low + (high - low) * pow(entropy_of(&r) / log(left), l->value3) : l->value;
     return t > 1e-6 ? t : 1e-6;
 }
 
 /* z' = max - k f d^2 + s f d^3 with d = z - max, k = (3 - curve) / 2, s = (curve - 1) / 2. */
 static void smoothing(float *z, int32_t n, double factor, double curve) {
-    float  max = -INFINITY;
-    double k = (3 - curve) / 2, s = (curve - 1) / 2;
-    for (int32_t i = 0; i < n; i++)
-        max = z[i] > max ? z[i] : max;
-    for (int32_t i = 0; i < n; i++) {
-        double d = (double)z[i] - (double)max;
-        if (isfinite(d))
-            z[i] = (float)((double)max - k * factor * d * d + s * factor * d * d * d);
-    }
+    rows()->smooth(z, n, (double)largest(z, n), (3 - curve) / 2 * factor, (curve - 1) / 2 * factor);
 }
 
 /* Links that read probabilities. */
-static bool reads_p(jpt_link_kind k) {
+bool jpt_link_reads_p(jpt_link_kind k) {
     return k == JPT_LINK_TOP_P || k == JPT_LINK_MIN_P || k == JPT_LINK_TOP_A || k == JPT_LINK_P_LESS ||
            k == JPT_LINK_TYPICAL || k == JPT_LINK_EPSILON || k == JPT_LINK_ETA || k == JPT_LINK_XTC || k == JPT_LINK_SURPRISE;
 }
@@ -409,7 +401,7 @@ static void apply(const jpt_link *l, const jpt_chain *chain, const jpt_select_it
     case JPT_LINK_TYPICAL: typical(z, n, l->value, keep, r); break;
     case JPT_LINK_EPSILON: probability_floor(z, n, (float)l->value, keep, r); break;
     case JPT_LINK_ETA: {
-        float eps = (float)l->value, bound = sqrtf(eps) * expf(-(float)entropy_of(z, n, NULL));
+        float eps = (float)l->value, bound = sqrtf(eps) * expf(-(float)entropy_of(r));
         probability_floor(z, n, bound < eps ? bound : eps, keep, r);
         break;
     }
@@ -424,12 +416,17 @@ static void apply(const jpt_link *l, const jpt_chain *chain, const jpt_select_it
     }
 }
 
-jpt_status jpt_chain_apply(const jpt_chain *chain, const jpt_select_item *item, float *z, int32_t n, void *scratch, jpt_error *err) {
-    select_room r = jpt_select_room(scratch, n);
+jpt_status jpt_chain_run(const jpt_chain *chain, const jpt_select_item *item, float *z, int32_t n, select_room *r, jpt_error *err) {
     for (int32_t l = 0; l < chain->n_links; l++) {
-        if (reads_p(chain->link[l].kind) && !softmax(z, n, r.p))
+        jpt_link_kind k = chain->link[l].kind;
+        if (jpt_link_reads_p(k) && !softmax(z, n, k == JPT_LINK_TYPICAL || k == JPT_LINK_ETA, r))
             return JPT_FAIL(err, DEVICE, l ? "the chain of processors left no token to choose from" : "the model produced no finite logit");
-        apply(&chain->link[l], chain, item, z, n, &r);
+        apply(&chain->link[l], chain, item, z, n, r);
     }
     return JPT_OK;
+}
+
+jpt_status jpt_chain_apply(const jpt_chain *chain, const jpt_select_item *item, float *z, int32_t n, void *scratch, jpt_error *err) {
+    select_room r = jpt_select_room(scratch, n);
+    return jpt_chain_run(chain, item, z, n, &r, err);
 }

@@ -2,6 +2,7 @@
 #ifndef JPT_REF_CHOOSE_H
 #define JPT_REF_CHOOSE_H
 
+#include <jpt/select.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -32,11 +33,19 @@ typedef struct select_room {
     float   *p;   /* [n] probabilities, where the link reads them */
     float   *key; /* [n] */
     int32_t *bin; /* [n] */
+    /* of the row that p is the softmax of: its largest score, sum of exp(z - max) and of that times (z - max) */
+    float  max;
+    double sum, dot;
+    bool   known; /* these are, and p holds exp(z - max), not divided yet */
 } select_room;
 
 /* Entries of the scratch: one a token of the vocabulary, or of DRY's window where that is larger. */
 int32_t     jpt_scratch_entries(int32_t n_vocab);
 select_room jpt_select_room(void *scratch, int32_t n_vocab);
+
+/* jpt_chain_apply, for who has begun the first softmax already; and does a link need one? */
+jpt_status jpt_chain_run(const jpt_chain *chain, const jpt_select_item *item, float *z, int32_t n, select_room *r, jpt_error *err);
+bool       jpt_link_reads_p(jpt_link_kind k);
 
 enum { SPAN_NATS = 32 }; /* keys are told apart over so many nats below the best, the rest is one bin */
 

@@ -21,6 +21,8 @@ typedef struct row_loops {
     /* out[i] = (z[i] - a) - b; out == z is fine */
     void (*sub)(const float *z, int32_t n, float a, float b, float *out);
     void (*divide)(float *z, int32_t n, float by);
+    /* z[i] = max - square d^2 + cube d^3, d = z[i] - max, in float64; -INFINITY stays */
+    void (*smooth)(float *z, int32_t n, double max, double square, double cube);
     /* z[i] = -INFINITY where p[i] < bound (as float64), p == z is fine */
     void (*cut_below)(float *z, const float *p, int32_t n, double bound);
     /* z[i] > -INFINITY */

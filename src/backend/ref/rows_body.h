@@ -9,6 +9,17 @@ typedef double f64x8 __attribute__((vector_size(64), aligned(8), may_alias));
 
 static inline __attribute__((always_inline)) f32x16 pick(i32x16 mask, f32x16 a, f32x16 b) { return (f32x16)(((i32x16)a & mask) | ((i32x16)b & ~mask)); }
 
+/* Is a lane of the mask set? */
+static inline __attribute__((always_inline)) bool any(i32x16 mask) {
+#if defined(__AVX512F__)
+    return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0;
+#else
+    uint64_t half[8];
+    memcpy(half, &mask, sizeof half);
+    return ((half[0] | half[1]) | (half[2] | half[3])) | ((half[4] | half[5]) | (half[6] | half[7]));
+#endif
+}
+
 /* The last n % 16 values, the rest filled with `fill`. */
 static inline __attribute__((always_inline)) f32x16 tail(const float *z, int32_t n, float fill) {
     f32x16 v = (f32x16){0} + fill;
@@ -25,13 +36,10 @@ static float max_of(const float *z, int32_t n, bool *nan) {
         bad |= v != v;
         most = pick(v > most, v, most);
     }
-    float   max = -INFINITY;
-    int32_t any = 0;
-    for (int k = 0; k < 16; k++) {
+    float max = -INFINITY;
+    for (int k = 0; k < 16; k++)
         max = most[k] > max ? most[k] : max;
-        any |= bad[k];
-    }
-    *nan = any != 0;
+    *nan = any(bad);
     return max;
 }
 
@@ -56,10 +64,13 @@ static inline double sum_of(const f64x8 *s) {
 static double exp_sum(const float *z, int32_t n, float shift, float *w, double *dot) {
     f64x8 sum = {0}, with_x = {0};
     for (int32_t i = 0; i < n; i += 16) {
-        f32x16 x = (n - i >= 16 ? LOAD(z + i) : tail(z + i, n - i, -INFINITY)) - shift, e = exp16_with(x, 1);
-        ADD_WIDE(sum, e);
-        if (dot)
-            ADD_WIDE(with_x, pick(e > 0, e * x, (f32x16){0}));
+        f32x16 x = (n - i >= 16 ? LOAD(z + i) : tail(z + i, n - i, -INFINITY)) - shift, e = {0};
+        if (any(~(x < -104.0f))) { /* most are gone after a cut: they add nothing */
+            e = exp16_with(x, 1);
+            ADD_WIDE(sum, e);
+            if (dot)
+                ADD_WIDE(with_x, pick(e > 0, e * x, (f32x16){0}));
+        }
         if (w && n - i >= 16)
             *(f32x16 *)(w + i) = e;
         else if (w)
@@ -112,6 +123,13 @@ static void divide(float *z, int32_t n, float by) {
         z[i] /= by;
 }
 
+static void smooth(float *z, int32_t n, double max, double square, double cube) {
+    for (int32_t i = 0; i < n; i++) {
+        double d = (double)z[i] - max, y = max - square * d * d + cube * d * d * d;
+        z[i] = z[i] == -INFINITY ? -INFINITY : (float)y;
+    }
+}
+
 static void cut_below(float *z, const float *p, int32_t n, double bound) {
     for (int32_t i = 0; i < n; i++)
         z[i] = (double)p[i] < bound ? -INFINITY : z[i];
@@ -128,14 +146,8 @@ static int32_t argmax(const float *z, int32_t n) {
     bool  nan;
     float max = max_of(z, n, &nan);
     int32_t i = 0;
-    for (; i + 16 <= n; i += 16) {
-        i32x16  eq = LOAD(z + i) == max;
-        int32_t any = 0;
-        for (int k = 0; k < 16; k++)
-            any |= eq[k];
-        if (any)
-            break;
-    }
+    while (i + 16 <= n && !any(LOAD(z + i) == max))
+        i += 16;
     for (; i < n; i++)
         if (z[i] == max)
             return i;
@@ -159,11 +171,8 @@ static void group_max(const float *z, int32_t n, float *most) {
 static int32_t at_least(const float *z, int32_t n, float bound, int32_t *id, int32_t cap) {
     int32_t found = 0;
     for (int32_t i = 0; i < n; i += 16) {
-        i32x16  ge = (n - i >= 16 ? LOAD(z + i) : tail(z + i, n - i, NAN)) >= bound;
-        int32_t any = 0;
-        for (int k = 0; k < 16; k++)
-            any |= ge[k];
-        if (!any)
+        i32x16 ge = (n - i >= 16 ? LOAD(z + i) : tail(z + i, n - i, NAN)) >= bound;
+        if (!any(ge))
             continue;
         for (int k = 0; k < 16 && i + k < n; k++)
             if (ge[k]) {
@@ -200,4 +209,4 @@ static float dot(const float *a, const float *b, int32_t n) {
     return p[0];
 }
 
-const row_loops ROWS = {max_of, exp_sum, entropy_eps, sum_row, deviation, sub, divide, cut_below, count_finite, argmax, group_max, at_least, bins, dot};
+const row_loops ROWS = {max_of, exp_sum, entropy_eps, sum_row, deviation, sub, divide, smooth, cut_below, count_finite, argmax, group_max, at_least, bins, dot};

@@ -43,10 +43,13 @@ jpt_status jpt_select_row(const jpt_select_item *item, const float *logits, int3
     if (!isfinite(max))
         return JPT_FAIL(err, DEVICE, "the model produced no finite logit");
     const float *z = logits;
-    total = sum = r->exp_sum(logits, n, max, item->sample && !item->chain ? work : NULL, &dot);
+    select_room  room = jpt_select_room(scratch, n);
+    room.known = item->chain && item->chain->n_links > 0 && jpt_link_reads_p(item->chain->link[0].kind); /* it sees the row as it is */
+    total = sum = r->exp_sum(logits, n, max, item->chain ? (room.known ? room.p : NULL) : item->sample ? work : NULL, &dot);
     if (item->chain) {
+        room.max = max, room.sum = sum, room.dot = dot;
         memcpy(work, logits, (size_t)n * sizeof *work);
-        JPT_TRY(jpt_chain_apply(item->chain, item, work, n, scratch, err));
+        JPT_TRY(jpt_chain_run(item->chain, item, work, n, &room, err));
         z = work;
     }
     int32_t best = r->argmax(z, n), kept = r->count_finite(z, n), chosen = best;

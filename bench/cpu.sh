@@ -2,7 +2,7 @@
 # CPU decoding against llama.cpp, each target of the CPU back-end as a ratio from interleaved rounds of one run.
 #   bench/cpu.sh [MODEL.gguf] [-- options of bench/cpu.py]
 # PYTHON      an interpreter with llama-cpp-python (compiled for this machine), gguf and numpy; default python3
-# BENCH_DIR   where the models it makes are kept; default $XDG_CACHE_HOME/jpt/bench (1.2 GB while they are made)
+# BENCH_DIR   where the models it makes are kept; default $XDG_CACHE_HOME/jpt/bench (2 GB, 1 GB more while they are made)
 # BUILD       build folder; default build
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -14,5 +14,5 @@ if [ $# -gt 0 ] && [ "$1" != -- ]; then model=$1; shift; fi
 "$python" -c 'import llama_cpp, gguf, numpy' || { echo "bench/cpu.sh: $python lacks llama-cpp-python, gguf or numpy; set PYTHON" >&2; exit 1; }
 cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=Release >/dev/null
 cmake --build "$build" --target jpt-cli bench-step >/dev/null
-[ -f "$dir/done" ] || { "$python" bench/make_model.py "$model" "$dir" && touch "$dir/done"; }
+"$python" bench/make_model.py "$model" "$dir"
 "$python" bench/cpu.py --build "$build" --model "$model" --dir "$dir" "$@"

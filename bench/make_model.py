@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Models for bench/cpu.sh, quantised by llama.cpp: random weights in 0.5B shape with the tokenizer of a given GGUF file (for time),
-and that file's weights in the other block formats (for perplexity; K types need rows of 256 k weights, the 0.5B has them).
-    bench/make_model.py MODEL.gguf OUT_DIR          writes random-0.5b-{q8_0,q4_k_m,q5_k_m}.gguf and quant-{q4_0,...}.gguf
+and that file's weights in the other formats (for perplexity; where its rows are no multiple of 256, K types fall back to others).
+    bench/make_model.py MODEL.gguf OUT_DIR          writes random-0.5b-{q8_0,q4_k_m}.gguf and quant-{q4_0,...}.gguf that lack there
 Needs gguf, numpy and llama-cpp-python.  Speed does not depend on what the weights say, only on their spread (no zeros)."""
 import ctypes, os, sys
 import gguf, numpy as np
@@ -74,21 +74,30 @@ def main():
     llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
     os.makedirs(out, exist_ok=True)
     f16 = os.path.join(out, "random-0.5b-f16.gguf")
-    write_f16(sys.argv[1], f16)
-    for name in ("Q8_0", "Q4_K_M", "Q5_K_M"):
-        quantize(f16, out, "random-0.5b-", name)
-    os.remove(f16)
-    for name in ("Q4_0", "Q5_0", "Q5_1", "Q8_0", "F16", "BF16"):
-        quantize(sys.argv[1], out, "quant-", name)
+    for name in ("Q8_0", "Q4_K_M"):
+        if not os.path.exists(made(out, "random-0.5b-", name)):
+            if not os.path.exists(f16):
+                write_f16(sys.argv[1], f16)
+            quantize(f16, out, "random-0.5b-", name)
+    if os.path.exists(f16):
+        os.remove(f16)
+    for name in ("Q4_0", "Q5_0", "Q5_1", "Q8_0", "Q4_K_M", "Q5_K_M", "Q6_K", "F16", "BF16"):
+        if not os.path.exists(made(out, "quant-", name)):
+            quantize(sys.argv[1], out, "quant-", name)
+
+
+def made(out, prefix, name):
+    return os.path.join(out, prefix + name.lower() + ".gguf")
 
 
 def quantize(source, out, prefix, name):
     p = llama_cpp.llama_model_quantize_default_params()
     p.ftype = getattr(llama_cpp, "LLAMA_FTYPE_MOSTLY_" + name)
     p.allow_requantize = True
-    target = os.path.join(out, prefix + name.lower() + ".gguf")
-    if llama_cpp.llama_model_quantize(source.encode(), target.encode(), ctypes.byref(p)) != 0:
+    target = made(out, prefix, name)
+    if llama_cpp.llama_model_quantize(source.encode(), (target + ".part").encode(), ctypes.byref(p)) != 0:
         sys.exit(f"{target}: quantising failed")
+    os.rename(target + ".part", target)
 
 
 main()

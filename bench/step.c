@@ -4,7 +4,8 @@
  *   prefill N            a prompt of N tokens, logits of the last
  *   decode N STEPS       after N tokens: STEPS forwards of one token; no selection
  *   batch B N STEPS      B sequences that share a prompt of N: STEPS forwards of B rows
- *   spec SPEC N STEPS    the strategy after a prompt of N, EOS ignored: the decode of STEPS tokens
+ *   spec SPEC N STEPS    the strategy after a prompt of N, EOS ignored: the decode of STEPS tokens; a third number: seconds of
+ *                        the clock in selection
  *   read MB              read bandwidth of all threads, GB/s
  *   nll FILE N           perplexity of the first N tokens of a text
  *   memory               peak resident set, file, packed weights, a cache of 1024 positions; MB */
@@ -100,13 +101,22 @@ static spent batch(jpt_model *m, int32_t n_seqs, int32_t n, int32_t steps) {
 }
 
 /* The decode begins where the prompt's last pass ends. */
+typedef struct phases {
+    spent  begun;
+    double select_at, select_s;
+} phases;
+
 static void on_phase(void *ud, jpt_phase phase, bool begin, int64_t ns) {
-    (void)ns;
+    phases *p = ud;
     if (phase == JPT_PHASE_PREFILL && !begin)
-        *(spent *)ud = now();
+        *p = (phases){.begun = now()};
+    else if (phase == JPT_PHASE_SELECT && begin)
+        p->select_at = 1e-9 * (double)ns;
+    else if (phase == JPT_PHASE_SELECT)
+        p->select_s += 1e-9 * (double)ns - p->select_at;
 }
 
-static spent spec(jpt_model *m, const char *text, int32_t n, int32_t steps) {
+static void spec(jpt_model *m, const char *text, int32_t n, int32_t steps) {
     jpt_spec_list       list = {0};
     jpt_error           err = {0};
     jpt_generation      g = {0};
@@ -119,17 +129,16 @@ static spent spec(jpt_model *m, const char *text, int32_t n, int32_t steps) {
     must(jpt_session_open(m, &o, &s, &err), &err);
     tokens_of(t, n);
     jpt_request r = {.spec = one, .prompt = t, .n_prompt = n, .max_new_tokens = steps, .ignore_eos = true, .seed = 1};
-    spent       t0 = {0};
-    jpt_session_observe(s, on_phase, &t0);
+    phases      p = {0};
+    jpt_session_observe(s, on_phase, &p);
     must(jpt_generate(s, &r, 1, 1, &g, NULL, NULL, &err), &err);
-    t0 = since(t0);
-    t0.clock *= steps / (double)g.n_tokens;
-    t0.processor *= steps / (double)g.n_tokens;
+    spent  t0 = since(p.begun);
+    double share = steps / (double)g.n_tokens;
+    printf("%.9f %.9f %.9f\n", t0.clock * share, t0.processor * share, p.select_s * share);
     jpt_generation_fini(&g);
     jpt_session_close(s);
     jpt_spec_list_fini(&list);
     free(t);
-    return t0;
 }
 
 typedef uint64_t u64x8 __attribute__((vector_size(64), may_alias));
@@ -206,7 +215,7 @@ int main(int argc, char **argv) {
         else if (sscanf(line, "batch %d %d %d", &z, &x, &y) == 3 && z <= 64)
             answer(batch(m, z, x, y));
         else if (sscanf(line, "spec %3999s %d %d", a, &x, &y) == 3)
-            answer(spec(m, a, x, y));
+            spec(m, a, x, y);
         else if (sscanf(line, "read %d", &x) == 1)
             printf("%.3f\n", read_bandwidth(o.n_threads, x));
         else if (sscanf(line, "nll %3999s %d", a, &x) == 2)

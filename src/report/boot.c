@@ -372,6 +372,9 @@ difference report_difference(const panel *p, const cell *a, const cell *b, figur
         if (isfinite(ra[i]) && rb[i] > 0)
             m.sorted[k++] = ra[i] / rb[i];
     percentiles(m.sorted, k, d.ratio.mean, by, true, &d.ratio.low, &d.ratio.high);
+    /* Requests of a metered window share its joules: what differs between windows shows between blocks alone. */
+    if (!p->modelled && p->n_blocks < 2 && (f == J_TOKEN || f == NET_J_TOKEN || f == J_REQUEST || f == NET_J_REQUEST))
+        d.delta.low = d.delta.high = d.ratio.low = d.ratio.high = d.p = NAN;
     if (va >= 0)
         d.ratio.low = isfinite(d.ratio.low) ? fmax(d.ratio.low, 0) : d.ratio.low; /* of what is never negative */
 out:

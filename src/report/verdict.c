@@ -284,7 +284,10 @@ static void add_comparison(const comparison *c, double margin, int of, jpt_buf *
         else
             snprintf(what, sizeof what, "%s", report_figures[compared[k]].name);
         if (!isfinite(e.low)) {
-            jpt_buf_printf(out, "  %s: no paired interval (%d shared items)\n", what, e.n);
+            if (k > 0 && e.n > 1 && p->n_blocks < 2 && isfinite(d->ratio.mean))
+                jpt_buf_printf(out, "  %s: %+.4g (%+.1f %%), no interval: one block tells nothing of how windows differ\n", what, e.mean, 100 * (d->ratio.mean - 1));
+            else
+                jpt_buf_printf(out, "  %s: no paired interval (%d shared items)\n", what, e.n);
             continue;
         }
         jpt_buf_printf(out, "  %s: %+.4g", what, e.mean);

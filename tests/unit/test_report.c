@@ -28,7 +28,7 @@ static double normal(int a, int b, int c, int d) {
 static made *make(int study, int n_cells, int items, int blocks, double single, double block, const double *factor) {
     made *m = calloc(1, sizeof *m);
     m->task = (jpt_task_row){.higher_is_better = 1, .primary_metric = "exact_match"};
-    m->p = (panel){.task = &m->task, .cells = m->of, .n_cells = n_cells, .n_items = items, .n_blocks = blocks};
+    m->p = (panel){.task = &m->task, .cells = m->of, .n_cells = n_cells, .n_items = items, .n_blocks = blocks, .modelled = blocks < 2}; /* with windows of requests' own */
     for (int c = 0; c < n_cells; c++) {
         m->of[c] = &m->cells[c];
         m->cells[c] = (cell){.sums = m->sums[c], .corpus_scale = 1, .best_score = 1, .worst_score = 0};
@@ -63,6 +63,17 @@ static int separable(int studies, int items, int blocks, double single, double b
         release(m);
     }
     return found;
+}
+
+/* Measured requests share their window's joules: 50 % more in one block may be the window's. */
+static void one_block_of_windows_is_no_verdict(void **state) {
+    (void)state;
+    made *m = make(1, 2, 20, 1, .01, 0, (const double[]){1, 1.5});
+    assert_true(report_separable(report_difference(&m->p, m->of[1], m->of[0], J_REQUEST).delta));
+    m->p.modelled = false;
+    difference d = report_difference(&m->p, m->of[1], m->of[0], J_REQUEST), q = report_difference(&m->p, m->of[1], m->of[0], QUALITY);
+    assert_true(isnan(d.delta.low) && isnan(d.p) && !report_separable(d.delta) && fabs(d.ratio.mean - 1.5) < .05 && isfinite(q.delta.low));
+    release(m);
 }
 
 static void a_setting_against_itself_is_not_separable(void **state) {
@@ -123,7 +134,7 @@ static void parameters(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(a_setting_against_itself_is_not_separable), cmocka_unit_test(a_real_difference_is_found), cmocka_unit_test(fronts_have_probabilities),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(one_block_of_windows_is_no_verdict), cmocka_unit_test(a_setting_against_itself_is_not_separable), cmocka_unit_test(a_real_difference_is_found), cmocka_unit_test(fronts_have_probabilities),
                                        cmocka_unit_test(missing_items_are_left_out_of_a_difference), cmocka_unit_test(students_t), cmocka_unit_test(parameters)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -188,8 +188,8 @@ template <int E, int GT> __device__ static void attend_wide(const attn_job &j) {
     if (!j.fused)
         after_predecessor();
     const int row = blockIdx.x, kv_head = blockIdx.y / j.parts, part = blockIdx.y % j.parts, chunk = blockIdx.z, tid = threadIdx.x, warp = tid / WARP, lane = tid % WARP,
-              side = lane / LANES, sub = lane % LANES, n = j.pos[row] + 1, first = chunk * ATTN_CHUNK, G = j.group, head0 = kv_head * G + part * GT, heads = min(GT, G - part * GT);
-    if (first >= n) {
+              side = lane / LANES, sub = lane % LANES, n = j.pos[row] + 1, first = chunk * ATTN_CHUNK, skip = j.fused ? j.skip[row] : 0, G = j.group, head0 = kv_head * G + part * GT, heads = min(GT, G - part * GT);
+    if (first >= n || chunk < skip) {
         if (j.fused)
             after_predecessor();
         return;
@@ -333,14 +333,16 @@ template <int E, int GT> __device__ static void attend_wide(const attn_job &j) {
     if (n_chunks == 1)
         return;
     /* the block that ends last adds the chunks up, in their order */
-    __threadfence();
-    __syncthreads();
-    if (tid == 0)
-        last = atomicInc(&j.done[(size_t)row * gridDim.y + blockIdx.y], (unsigned)n_chunks - 1) == (unsigned)n_chunks - 1;
-    __syncthreads();
-    if (!last)
-        return;
-    __threadfence();
+    if (n_chunks - skip > 1) {
+        __threadfence();
+        __syncthreads();
+        if (tid == 0)
+            last = atomicInc(&j.done[(size_t)row * gridDim.y + blockIdx.y], (unsigned)(n_chunks - skip) - 1) == (unsigned)(n_chunks - skip) - 1;
+        __syncthreads();
+        if (!last)
+            return;
+        __threadfence();
+    }
     for (int e = tid; e < heads * E; e += blockDim.x) {
         size_t at = ((size_t)row * j.heads + head0 + e / E) * j.chunks;
         float  most = -INFINITY, total = 0, s = 0;
@@ -359,3 +361,131 @@ template <int E, int GT> __device__ static void attend_wide(const attn_job &j) {
 WIDE(64, 1) WIDE(64, 2) WIDE(64, 3) WIDE(64, 4) WIDE(128, 1) WIDE(128, 2) WIDE(128, 3) WIDE(128, 4)
 
 /* ---- small ------------------------------------------------------------------------------------------------------------------- */
+
+/* ---- what rows have in common ------------------------------------------------------------------------------------------------- */
+
+__device__ static void mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+__device__ static void load_matrices(uint32_t (&r)[4], const __half *p) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"((unsigned)__cvta_generic_to_shared(p)) : "memory");
+}
+__device__ static void load_transposed(uint32_t (&r)[4], const __half *p) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"((unsigned)__cvta_generic_to_shared(p)) : "memory");
+}
+__device__ static void copy16(__half *to, const __half *from) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((unsigned)__cvta_generic_to_shared(to)), "l"(from) : "memory");
+}
+__device__ static uint32_t packed(float a, float b) {
+    __half2 h = __floats2half2_rn(a, b);
+    return *(uint32_t *)&h;
+}
+
+/* Rows that share the pages of their first positions (beams, candidates, samples of one prompt) read these once, on the tensor cores:
+ * block (tile of SHARED_ROWS rows, kv head, chunk), each warp a query head of all the rows.  Partial results go where attend_wide, which
+ * does the rows' own chunks and then adds up, finds them.  Queries and weights are rounded to float16. */
+template <int E> __device__ static void attend_shared(const attn_job &j) {
+    constexpr int            STRIDE = E + 8, PIECES = E / 8, WARPS = 4, NP = ATTN_CHUNK / 8;
+    extern __shared__ uint4  kept[];
+    __shared__ unsigned      slot[ATTN_CHUNK];
+    let_successor_start();
+    const int row0 = j.tiles[2 * blockIdx.x], rows = j.tiles[2 * blockIdx.x + 1] & 255, kv_head = blockIdx.y, chunk = blockIdx.z, tid = threadIdx.x, warp = tid / WARP, lane = tid % WARP, g = lane / 4,
+              t = lane % 4, G = j.group;
+    if (chunk >= j.tiles[2 * blockIdx.x + 1] >> 8) {
+        after_predecessor();
+        return;
+    }
+    __half *K = (__half *)kept, *V = K + ATTN_CHUNK * STRIDE, *Q = V + ATTN_CHUNK * STRIDE + warp * SHARED_ROWS * STRIDE;
+    slot[tid] = (unsigned)(slot_of(j.kv, j.layer, j.tables + j.row_table[row0], chunk * ATTN_CHUNK + tid) / j.kv.width);
+    __syncthreads();
+    for (int i = tid; i < ATTN_CHUNK * PIECES; i += WARPS * WARP) {
+        const int    p = i / PIECES, e = i % PIECES * 8;
+        const size_t from = (size_t)slot[p] * j.kv.width + (size_t)kv_head * E + e;
+        copy16(K + p * STRIDE + e, (const __half *)j.kv.k + from);
+        copy16(V + p * STRIDE + e, (const __half *)j.kv.v + from);
+    }
+    asm volatile("cp.async.commit_group;" ::: "memory");
+    after_predecessor();
+    const int rest = (E - 2 * j.half) / 2, pairs = j.half + rest;
+    for (int h0 = 0; h0 < G; h0 += WARPS) {
+        const int h = h0 + warp;
+        __syncwarp();
+        for (int e = lane; h < G && e < SHARED_ROWS * pairs; e += WARP) {
+            const int r = e / pairs, i = e % pairs, a = i < j.half ? (j.neox ? i : 2 * i) : 2 * j.half + 2 * (i - j.half), b = i < j.half && j.neox ? i + j.half : a + 1;
+            float     u = 0, w = 0;
+            if (r < rows) {
+                const float *x = j.q + ((size_t)(row0 + r) * j.heads + kv_head * G + h) * E;
+                u = x[a], w = x[b];
+                if (i < j.half)
+                    rotate(u, w, __fmul_rn((float)j.pos[row0 + r], j.inv_freq[i]), &u, &w);
+            }
+            Q[r * STRIDE + a] = __float2half_rn(u * j.scale), Q[r * STRIDE + b] = __float2half_rn(w * j.scale);
+        }
+        if (h0 == 0) {
+            asm volatile("cp.async.wait_all;" ::: "memory");
+            __syncthreads();
+        }
+        __syncwarp();
+        if (h >= G)
+            continue;
+        float s[NP][4] = {};
+#pragma unroll
+        for (int k = 0; k < E / 16; k++) {
+            uint32_t a[4], b[4];
+            load_matrices(a, Q + lane % 16 * STRIDE + k * 16 + lane / 16 * 8);
+#pragma unroll
+            for (int n = 0; n < NP; n += 2) {
+                load_matrices(b, K + (n * 8 + lane / 16 * 8 + lane % 8) * STRIDE + k * 16 + lane / 8 % 2 * 8);
+                mma(s[n], a, b[0], b[1]);
+                mma(s[n + 1], a, b[2], b[3]);
+            }
+        }
+        float most[2] = {-INFINITY, -INFINITY}, sum[2] = {};
+#pragma unroll
+        for (int n = 0; n < NP; n++)
+            most[0] = fmaxf(most[0], fmaxf(s[n][0], s[n][1])), most[1] = fmaxf(most[1], fmaxf(s[n][2], s[n][3]));
+#pragma unroll
+        for (int i = 0; i < 2; i++)
+#pragma unroll
+            for (int o = 1; o < 4; o *= 2)
+                most[i] = fmaxf(most[i], __shfl_xor_sync(FULL, most[i], o));
+#pragma unroll
+        for (int n = 0; n < NP; n++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) {
+                s[n][e] = __expf(s[n][e] - most[e / 2]);
+                sum[e / 2] += s[n][e];
+            }
+#pragma unroll
+        for (int i = 0; i < 2; i++)
+#pragma unroll
+            for (int o = 1; o < 4; o *= 2)
+                sum[i] += __shfl_xor_sync(FULL, sum[i], o);
+        float y[E / 8][4] = {};
+#pragma unroll
+        for (int k = 0; k < ATTN_CHUNK / 16; k++) {
+            const uint32_t a[4] = {packed(s[2 * k][0], s[2 * k][1]), packed(s[2 * k][2], s[2 * k][3]), packed(s[2 * k + 1][0], s[2 * k + 1][1]), packed(s[2 * k + 1][2], s[2 * k + 1][3])};
+            uint32_t       b[4];
+#pragma unroll
+            for (int n = 0; n < E / 8; n += 2) {
+                load_transposed(b, V + (k * 16 + lane / 8 % 2 * 8 + lane % 8) * STRIDE + n * 8 + lane / 16 * 8);
+                mma(y[n], a, b[0], b[1]);
+                mma(y[n + 1], a, b[2], b[3]);
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            if (g + 8 * i >= rows)
+                continue;
+            const size_t at = ((size_t)(row0 + g + 8 * i) * j.heads + kv_head * G + h) * j.chunks + chunk;
+#pragma unroll
+            for (int n = 0; n < E / 8; n++)
+                *(float2 *)(j.out + at * E + n * 8 + 2 * t) = {y[n][2 * i], y[n][2 * i + 1]};
+            if (t == 0)
+                j.most[at] = most[i], j.sum[at] = sum[i];
+        }
+    }
+}
+extern "C" __global__ void __launch_bounds__(128) attend_shared_64(const __grid_constant__ attn_job j) { attend_shared<64>(j); }
+extern "C" __global__ void __launch_bounds__(128) attend_shared_128(const __grid_constant__ attn_job j) { attend_shared<128>(j); }

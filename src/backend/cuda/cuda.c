@@ -257,6 +257,36 @@ static bool input_room(cuda_backend *c, size_t n) {
     return true;
 }
 
+/* Whole chunks of positions, before its own, whose pages a run of one row shares with the next one. */
+static int32_t common_chunks(const jpt_row_run *a, const jpt_row_run *b, int32_t page_size) {
+    int32_t least = a->first_pos < b->first_pos ? a->first_pos : b->first_pos, chunks = 0;
+    while ((chunks + 1) * ATTN_CHUNK <= least) {
+        int32_t first = chunks * ATTN_CHUNK / page_size, end = ((chunks + 1) * ATTN_CHUNK - 1) / page_size + 1;
+        if (memcmp(a->table + first, b->table + first, (size_t)(end - first) * sizeof *a->table) != 0)
+            break;
+        chunks++;
+    }
+    return chunks;
+}
+
+/* Neighbours that share their past, in tiles for attend_shared: skip[row] chunks are done there.  Which rows lie together depends on what
+ * forked from what alone, not on who else is in the batch. */
+static int32_t share(const jpt_row_run *runs, int32_t n_runs, int32_t page_size, int32_t *skip, int32_t *tiles) {
+    int32_t n_tiles = 0;
+    for (int32_t r = 0, end; r < n_runs; r = end) {
+        int32_t shared = INT32_MAX, next;
+        for (end = r + 1; end < n_runs && (next = common_chunks(&runs[end - 1], &runs[end], page_size)) > 0; end++)
+            shared = next < shared ? next : shared;
+        for (int32_t i = r; i < end && end - r > 1; i += SHARED_ROWS) {
+            int32_t rows = end - i < SHARED_ROWS ? end - i : SHARED_ROWS;
+            tiles[2 * n_tiles] = runs[i].first_row, tiles[2 * n_tiles++ + 1] = rows + 256 * shared;
+            for (int32_t k = 0; k < rows; k++)
+                skip[runs[i].first_row + k] = shared;
+        }
+    }
+    return n_tiles;
+}
+
 /* Tokens, positions, page tables and wanted rows to their places on the card: fixed offsets for a number of rows, tables last. */
 static void put_inputs(cuda_backend *c, const int32_t *tokens, const int32_t *pos, int32_t n, const jpt_row_run *runs, int32_t n_runs, int32_t page_size,
                        const int32_t *rows0, int32_t n0, const int32_t *rows1, int32_t n1) {
@@ -267,14 +297,14 @@ static void put_inputs(cuda_backend *c, const int32_t *tokens, const int32_t *po
         tables += (size_t)((positions + page_size - 1) / page_size);
         longest = positions > longest ? positions : longest;
     }
-    c->at_tok = 0, c->at_pos = N, c->at_table = 2 * N, c->at_rows[0] = 3 * N, c->at_rows[1] = 4 * N, c->at_tables = 5 * N;
-    if (!input_room(c, 5 * N + tables))
+    c->at_tok = 0, c->at_pos = N, c->at_table = 2 * N, c->at_rows[0] = 3 * N, c->at_rows[1] = 4 * N, c->at_skip = 5 * N, c->at_tiles = 6 * N, c->at_tables = 8 * N;
+    if (!input_room(c, 8 * N + tables))
         return;
     c->slot = (c->slot + 1) % SLOTS;
     if (c->slot == 0)
         cuda_ok(c, c->cu.stream_sync(c->stream));
     int32_t *h = c->in_host[c->slot];
-    memset(h, 0, 5 * N * sizeof *h);
+    memset(h, 0, 8 * N * sizeof *h);
     if (tokens)
         memcpy(h + c->at_tok, tokens, N * sizeof *h);
     memcpy(h + c->at_pos, pos, N * sizeof *h);
@@ -290,7 +320,8 @@ static void put_inputs(cuda_backend *c, const int32_t *tokens, const int32_t *po
             h[c->at_table + (size_t)(runs[r].first_row + i)] = (int32_t)at;
         at += len;
     }
-    cuda_ok(c, c->cu.upload(c->in_dev, h, (5 * N + tables) * sizeof *h, c->stream));
+    c->n_tiles = c->apart ? share(runs, n_runs, page_size, h + c->at_skip, h + c->at_tiles) : 0;
+    cuda_ok(c, c->cu.upload(c->in_dev, h, (8 * N + tables) * sizeof *h, c->stream));
     c->tokens = tokens, c->pos = pos, c->runs = runs, c->rows[0] = rows0, c->rows[1] = rows1, c->n = n;
     c->chunks = (longest + ATTN_CHUNK - 1) / ATTN_CHUNK;
     if (n <= GRAPH_ROWS) /* few sizes, so that recorded passes fit for a while */
@@ -457,6 +488,9 @@ typedef struct attn_io {
 /* Whether attention has a kernel for heads of this width, which rotates, stores and writes in any form. */
 static bool attends_wide(const jpt_kv_view *kv, int E) { return kv->kv_dtype == JPT_F16 && (E == 64 || E == 128); }
 
+/* Keys and values of a chunk, and the queries of four warps. */
+static size_t shared_attention_bytes(int E) { return (size_t)(2 * ATTN_CHUNK + 4 * SHARED_ROWS) * (size_t)(E + 8) * 2; }
+
 /* Rows first .. + n of a pass, each by itself. */
 static void attend_span(cuda_backend *c, const jpt_kv_view *kv, int32_t layer, const jpt_attn_shape *shape, int32_t first, int32_t n, const attn_io *io) {
     int32_t H = shape->n_heads, E = shape->head_dim, K = shape->n_kv_heads, G = H / K;
@@ -473,9 +507,12 @@ static void attend_span(cuda_backend *c, const jpt_kv_view *kv, int32_t layer, c
     if (io->to == TO_Q8)
         y.s += first, y.t += first;
     attn_job j = {.kv = view(kv, shape), .q = io->q + at, .k = io->k ? io->k + at_kv : NULL, .v = io->k ? io->v + at_kv : NULL, .inv_freq = c->inv_freq_dev, .half = io->half, .neox = io->neox,
-                  .fused = io->k != NULL, .pos = input(c, c->at_pos) + first, .row_table = input(c, c->at_table) + first, .tables = input(c, c->at_tables), .out = out, .most = out + parts * (size_t)E,
+                  .fused = io->k != NULL, .pos = input(c, c->at_pos) + first, .row_table = input(c, c->at_table) + first, .tables = input(c, c->at_tables),
+                  .tiles = input(c, c->at_tiles), .skip = input(c, c->at_skip) + first, .out = out, .most = out + parts * (size_t)E,
                   .sum = out + parts * (size_t)(E + 1), .done = (void *)(uintptr_t)c->done, .y = y, .to = io->to, .scale = shape->scale,
                   .layer = layer, .heads = H, .group = G, .E = E, .chunks = c->chunks, .parts = n_parts};
+    if (wide && j.fused && c->n_tiles > 0)
+        cuda_launch(c, c->kernel[E == 64 ? KN_attend_shared_64 : KN_attend_shared_128], (unsigned)c->n_tiles, (unsigned)K, (unsigned)c->chunks, 128, shared_attention_bytes(E), (void *[]){&j});
     if (wide) {
         int gt = (G + n_parts - 1) / n_parts;
         cuda_launch(c, c->kernel[(E == 64 ? KN_attend_64_1 : KN_attend_128_1) + gt - 1], (unsigned)n, (unsigned)(K * n_parts), (unsigned)c->chunks, 256, 0, (void *[]){&j});
@@ -692,10 +729,10 @@ static recorded *find_graph(cuda_backend *c, const graph_key *key) {
 
 static bool cuda_pass_begin(jpt_backend *be, const jpt_pass_inputs *in) {
     cuda_backend *c = of(be);
-    put_inputs(c, in->tokens, in->pos, in->shape.n, in->runs, in->n_runs, in->page_size, in->logits_rows, in->shape.n_logits, in->hidden_rows, in->shape.n_hidden);
     c->in_pass = true;
     c->ready.x = NULL;
     c->apart = in->shape.apart;
+    put_inputs(c, in->tokens, in->pos, in->shape.n, in->runs, in->n_runs, in->page_size, in->logits_rows, in->shape.n_logits, in->hidden_rows, in->shape.n_hidden);
     c->recording = false;
     if (in->shape.n > GRAPH_ROWS || c->broken != CU_OK)
         return false;
@@ -703,10 +740,11 @@ static bool cuda_pass_begin(jpt_backend *be, const jpt_pass_inputs *in) {
     memset(&key, 0, sizeof key);
     key.shape = in->shape;
     key.chunks = c->chunks;
+    key.tiles = c->n_tiles;
     recorded *g = find_graph(c, &key);
     if (g && g->exec) {
         cuda_ok(c, c->cu.graph_launch(g->exec, c->stream));
-        c->in_pass = false;
+        c->in_pass = c->apart = false;
         return true;
     }
     if (!g) { /* the first time it runs plainly, and scratch grows */
@@ -727,7 +765,7 @@ static bool cuda_pass_begin(jpt_backend *be, const jpt_pass_inputs *in) {
 static void cuda_pass_end(jpt_backend *be, const jpt_pass_inputs *in) {
     cuda_backend *c = of(be);
     cu_graph      graph = NULL;
-    c->in_pass = false;
+    c->in_pass = c->apart = false;
     if (!c->recording)
         return;
     c->recording = false;
@@ -735,6 +773,7 @@ static void cuda_pass_end(jpt_backend *be, const jpt_pass_inputs *in) {
     memset(&key, 0, sizeof key);
     key.shape = in->shape;
     key.chunks = c->chunks;
+    key.tiles = c->n_tiles;
     recorded *g = find_graph(c, &key);
     if (cuda_ok(c, c->cu.capture_end(c->stream, &graph)) && g && cuda_ok(c, c->cu.graph_instantiate(&g->exec, graph, 0)))
         cuda_ok(c, c->cu.graph_launch(g->exec, c->stream));
@@ -812,6 +851,8 @@ static jpt_status load_kernels(cuda_backend *c, jpt_error *err) {
     }
     for (int i = 0; i < KN_COUNT; i++)
         JPT_TRY(find_kernel(c, kernel_name[i], &c->kernel[i], err));
+    if (!cuda_ok(c, c->cu.function_set(c->kernel[KN_attend_shared_128], CU_FUNC_MAX_DYNAMIC_SHARED, (int)shared_attention_bytes(128))))
+        return JPT_FAIL(err, UNSUPPORTED, "%s gives a block less than %zu bytes of shared memory: %s", c->name, shared_attention_bytes(128), cu_text(&c->cu, c->broken));
     for (int k = 0; k < K_PLAIN; k++)
         for (int x = 0; x < 4; x++)
             for (int w = 0; w < 3; w++) {

@@ -10,7 +10,7 @@ enum { GRAPHS = 64, GRAPH_ROWS = 16, SLOTS = 4, CUDA_MODULES = 16, ATTN_ROWS = 5
 
 #define KERNELS(X)                                                                                                         \
     X(bring_rows) X(narrow_weight) X(to_tiles) X(repack) X(embed) X(rmsnorm) X(rope) X(kv_write) X(attend_f16) X(attend_f32)                     \
-    X(attend_64_1) X(attend_64_2) X(attend_64_3) X(attend_64_4) X(attend_128_1) X(attend_128_2) X(attend_128_3) X(attend_128_4)                   \
+    X(attend_64_1) X(attend_64_2) X(attend_64_3) X(attend_64_4) X(attend_128_1) X(attend_128_2) X(attend_128_3) X(attend_128_4) X(attend_shared_64) X(attend_shared_128)                   \
     X(swiglu) X(add) X(gather) X(argmax) X(rope_and_store) X(choose)                                                       \
     X(keep_rows) X(similarity_8) X(similarity_32) X(row_dots) X(contrast_stats) X(dola_divergence) X(contrast_write) X(rank_stats) X(rank_rows)   \
     X(untile_16) X(untile_i8) X(untile_i8m) X(untile_i8h) X(untile_i4) X(untile_i4c) X(rope_joined) X(narrow_16) X(swiglu_16) X(flash_64) X(flash_128)
@@ -24,7 +24,7 @@ typedef struct cuda_weight {
 /* What a recorded pass is known by: everything that its launches hold fixed. */
 typedef struct graph_key {
     jpt_pass_shape shape;
-    int32_t        chunks;
+    int32_t        chunks, tiles;
 } graph_key;
 typedef struct recorded {
     graph_key     key;
@@ -59,8 +59,8 @@ typedef struct cuda_backend {
     const int32_t *tokens, *pos; /* host arrays that are on the card now */
     const jpt_row_run *runs;
     const int32_t *rows[2];
-    size_t         at_tok, at_pos, at_table, at_tables, at_rows[2];
-    int32_t        n, chunks;
+    size_t         at_tok, at_pos, at_table, at_tables, at_rows[2], at_skip, at_tiles;
+    int32_t        n, chunks, n_tiles; /* n_tiles: of rows that share a past */
     bool           in_pass, apart; /* apart: no row of the pass attends to another of it */
     /* scratch */
     rows_buffer normed, acts, brought; /* rows for products: of the next norm; attention's and the gate's; of anything else */

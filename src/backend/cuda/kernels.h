@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { ATTN_CHUNK = 128, MM_PARTS = 3, STAGED_GAIN = 4096, SCALES_SLACK = 8 };
+enum { ATTN_CHUNK = 128, SHARED_ROWS = 16, MM_PARTS = 3, STAGED_GAIN = 4096, SCALES_SLACK = 8 };
 
 /* How activations are written: eight bits in groups of 32 with a scale and a scaled sum each. */
 enum { TO_F32, TO_F16, TO_BF16, TO_Q8 };
@@ -74,6 +74,7 @@ typedef struct attn_job {
     dev_kv       kv;
     const float *q, *k, *v, *inv_freq; /* k, v, inv_freq: fused */
     const int   *pos, *row_table, *tables; /* row i: position pos[i], page table at tables + row_table[i] */
+    const int   *tiles, *skip;             /* attend_shared: pairs (first row, rows + 256 x chunks that are common to them); chunks of row i that it does */
     float       *out, *most, *sum;         /* partial results, [n, heads, chunks] (x E) */
     unsigned    *done;                     /* [n, kv heads x parts] chunks that are there; zero between launches */
     dev_rows     y;                        /* [n, heads, E] in the form `to` */

@@ -26,6 +26,7 @@ typedef enum jpt_compute {
     JPT_COMPUTE_AUTO, /* the file's own codes times activations of 8 bits; cache in float16 */
     JPT_COMPUTE_F32,  /* weights dequantised to float32 at load, cache in float32: the exact path */
     JPT_COMPUTE_Q8,   /* cuda: as AUTO, and weights of 16 and 32 bits become 8-bit codes at load, a scale every 32 (as Q8_0) */
+    JPT_COMPUTE_FP8,  /* cuda: likewise, to FP8 (e4m3) with a scale every 32; activations in float16 */
 } jpt_compute;
 
 typedef struct jpt_backend_options {

@@ -68,7 +68,7 @@ typedef struct cli_engine {
     "  -m, --model MODEL      a GGUF or llama2.c file, or a name that `jpt pull` knows\n"                 \
     "      --device NAME      auto, cpu, ref (plain C, the slow definition)\n"                            \
     "      --threads N        default: the cores this process may use\n"                                  \
-    "      --dtype TYPE       auto (the file's own blocks, 8-bit activations), f32 (exact), q8 (cuda: 8 bits made at load)\n" \
+    "      --dtype TYPE       auto (the file's own blocks, 8-bit activations), f32 (exact), q8, fp8 (cuda: 8 bits made at load)\n" \
     "      --no-repack        leave the weights where the file has them: less memory, slower, same results\n" \
     "  -q, -v                 quieter, more to say\n"
 #define CLI_ENGINE_HELP CLI_MODEL_HELP                                                                    \

@@ -101,8 +101,8 @@ int cli_engine_option(cli_engine *e, int c, const char *arg) {
         e->opt.n_threads = (int)n;
         return 1;
     case 0x102:
-        if (strcmp(arg, "auto") != 0 && strcmp(arg, "f32") != 0 && strcmp(arg, "q8") != 0)
-            return -cli_usage("--dtype %s: expected auto, f32 or q8", arg);
+        if (strcmp(arg, "auto") != 0 && strcmp(arg, "f32") != 0 && strcmp(arg, "q8") != 0 && strcmp(arg, "fp8") != 0)
+            return -cli_usage("--dtype %s: expected auto, f32, q8 or fp8", arg);
         e->opt.dtype = arg;
         return 1;
     case 0x103:

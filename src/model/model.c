@@ -3,6 +3,8 @@
 #include "rope.h"
 #include <stdlib.h>
 #include <string.h>
+
+static const char *const compute_names[] = {"auto", "f32", "q8", "fp8"}; /* as jpt_compute */
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -193,7 +195,7 @@ static void fill_info(jpt_model *m) {
     snprintf(i->name, sizeof i->name, "%s", hp->name);
     snprintf(i->architecture, sizeof i->architecture, "%s", hp->architecture);
     snprintf(i->quantization, sizeof i->quantization, "%s", main_quantization(&m->file));
-    snprintf(i->compute, sizeof i->compute, "%s", m->be->opt.compute == JPT_COMPUTE_F32 ? "f32" : m->be->opt.compute == JPT_COMPUTE_Q8 ? "q8" : "auto");
+    snprintf(i->compute, sizeof i->compute, "%s", compute_names[m->be->opt.compute]);
     snprintf(i->chat_template, sizeof i->chat_template, "%s", jpt_chat_name(jpt_chat_detect(m->file.vocab.chat_template)));
     m->be->ops->describe(m->be, i->backend, sizeof i->backend);
     snprintf(i->gpu_uuid, sizeof i->gpu_uuid, "%s", m->be->ops->gpu_uuid ? m->be->ops->gpu_uuid(m->be) : "");
@@ -216,18 +218,18 @@ jpt_status jpt_model_open(const char *path, const jpt_model_options *opt, jpt_mo
     if (!opt)
         opt = &defaults;
     jpt_backend_options bopt = {.n_threads = opt->n_threads, .isa = opt->isa, .in_place = opt->in_place};
-    if (opt->dtype && strcmp(opt->dtype, "f32") == 0)
-        bopt.compute = JPT_COMPUTE_F32;
-    else if (opt->dtype && strcmp(opt->dtype, "q8") == 0)
-        bopt.compute = JPT_COMPUTE_Q8;
-    else if (opt->dtype && strcmp(opt->dtype, "auto") != 0)
-        return JPT_FAIL(err, ARG, "dtype '%s': expected auto, f32 or (on cuda) q8", opt->dtype);
+    size_t              compute = 0, n_computes = sizeof compute_names / sizeof *compute_names;
+    while (opt->dtype && compute < n_computes && strcmp(opt->dtype, compute_names[compute]) != 0)
+        compute++;
+    bopt.compute = (jpt_compute)compute;
+    if (compute == n_computes)
+        return JPT_FAIL(err, ARG, "dtype '%s': expected auto, f32 or (on cuda) q8, fp8", opt->dtype);
     jpt_model *m = calloc(1, sizeof *m);
     if (!m)
         return JPT_FAIL(err, NOMEM, "out of memory");
     jpt_status st = jpt_backend_open(opt->device, &bopt, &m->be, err);
-    if (st == JPT_OK && bopt.compute == JPT_COMPUTE_Q8 && strcmp(m->be->ops->name, "cuda") != 0)
-        st = JPT_FAIL(err, ARG, "dtype 'q8' is for --device cuda; the %s back-end computes a file's own blocks: use a Q8_0 file, or --dtype auto", m->be->ops->name);
+    if (st == JPT_OK && bopt.compute >= JPT_COMPUTE_Q8 && strcmp(m->be->ops->name, "cuda") != 0)
+        st = JPT_FAIL(err, ARG, "dtype '%s' is for --device cuda; the %s back-end computes a file's own blocks: use a Q8_0 file, or --dtype auto", opt->dtype, m->be->ops->name);
     if (st == JPT_OK)
         st = jpt_model_file_open(path, &m->file, err);
     if (st == JPT_OK)

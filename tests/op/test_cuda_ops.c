@@ -37,6 +37,39 @@ static void matmul(void **ud) {
         }
 }
 
+/* Weights of 16 and 32 bits that become 8-bit ones at load, alone and in pairs of tiles. */
+static void narrowed(void **ud) {
+    (void)ud;
+    static const jpt_dtype   types[] = {JPT_F32, JPT_F16, JPT_BF16};
+    static const jpt_compute computes[] = {JPT_COMPUTE_Q8, JPT_COMPUTE_FP8};
+    static const int32_t     shapes[][3] = {{33, 32, 1}, {100, 96, 3}, {300, 512, 20}, {48, 1024, 40}, {64, 256, 70}};
+    for (size_t k = 0; k < 2; k++) {
+        jpt_backend        *be = NULL;
+        jpt_error           err = {0};
+        jpt_backend_options o = {.compute = computes[k]};
+        double              worst = 0;
+        if (jpt_backend_open("cuda", &o, &be, &err) != JPT_OK)
+            fail_msg("%s", err.msg);
+        for (size_t t = 0; t < 3; t++)
+            for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+                int32_t  rows = shapes[s][0], cols = shapes[s][1], n = shapes[s][2];
+                size_t   size = (size_t)n * (size_t)rows;
+                uint8_t *w = random_weight(types[t], rows, cols);
+                float   *x = random_floats((size_t)n * (size_t)cols), *want = malloc(size * 4), *got = malloc(size * 4), *alone = malloc((size_t)rows * 4);
+                matmul_on(ref, types[t], rows, cols, w, x, n, NULL, want);
+                matmul_on(be, types[t], rows, cols, w, x, n, NULL, got);
+                worst = fmax(worst, error2(want, got, size, energy(types[t], rows, cols, w, x, n)));
+                matmul_on(be, types[t], rows, cols, w, x + (size_t)(n - 1) * (size_t)cols, 1, NULL, alone);
+                if (memcmp(alone, got + (size_t)(n - 1) * (size_t)rows, (size_t)rows * 4) != 0)
+                    fail_msg("%s %d x %d: the last of %d rows is not what it is alone", k ? "fp8" : "q8", rows, cols, n);
+                free(w), free(x), free(want), free(got), free(alone);
+            }
+        print_message("matmul %s worst NMSE %.2e\n", k ? "fp8" : "q8", worst);
+        assert_true(worst <= (k ? 2e-3 : 2e-4) && worst > 0);
+        jpt_backend_close(be);
+    }
+}
+
 static void embedding(void **ud) {
     (void)ud;
     static const int32_t tokens[] = {4, 0, 4, 2};
@@ -519,7 +552,7 @@ int main(void) {
     }
     if (jpt_backend_open("cuda", &exact, &gpu32, &err) != JPT_OK || jpt_backend_open("ref", NULL, &ref, &err) != JPT_OK)
         return 1;
-    const struct CMUnitTest tests[] = {cmocka_unit_test(matmul), cmocka_unit_test(embedding), cmocka_unit_test(rowwise), cmocka_unit_test(rotation),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(matmul), cmocka_unit_test(narrowed), cmocka_unit_test(embedding), cmocka_unit_test(rowwise), cmocka_unit_test(rotation),
                                        cmocka_unit_test(attention), cmocka_unit_test(layers), cmocka_unit_test(selection), cmocka_unit_test(chains), cmocka_unit_test(looking_back), cmocka_unit_test(contrasts), cmocka_unit_test(rankings)};
     int rc = cmocka_run_group_tests(tests, NULL, NULL);
     jpt_backend_close(gpu), jpt_backend_close(gpu32), jpt_backend_close(ref);

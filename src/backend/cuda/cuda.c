@@ -123,15 +123,15 @@ static jpt_status no_room(cuda_backend *c, size_t bytes, int32_t rows, int32_t c
 }
 
 /* Where a matrix goes, and the planes that a quantised file's blocks become on the way (bytes of codes, scales, minima). */
-static int layout(jpt_dtype t, int32_t cols, bool narrow, size_t n, size_t plane[3]) {
+static int layout(jpt_dtype t, int32_t cols, jpt_compute compute, size_t n, size_t plane[3]) {
     size_t groups = n / 32;
     plane[0] = n, plane[1] = 2 * groups, plane[2] = 0;
     switch (t) {
     case JPT_F32:
     case JPT_F16:
     case JPT_BF16:
-        if (narrow && cols % 32 == 0)
-            return K_T8;
+        if ((compute == JPT_COMPUTE_Q8 || compute == JPT_COMPUTE_FP8) && cols % 32 == 0)
+            return compute == JPT_COMPUTE_FP8 ? K_TF8 : K_T8;
         plane[0] = plane[1] = 0;
         return t == JPT_F32 ? K_F32 : cols % 64 != 0 ? (t == JPT_F16 ? K_F16 : K_BF16) : t == JPT_F16 ? K_T16 : K_TB16;
     case JPT_Q4_0:
@@ -155,13 +155,13 @@ static void tile_bytes(int kind, int32_t rows, int32_t cols, size_t *codes, size
 static bool arrange(cuda_backend *c, const dev_weight *w, jpt_dtype dtype, cu_pointer raw, const size_t plane[3]) {
     size_t     n = (size_t)w->rows * (size_t)w->cols, groups = n / 32, at = (plane[0] + 255) & ~(size_t)255, at_m = at + ((plane[1] + 255) & ~(size_t)255);
     cu_pointer planes = 0, codes = raw, s = 0, m = 0;
-    int        type = (int)dtype, per = TILE_COLS(w->kind);
+    int        type = (int)dtype, fp8 = w->kind == K_TF8, per = TILE_COLS(w->kind);
     if (plane[0]) {
         if (c->cu.memory_alloc(&planes, at_m + plane[2] + 256) != CU_OK)
             return false;
         codes = planes, s = planes + at, m = planes + at_m;
         if (dtype == JPT_F32 || dtype == JPT_F16 || dtype == JPT_BF16)
-            LAUNCH(c, narrow_weight, blocks(groups, 256), 1, 1, 256, 0, &raw, &type, &groups, &codes, &s);
+            LAUNCH(c, narrow_weight, blocks(groups, 256), 1, 1, 256, 0, &raw, &type, &fp8, &groups, &codes, &s);
         else
             LAUNCH(c, repack, blocks(groups, 256), 1, 1, 256, 0, &raw, &type, &groups, &codes, &s, &m);
     }
@@ -194,7 +194,7 @@ static jpt_status cuda_weight_new(jpt_backend *be, jpt_dtype dtype, int32_t rows
         data = f32;
         row_bytes = (size_t)cols * sizeof(float);
     }
-    w->w = (dev_weight){.rows = rows, .cols = cols, .kind = layout(dtype, cols, be->opt.compute == JPT_COMPUTE_Q8, n, plane)};
+    w->w = (dev_weight){.rows = rows, .cols = cols, .kind = layout(dtype, cols, be->opt.compute, n, plane)};
     bool plain = w->w.kind < K_PLAIN;
     if (plain)
         codes = row_bytes * (size_t)rows;
@@ -688,7 +688,7 @@ static void cuda_layer(jpt_backend *be, const jpt_layer_job *l) {
     mm_job o = {.part = {{*dev(l->o), NULL, l->d_x, 0}}, .x = l->d_attn, .n_parts = 1, .n = l->n, .accumulate = 1};
     matmul_job(c, &o, false);
     cuda_rmsnorm(be, l->d_x, l->d_ffn_norm, l->n, l->D, l->eps, l->d_norm);
-    if (alike(dev(l->gate), dev(l->up)) && dev(l->gate)->kind != K_T16 && dev(l->gate)->kind != K_TB16) {
+    if (alike(dev(l->gate), dev(l->up))) {
         mm_job g = {.part = {{*dev(l->gate), NULL, l->d_gate, 0}, {*dev(l->up), NULL, l->d_up, 0}}, .x = l->d_norm, .n_parts = 2, .n = l->n};
         matmul_job(c, &g, true);
     } else {
@@ -842,7 +842,7 @@ static jpt_status find_kernel(cuda_backend *c, const char *name, cu_function *f,
 }
 
 static jpt_status load_kernels(cuda_backend *c, jpt_error *err) {
-    static const char *const kinds[K_PLAIN] = {"f32", "f16", "bf16"}, *const tiles[K_COUNT - K_PLAIN] = {"f16", "bf16", "i8", "i8m", "i8h", "i4", "i4c"};
+    static const char *const kinds[K_PLAIN] = {"f32", "f16", "bf16"}, *const tiles[K_COUNT - K_PLAIN] = {"f16", "bf16", "f8", "i8", "i8m", "i8h", "i4", "i4c"};
     for (int i = 0; modules()[i]; i++) {
         JPT_ASSERT(i < CUDA_MODULES);
         cu_result r = c->cu.module_load(&c->module[i], modules()[i]);

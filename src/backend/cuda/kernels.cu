@@ -5,6 +5,8 @@
  * activation rows share one reading.  Kernels may start before their predecessor ends (programmatic dependent launch): before
  * `after_predecessor` they touch nothing but weights, and what the host sent before the pass.  Each lets its successor start at
  * once: that one's blocks come when this one's have all begun, and fetch their first weights while the last of these work. */
+#include <cuda_fp8.h>
+
 #include "rows.cuh"
 
 /* ---- matmul -------------------------------------------------------------------------------------------------------- */
@@ -223,8 +225,9 @@ __device__ static void scale_min(const uint8_t *q, int i, float *s, float *m) {
     }
 }
 
-/* A row's group of 32 to eight bits: one thread a group.  dtype: 0 float32, 1 float16, 30 bfloat16 (GGUF's numbers). */
-extern "C" __global__ void narrow_weight(const void *raw, int dtype, size_t n_groups, int8_t *q, __half *s) {
+/* A row's group of 32 to eight bits, integers or (fp8) e4m3 with 256 times its scale: one thread a group.  dtype: 0 float32, 1 float16,
+ * 30 bfloat16 (GGUF's numbers). */
+extern "C" __global__ void narrow_weight(const void *raw, int dtype, int fp8, size_t n_groups, int8_t *q, __half *s) {
     size_t g = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (g >= n_groups)
         return;
@@ -234,9 +237,11 @@ extern "C" __global__ void narrow_weight(const void *raw, int dtype, size_t n_gr
         v[i] = dtype == 0 ? ((const float *)raw)[at] : dtype == 1 ? __half2float(((const __half *)raw)[at]) : __bfloat162float(((const __nv_bfloat16 *)raw)[at]);
         most = fmaxf(most, fabsf(v[i]));
     }
-    __half h = __float2half_rn(most / 127.0f);
-    float  scale = __half2float(h);
-    for (int i = 0; i < 32; i++)
+    __half h = __float2half_rn(fp8 ? most / 448.0f * 256.0f : most / 127.0f);
+    float  scale = fp8 ? __half2float(h) / 256.0f : __half2float(h);
+    for (int i = 0; i < 32 && fp8; i++)
+        q[g * 32 + i] = (int8_t)(scale > 0 ? __nv_cvt_float_to_fp8(v[i] / scale, __NV_SATFINITE, __NV_E4M3) : 0);
+    for (int i = 0; i < 32 && !fp8; i++)
         q[g * 32 + i] = (int8_t)(scale > 0 ? max(-127, min(127, __float2int_rn(v[i] / scale))) : 0);
     s[g] = h;
 }

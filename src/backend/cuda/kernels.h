@@ -14,11 +14,11 @@ enum { TO_F32, TO_F16, TO_BF16, TO_Q8 };
 enum { T_Q4_0 = 2, T_Q4_1 = 3, T_Q5_0 = 6, T_Q5_1 = 7, T_Q8_0 = 8, T_Q4_K = 12, T_Q5_K = 13, T_Q6_K = 14 };
 
 /* How a matrix lies on the card: rows side by side, or in tiles for the tensor cores (tiled.cuh). */
-enum { K_F32, K_F16, K_BF16, K_T16, K_TB16, K_T8, K_T8M, K_T8H, K_T4, K_T4C, K_COUNT, K_PLAIN = K_T16 };
+enum { K_F32, K_F16, K_BF16, K_T16, K_TB16, K_TF8, K_T8, K_T8M, K_T8H, K_T4, K_T4C, K_COUNT, K_PLAIN = K_T16 };
 
 /* Columns of a unit of a tile, and 32-bit words of scales a pair of its rows. */
 #define TILE_COLS(kind)  ((kind) <= K_TB16 || (kind) >= K_T4 ? 64 : 32)
-#define TILE_WORDS(kind) ((kind) <= K_TB16 ? 0 : (kind) == K_T8 ? 1 : (kind) == K_T4 ? 4 : 2)
+#define TILE_WORDS(kind) ((kind) <= K_TB16 ? 0 : (kind) == K_T8 || (kind) == K_TF8 ? 1 : (kind) == K_T4 ? 4 : 2)
 
 typedef struct dev_weight {
     const void *q, *s; /* s: scales, float16 */

@@ -4,10 +4,11 @@
  * 512 bytes (16-bit kinds: four of these), 16 a lane.  A warp reads a unit as one line of memory, whatever the type.
  *
  *   T16, TB16  64 columns; word i of lane (g, t): columns 16t + 4i .. + 3 of row g, then of row g + 8
+ *   TF8        32 columns of FP8 (e4m3): T8's places, columns 4t + 1 and 4t + 2 exchanged; s (below) times 256
  *   T8*        32 columns; bytes 4 (2 half + h) + e: column 16 half + 4t + e of row g + 8h
  *   T4         64 columns: T8's places, the first 32 columns in the low nibbles
  *   T4C        as T4, for codes around 8
- *   scales     beside the units, for each g: T8 (s, s'), T8M (s, s', m, m'), T8H two of the halves (s, s', u, u'), T4 two of the groups
+ *   scales     beside the units, for each g: T8, TF8 (s, s'), T8M (s, s', m, m'), T8H two of the halves (s, s', u, u'), T4 two of the groups
  *              (s, s', m, m'), T4C likewise (s, s'); s of row g, s' of row g + 8, float16;  w = s q + m, T4C: s (q - 8)
  *
  * A block of eight warps takes R tiles side by side (pairs: of the gate and of the up matrix); the warps share their units.  Up to
@@ -29,6 +30,10 @@ template <> struct form<K_T16> {
 template <> struct form<K_TB16> {
     typedef __nv_bfloat16 T;
     enum { COLS = 64, WORDS = 4, SCALES = 0, AHEAD = 4 };
+};
+template <> struct form<K_TF8> {
+    typedef __half T;
+    enum { COLS = 32, WORDS = 1, SCALES = 1, AHEAD = 8 };
 };
 
 /* Tiles that a block takes side by side: two where rows of x are many, and where the result may leave in groups of 32. */
@@ -140,6 +145,19 @@ template <int KIND, bool ONE> __device__ static void multiply(float (&acc)[4], c
     }
 }
 
+/* Two of four FP8 codes as float16, 256 times too small: the exponents' ranges differ, the layout does not. */
+__device__ static uint32_t f8_pair(uint32_t codes) { return (codes & 0x80008000u) | (codes & 0x7f007f00u) >> 1; }
+
+__device__ static void multiply_f8(float (&acc)[4], const unit_of<K_TF8> &u, uint2 b0, uint2 b1) {
+    float        d[4] = {};
+    const uint4  w = u.w[0];
+    const float2 s = halves(u.s[0]);
+    mma16(d, f8_pair(w.x << 8), f8_pair(w.y << 8), f8_pair(w.x), f8_pair(w.y), b0.x, b0.y, (const __half *)nullptr);
+    mma16(d, f8_pair(w.z << 8), f8_pair(w.w << 8), f8_pair(w.z), f8_pair(w.w), b1.x, b1.y, (const __half *)nullptr);
+    acc[0] = fmaf(d[0], s.x, acc[0]), acc[1] = fmaf(d[1], s.x, acc[1]);
+    acc[2] = fmaf(d[2], s.y, acc[2]), acc[3] = fmaf(d[3], s.y, acc[3]);
+}
+
 template <typename T, int KIND> __device__ static void multiply16(float (&acc)[4], const unit_of<KIND> &u, uint4 b0, uint4 b1) {
     mma16(acc, u.w[0].x, u.w[0].z, u.w[0].y, u.w[0].w, b0.x, b0.y, (const T *)nullptr);
     mma16(acc, u.w[1].x, u.w[1].z, u.w[1].y, u.w[1].w, b0.z, b0.w, (const T *)nullptr);
@@ -231,7 +249,8 @@ template <int KIND, int TILES, bool PAIR, bool STAGED> __device__ static void ma
         gain = (const float *)at;
         at += cols * sizeof(float);
     }
-    const T *x = (const T *)j.in.q + t * 16;
+    constexpr int OWN = KIND == K_TF8 ? 4 : 16; /* a lane's first column of a unit */
+    const T *x = (const T *)j.in.q + t * OWN;
     rows8    x8 = {(const int8_t *)j.in.q, j.in.s, j.in.t, j.n, cols, j.in.pad};
     after_predecessor();
     if constexpr (STAGED && !EIGHT) {
@@ -243,7 +262,7 @@ template <int KIND, int TILES, bool PAIR, bool STAGED> __device__ static void ma
         else
             for (int k = threadIdx.x; k < cols; k += 256)
                 store_to((T *)at + k, j.x[k]);
-        x = (const T *)at + t * 16;
+        x = (const T *)at + t * OWN;
     } else if constexpr (STAGED) { /* codes, scales and sums lie one behind the other there, and here */
         const int q16 = (cols + 15) / 16, s4 = (cols / 32 * j.in.pad + SCALES_SLACK + 3) / 4;
         for (int k = threadIdx.x; k < q16; k += 256)
@@ -268,7 +287,16 @@ template <int KIND, int TILES, bool PAIR, bool STAGED> __device__ static void ma
 #pragma unroll
         for (int n = 0; n < TILES; n++) {
             int row = i0 + n * 8 + g;
-            if constexpr (!EIGHT) {
+            if constexpr (KIND == K_TF8) {
+                uint2 b0 = {0, 0}, b1 = b0;
+                if (row < j.n) {
+                    b0 = *(const uint2 *)(x + (size_t)row * cols + k * F::COLS);
+                    b1 = *(const uint2 *)(x + (size_t)row * cols + k * F::COLS + 16);
+                }
+#pragma unroll
+                for (int m = 0; m < M; m++)
+                    multiply_f8(acc[m][n], v[u][m], b0, b1);
+            } else if constexpr (!EIGHT) {
                 uint4 b0 = {0, 0, 0, 0}, b1 = b0;
                 if (row < j.n) {
                     b0 = *(const uint4 *)(x + (size_t)row * cols + k * F::COLS);
@@ -351,7 +379,7 @@ template <int KIND, int TILES, bool PAIR, bool STAGED> __device__ static void ma
     TILED1(tiled_##name##_4, kind, 4, false, false, 2) TILED1(tiled_##name##_4_pair, kind, 4, true, false, 1)     \
     TILED1(tiled_##name##_8, kind, 8, false, false, 1) TILED1(tiled_##name##_8_pair, kind, 8, true, false, 1)     \
     TILED1(tiled_##name##_staged, kind, 1, false, true, 2) TILED1(tiled_##name##_staged_pair, kind, 1, true, true, 2)
-TILED(f16, K_T16) TILED(bf16, K_TB16) TILED(i8, K_T8) TILED(i8m, K_T8M) TILED(i8h, K_T8H) TILED(i4, K_T4) TILED(i4c, K_T4C)
+TILED(f16, K_T16) TILED(bf16, K_TB16) TILED(f8, K_TF8) TILED(i8, K_T8) TILED(i8m, K_T8M) TILED(i8h, K_T8H) TILED(i4, K_T4) TILED(i4c, K_T4C)
 
 /* ---- into tiles, and a weight out of them ------------------------------------------------------------------------------ */
 
@@ -381,7 +409,7 @@ extern "C" __global__ void to_tiles(const void *in, const __half *s, const __hal
             for (int e = 0; e < 4; e++) {
                 uint8_t b = 0;
                 if (row[h] < (size_t)w.rows && w.kind < K_T4)
-                    b = ((const uint8_t *)in)[row[h] * cols + unit * 32 + half * 16 + 4 * t + e];
+                    b = ((const uint8_t *)in)[row[h] * cols + unit * 32 + half * 16 + 4 * t + (w.kind == K_TF8 && (e == 1 || e == 2) ? 3 - e : e)];
                 for (int k = 0; k < 2 && row[h] < (size_t)w.rows && w.kind >= K_T4; k++)
                     if (2 * unit + k < groups)
                         b |= (((const uint8_t *)in)[(row[h] * groups + 2 * unit + k) * 16 + 4 * t + e] >> (4 * half) & 15) << (4 * k);
@@ -421,8 +449,11 @@ __device__ static float tiled_weight(const dev_weight &w, size_t row, int k) {
         return w.kind == K_T16 ? __half2float(((const __half *)w.q)[i]) : __bfloat162float(((const __nv_bfloat16 *)w.q)[i]);
     }
     const int     half = c % 32 / 16, second = c / 32;
-    const uint8_t b = ((const uint8_t *)w.q)[(at * WARP + 4 * g + c % 16 / 4) * 16 + 4 * (2 * half + h) + c % 4];
+    const int     e = c % 4, place = w.kind == K_TF8 && (e == 1 || e == 2) ? 3 - e : e;
+    const uint8_t b = ((const uint8_t *)w.q)[(at * WARP + 4 * g + c % 16 / 4) * 16 + 4 * (2 * half + h) + place];
     const __half *s = (const __half *)w.s + (at * 8 + g) * 2 * TILE_WORDS(w.kind);
+    if (w.kind == K_TF8)
+        return __half2float(s[h]) * __half2float(__ushort_as_half((unsigned short)((b & 0x80) << 8 | (b & 0x7f) << 7)));
     if (w.kind == K_T4C)
         return __half2float(s[2 * second + h]) * (float)((second ? b >> 4 : b & 15) - 8);
     if (w.kind == K_T4)

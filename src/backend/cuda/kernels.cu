@@ -203,13 +203,13 @@ extern "C" __global__ void bring_rows(const float *x, const int *rows, const flo
     int groups = D / 32, at = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, i = at / groups, k = at % groups * 32 + threadIdx.x % WARP;
     if (i >= n)
         return;
-    float v = x[(size_t)(rows ? rows[i] : i) * D + k];
+    float v = x[(size_t)(rows ? rows[i] : i) * D + k], own = gain ? gain[k] : 0.0f;
     if (to == TO_Q8)
-        write_next<int8_t, true>(out, gain, v, k, i, D, true);
+        write_next<int8_t, true>(out, own, gain != NULL, v, k, i, D, true);
     else if (to == TO_F16)
-        write_next<__half, false>(out, gain, v, k, i, D, true);
+        write_next<__half, false>(out, own, gain != NULL, v, k, i, D, true);
     else
-        write_next<__nv_bfloat16, false>(out, gain, v, k, i, D, true);
+        write_next<__nv_bfloat16, false>(out, own, gain != NULL, v, k, i, D, true);
 }
 
 /* ---- weights at load ------------------------------------------------------------------------------------------------- */

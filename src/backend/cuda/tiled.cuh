@@ -173,36 +173,22 @@ __device__ static float scale_of_row(const float *squares, int cols, float eps) 
     return rsqrtf(warp_sum(sum) / cols + eps);
 }
 
-/* One value a lane, row `row` of the product; 16 lanes hold a tile's 16 rows for the same i, a warp (8 bits) a group of 32. */
-template <typename T, bool EIGHT> __device__ static void write_next(const dev_rows &out, const float *gain, float v, int row, int i, int rows, bool here) {
-    if (gain) {
+/* One value a lane, row `row` of the product, `later`: for a norm with this gain that is still to be taken; 16 lanes hold a tile's 16 rows for the same i, a warp (8 bits) a group of 32. */
+template <typename T, bool EIGHT> __device__ static void write_next(const dev_rows &out, float gain, bool later, float v, int row, int i, int rows, bool here) {
+    if (later) {
         float sum = here ? __fmul_rn(v, v) : 0.0f;
 #pragma unroll
         for (int o = 8; o > 0; o /= 2)
             sum += __shfl_xor_sync(FULL, sum, o);
         if (here && row % 16 == 0)
             out.squares[(size_t)i * (rows / 16) + row / 16] = sum;
-        v = here ? __fmul_rn(v, gain[row]) : 0.0f;
+        v = here ? __fmul_rn(v, gain) : 0.0f;
     }
     if constexpr (EIGHT) {
         if (here)
             quantize_group(v, i, row / 32, rows, out.pad, (int8_t *)out.q, out.s, out.t);
     } else if (here) {
         ((T *)out.q)[(size_t)i * rows + row] = narrow_to(v, (const T *)nullptr);
-    }
-}
-
-/* What follows the units that the block has asked for comes into L2 meanwhile, up to PREFETCH bytes: the memory is not to stand still
- * between two products. */
-template <int KIND, int M> __device__ static void prefetch_rest(const uint4 *const (&w)[M], const uint32_t *const (&s)[M], int from, int units) {
-    constexpr int PREFETCH = 48 << 10, LINE = 128, UNIT = form<KIND>::WORDS * 512, SCALES = form<KIND>::SCALES * 32;
-    const int     lane = threadIdx.x % WARP, count = min(units - from, PREFETCH / (M * UNIT));
-    for (int m = 0; m < M && count > 0; m++) {
-        const char *codes = (const char *)(w[m] - lane) + (size_t)from * UNIT, *scales = (const char *)(s[m] - lane / 4 * form<KIND>::SCALES) + (size_t)from * SCALES;
-        for (int k = threadIdx.x * LINE; k < count * UNIT; k += 256 * LINE)
-            asm volatile("prefetch.global.L2 [%0];" ::"l"(codes + k));
-        for (int k = threadIdx.x * LINE; k < count * SCALES; k += 256 * LINE)
-            asm volatile("prefetch.global.L2 [%0];" ::"l"(scales + k));
     }
 }
 
@@ -239,7 +225,6 @@ template <int KIND, int TILES, bool PAIR, bool STAGED> __device__ static void ma
             if (k < units)
                 v[u][m].load(w[m] + (size_t)k * F::WORDS * WARP, s[m] + (size_t)k * 8 * F::SCALES);
         }
-    prefetch_rest<KIND, M>(w, s, U * WARPS, units);
     const int    i0 = blockIdx.y * N;
     const float *gain = j.in.q ? nullptr : j.gain;
     char        *at = (char *)staged;
@@ -252,10 +237,25 @@ template <int KIND, int TILES, bool PAIR, bool STAGED> __device__ static void ma
     constexpr int OWN = KIND == K_TF8 ? 4 : 16; /* a lane's first column of a unit */
     const T *x = (const T *)j.in.q + t * OWN;
     rows8    x8 = {(const int8_t *)j.in.q, j.in.s, j.in.t, j.n, cols, j.in.pad};
+    /* with few rows, a thread's one result: what is added to it and its next gain are fetched early */
+    const bool mine = TILES == 1 && !PAIR && threadIdx.x / (16 * R) < CH && i0 + threadIdx.x / (16 * R) < j.n && tile0 * 16 + threadIdx.x % (16 * R) < p.w.rows;
+    float      early = 0, next_gain = 0;
+    if (mine && j.out.q)
+        next_gain = j.out_gain[tile0 * 16 + threadIdx.x % (16 * R)];
     after_predecessor();
+    if (mine)
+        early = before(j, p, tile0 * 16 + threadIdx.x % (16 * R), i0 + threadIdx.x / (16 * R));
+    const bool scales_apart = STAGED && j.in.squares; /* the last warp takes the norm while the others bring the row */
+    const int  movers = scales_apart ? 256 - WARP : 256;
+    if (!scales_apart || warp == WARPS - 1)
+        for (int i = scales_apart ? 0 : warp; i < N && i0 + i < j.n; i += WARPS) {
+            float own = j.in.squares ? scale_of_row(j.in.squares + (size_t)(i0 + i) * (cols / 16), cols, j.eps) : 1.0f;
+            if (lane == 0)
+                scale[i] = own;
+        }
     if constexpr (STAGED && !EIGHT) {
         if (j.in.q)
-            for (int k = threadIdx.x; k < cols / 8; k += 256)
+            for (int k = threadIdx.x; k < cols / 8 && threadIdx.x < movers; k += movers)
                 ((uint4 *)at)[k] = ((const uint4 *)j.in.q)[k];
         else if (gain)
             norm_row(j.x, gain, cols, j.eps, (T *)at);
@@ -265,20 +265,12 @@ template <int KIND, int TILES, bool PAIR, bool STAGED> __device__ static void ma
         x = (const T *)at + t * OWN;
     } else if constexpr (STAGED) { /* codes, scales and sums lie one behind the other there, and here */
         const int q16 = (cols + 15) / 16, s4 = (cols / 32 * j.in.pad + SCALES_SLACK + 3) / 4;
-        for (int k = threadIdx.x; k < q16; k += 256)
+        for (int k = threadIdx.x; k < q16 && threadIdx.x < movers; k += movers)
             ((uint4 *)at)[k] = ((const uint4 *)j.in.q)[k];
         float4 *scales = (float4 *)(at + q16 * 16);
-        for (int k = threadIdx.x; k < 2 * s4; k += 256)
+        for (int k = threadIdx.x; k < 2 * s4 && threadIdx.x < movers; k += movers)
             scales[k] = ((const float4 *)j.in.s)[k];
         x8.q = (const int8_t *)at, x8.s = (const float *)scales, x8.t = (const float *)(scales + s4);
-    }
-    float early = 0; /* with few rows, a thread's one result */
-    if (TILES == 1 && !PAIR && threadIdx.x / (16 * R) < CH && i0 + threadIdx.x / (16 * R) < j.n && tile0 * 16 + threadIdx.x % (16 * R) < p.w.rows)
-        early = before(j, p, tile0 * 16 + threadIdx.x % (16 * R), i0 + threadIdx.x / (16 * R));
-    for (int i = warp; i < N && i0 + i < j.n; i += WARPS) {
-        float own = j.in.squares ? scale_of_row(j.in.squares + (size_t)(i0 + i) * (cols / 16), cols, j.eps) : 1.0f;
-        if (lane == 0)
-            scale[i] = own;
     }
     if (STAGED)
         __syncthreads();
@@ -358,14 +350,14 @@ template <int KIND, int TILES, bool PAIR, bool STAGED> __device__ static void ma
                 } else if (PAIR) {
                     sum = here ? silu(gate[o]) * sum : 0.0f;
                     if (j.out.q)
-                        write_next<T, EIGHT>(j.out, nullptr, sum, row, i, p.w.rows, here);
+                        write_next<T, EIGHT>(j.out, 0.0f, false, sum, row, i, p.w.rows, here);
                     else if (here)
                         p.y[(size_t)i * p.w.rows + row] = sum;
                 } else {
                     if (here)
                         sum = finish(j, p, row, i, sum, TILES == 1 ? early : before(j, p, row, i));
                     if (j.out.q)
-                        write_next<T, EIGHT>(j.out, j.out_gain, sum, row, i, p.w.rows, here);
+                        write_next<T, EIGHT>(j.out, TILES == 1 || !here ? next_gain : j.out_gain[row], true, sum, row, i, p.w.rows, here);
                 }
             }
         }

@@ -42,7 +42,7 @@ static void narrowed(void **ud) {
     (void)ud;
     static const jpt_dtype   types[] = {JPT_F32, JPT_F16, JPT_BF16};
     static const jpt_compute computes[] = {JPT_COMPUTE_Q8, JPT_COMPUTE_FP8};
-    static const int32_t     shapes[][3] = {{33, 32, 1}, {100, 96, 3}, {300, 512, 20}, {48, 1024, 40}, {64, 256, 70}};
+    static const int32_t     shapes[][3] = {{33, 32, 1}, {100, 96, 3}, {300, 512, 20}, {48, 1024, 40}, {64, 256, 70}, {96, 320, 140}};
     for (size_t k = 0; k < 2; k++) {
         jpt_backend        *be = NULL;
         jpt_error           err = {0};
@@ -60,7 +60,7 @@ static void narrowed(void **ud) {
                 matmul_on(be, types[t], rows, cols, w, x, n, NULL, got);
                 worst = fmax(worst, error2(want, got, size, energy(types[t], rows, cols, w, x, n)));
                 matmul_on(be, types[t], rows, cols, w, x + (size_t)(n - 1) * (size_t)cols, 1, NULL, alone);
-                if (memcmp(alone, got + (size_t)(n - 1) * (size_t)rows, (size_t)rows * 4) != 0)
+                if (n < 128 && memcmp(alone, got + (size_t)(n - 1) * (size_t)rows, (size_t)rows * 4) != 0) /* passes of more may go by cuBLASLt */
                     fail_msg("%s %d x %d: the last of %d rows is not what it is alone", k ? "fp8" : "q8", rows, cols, n);
                 free(w), free(x), free(want), free(got), free(alone);
             }

@@ -13,7 +13,7 @@ enum { GRAPHS = 64, GRAPH_ROWS = 16, SLOTS = 4, CUDA_MODULES = 16, ATTN_ROWS = 5
     X(attend_64_1) X(attend_64_2) X(attend_64_3) X(attend_64_4) X(attend_128_1) X(attend_128_2) X(attend_128_3) X(attend_128_4) X(attend_shared_64) X(attend_shared_128)                   \
     X(swiglu) X(add) X(gather) X(argmax) X(rope_and_store) X(choose)                                                       \
     X(keep_rows) X(similarity_8) X(similarity_32) X(row_dots) X(contrast_stats) X(dola_divergence) X(contrast_write) X(rank_stats) X(rank_rows)   \
-    X(untile_16) X(untile_i8) X(untile_i8m) X(untile_i8h) X(untile_i4) X(untile_i4c) X(rope_joined) X(narrow_16) X(swiglu_16) X(flash_64) X(flash_128)
+    X(untile_16) X(untile_f8) X(untile_i8) X(untile_i8m) X(untile_i8h) X(untile_i4) X(untile_i4c) X(rope_joined) X(narrow_16) X(swiglu_16) X(flash_64) X(flash_128)
 #define KERNEL_ID(name) KN_##name,
 enum { KERNELS(KERNEL_ID) KN_COUNT };
 typedef struct cuda_weight {

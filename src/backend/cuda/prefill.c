@@ -227,7 +227,7 @@ static bool ready(cuda_backend *c, const task *t) {
 
 /* Rows first .. + n of w in 16 bits, behind `behind` rows that are there already. */
 static const void *rows_of(cuda_backend *c, const dev_weight *w, int32_t first, int32_t n, int32_t behind) {
-    static const int kernel[K_COUNT - K_PLAIN] = {KN_untile_16, KN_untile_16, KN_untile_i8, KN_untile_i8m, KN_untile_i8h, KN_untile_i4, KN_untile_i4c};
+    static const int kernel[K_COUNT - K_PLAIN] = {KN_untile_16, KN_untile_16, KN_untile_f8, KN_untile_i8, KN_untile_i8m, KN_untile_i8h, KN_untile_i4, KN_untile_i4c};
     if (w->kind < K_PLAIN)
         return (const char *)w->q + (size_t)first * (size_t)w->cols * 2;
     int    per = TILE_COLS(w->kind), tile = first / 16;

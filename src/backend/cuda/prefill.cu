@@ -37,8 +37,6 @@ extern "C" __global__ void __launch_bounds__(256) untile_16(const __grid_constan
 template <unsigned BIAS> __device__ static float code(uint32_t u, int i) {
     return __uint_as_float(__byte_perm(u ^ BIAS * 0x01010101u, 0x4b000000u, 0x7440 | i)) - (8388608.0f + BIAS);
 }
-__device__ static float2 halves(uint32_t u) { return __half22float2(*(const __half2 *)&u); }
-
 /* Eight codes of one row, as bfloat16: s q + m. */
 template <unsigned BIAS> __device__ static uint4 widen_codes(uint32_t low, uint32_t high, float s, float m) {
     uint32_t r[4];
@@ -46,6 +44,19 @@ template <unsigned BIAS> __device__ static uint4 widen_codes(uint32_t low, uint3
     for (int i = 0; i < 4; i++) {
         uint32_t       u = i < 2 ? low : high;
         __nv_bfloat162 b = __floats2bfloat162_rn(fmaf(s, code<BIAS>(u, i % 2 * 2), m), fmaf(s, code<BIAS>(u, i % 2 * 2 + 1), m));
+        r[i] = *(const uint32_t *)&b;
+    }
+    return {r[0], r[1], r[2], r[3]};
+}
+
+/* Eight FP8 codes of one row, columns 1 and 2 of each four exchanged, as bfloat16. */
+__device__ static uint4 widen_f8(uint32_t low, uint32_t high, float s) {
+    const uint32_t pair[4] = {f8_pair(low << 8), f8_pair(low), f8_pair(high << 8), f8_pair(high)};
+    uint32_t       r[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        float2         v = halves(pair[i]);
+        __nv_bfloat162 b = __floats2bfloat162_rn(s * v.x, s * v.y);
         r[i] = *(const uint32_t *)&b;
     }
     return {r[0], r[1], r[2], r[3]};
@@ -88,6 +99,8 @@ template <int KIND> __device__ static void untile_codes(const dev_weight &w, int
             *(uint4 *)to = widen_codes<0>(low & 0x0f0f0f0fu, high & 0x0f0f0f0fu, s0, m0);
             if ((int)unit * COLS + 32 < w.cols) /* an odd number of groups: the last unit has one */
                 *(uint4 *)(to + 32) = widen_codes<0>(low >> 4 & 0x0f0f0f0fu, high >> 4 & 0x0f0f0f0fu, s1, m1);
+        } else if constexpr (KIND == K_TF8) {
+            *(uint4 *)to = widen_f8(low, high, of(s[0]));
         } else {
             *(uint4 *)to = widen_codes<128>(low, high, of(KIND == K_T8H && odd ? s[SCALES - 1] : s[0]), KIND == K_T8M ? of(s[SCALES - 1]) : 0.0f);
         }
@@ -97,7 +110,7 @@ template <int KIND> __device__ static void untile_codes(const dev_weight &w, int
     extern "C" __global__ void __launch_bounds__(256) untile_##name(const __grid_constant__ dev_weight w, int first_tile, int n_rows, uint16_t *out) { \
         untile_codes<kind>(w, first_tile, n_rows, (__nv_bfloat16 *)out);                                                                            \
     }
-UNTILE(i8, K_T8) UNTILE(i8m, K_T8M) UNTILE(i8h, K_T8H) UNTILE(i4, K_T4) UNTILE(i4c, K_T4C)
+UNTILE(f8, K_TF8) UNTILE(i8, K_T8) UNTILE(i8m, K_T8M) UNTILE(i8h, K_T8H) UNTILE(i4, K_T4) UNTILE(i4c, K_T4C)
 
 /* ---- rotation ------------------------------------------------------------------------------------------------------- */
 

@@ -32,6 +32,11 @@ __device__ static inline void widen(uint4 v, const float *, float f[4]) {
     f[0] = __uint_as_float(v.x), f[1] = __uint_as_float(v.y), f[2] = __uint_as_float(v.z), f[3] = __uint_as_float(v.w);
 }
 
+__device__ static inline float2 halves(uint32_t u) { return __half22float2(*(const __half2 *)&u); }
+
+/* The second and fourth of four FP8 (e4m3) codes as float16, 256 times too small: the exponents' ranges differ, the layout does not. */
+__device__ static inline uint32_t f8_pair(uint32_t codes) { return (codes & 0x80008000u) | (codes & 0x7f007f00u) >> 1; }
+
 __device__ static inline void store_to(float *y, float v) { *y = v; }
 __device__ static inline void store_to(__half *y, float v) { *y = __float2half_rn(v); }
 __device__ static inline void store_to(__nv_bfloat16 *y, float v) { *y = __float2bfloat16_rn(v); }

@@ -61,7 +61,6 @@ __device__ static void mma8_half(int (&d)[4], uint32_t a0, uint32_t a1, int b) {
 }
 __device__ static uint4 low_nibbles(uint4 v) { return {v.x & 0x0f0f0f0fu, v.y & 0x0f0f0f0fu, v.z & 0x0f0f0f0fu, v.w & 0x0f0f0f0fu}; }
 __device__ static uint4 high_nibbles(uint4 v) { return low_nibbles({v.x >> 4, v.y >> 4, v.z >> 4, v.w >> 4}); }
-__device__ static float2 halves(uint32_t u) { return __half22float2(*(const __half2 *)&u); }
 
 __device__ static __nv_bfloat16 narrow_to(float v, const __nv_bfloat16 *) { return __float2bfloat16_rn(v); }
 __device__ static __half narrow_to(float v, const __half *) { return __float2half_rn(v); }
@@ -144,9 +143,6 @@ template <int KIND, bool ONE> __device__ static void multiply(float (&acc)[4], c
         }
     }
 }
-
-/* Two of four FP8 codes as float16, 256 times too small: the exponents' ranges differ, the layout does not. */
-__device__ static uint32_t f8_pair(uint32_t codes) { return (codes & 0x80008000u) | (codes & 0x7f007f00u) >> 1; }
 
 __device__ static void multiply_f8(float (&acc)[4], const unit_of<K_TF8> &u, uint2 b0, uint2 b1) {
     float        d[4] = {};

@@ -144,22 +144,35 @@ template <int KIND, bool ONE> __device__ static void multiply(float (&acc)[4], c
     }
 }
 
-__device__ static void multiply_f8(float (&acc)[4], const unit_of<K_TF8> &u, uint2 b0, uint2 b1) {
-    float        d[4] = {};
-    const uint4  w = u.w[0];
-    const float2 s = halves(u.s[0]);
-    mma16(d, f8_pair(w.x << 8), f8_pair(w.y << 8), f8_pair(w.x), f8_pair(w.y), b0.x, b0.y, (const __half *)nullptr);
-    mma16(d, f8_pair(w.z << 8), f8_pair(w.w << 8), f8_pair(w.z), f8_pair(w.w), b1.x, b1.y, (const __half *)nullptr);
-    acc[0] = fmaf(d[0], s.x, acc[0]), acc[1] = fmaf(d[1], s.x, acc[1]);
-    acc[2] = fmaf(d[2], s.y, acc[2]), acc[3] = fmaf(d[3], s.y, acc[3]);
-}
-
-template <typename T, int KIND> __device__ static void multiply16(float (&acc)[4], const unit_of<KIND> &u, uint4 b0, uint4 b1) {
-    mma16(acc, u.w[0].x, u.w[0].z, u.w[0].y, u.w[0].w, b0.x, b0.y, (const T *)nullptr);
-    mma16(acc, u.w[1].x, u.w[1].z, u.w[1].y, u.w[1].w, b0.z, b0.w, (const T *)nullptr);
-    mma16(acc, u.w[2].x, u.w[2].z, u.w[2].y, u.w[2].w, b1.x, b1.y, (const T *)nullptr);
-    mma16(acc, u.w[3].x, u.w[3].z, u.w[3].y, u.w[3].w, b1.z, b1.w, (const T *)nullptr);
-}
+/* What a lane holds of a row of 16 bits for a unit, and its products. */
+template <int KIND> struct rows16 {
+    typedef typename form<KIND>::T T;
+    struct piece {
+        uint4 b0, b1;
+    };
+    __device__ static piece load(const T *x) { return {*(const uint4 *)x, *(const uint4 *)(x + 8)}; }
+    __device__ static void  multiply(float (&acc)[4], const unit_of<KIND> &u, const piece &x) {
+        mma16(acc, u.w[0].x, u.w[0].z, u.w[0].y, u.w[0].w, x.b0.x, x.b0.y, (const T *)nullptr);
+        mma16(acc, u.w[1].x, u.w[1].z, u.w[1].y, u.w[1].w, x.b0.z, x.b0.w, (const T *)nullptr);
+        mma16(acc, u.w[2].x, u.w[2].z, u.w[2].y, u.w[2].w, x.b1.x, x.b1.y, (const T *)nullptr);
+        mma16(acc, u.w[3].x, u.w[3].z, u.w[3].y, u.w[3].w, x.b1.z, x.b1.w, (const T *)nullptr);
+    }
+};
+template <> struct rows16<K_TF8> {
+    struct piece {
+        uint2 b0, b1;
+    };
+    __device__ static piece load(const __half *x) { return {*(const uint2 *)x, *(const uint2 *)(x + 16)}; }
+    __device__ static void  multiply(float (&acc)[4], const unit_of<K_TF8> &u, const piece &x) {
+        float        d[4] = {};
+        const uint4  w = u.w[0];
+        const float2 s = halves(u.s[0]);
+        mma16(d, f8_pair(w.x << 8), f8_pair(w.y << 8), f8_pair(w.x), f8_pair(w.y), x.b0.x, x.b0.y, (const __half *)nullptr);
+        mma16(d, f8_pair(w.z << 8), f8_pair(w.w << 8), f8_pair(w.z), f8_pair(w.w), x.b1.x, x.b1.y, (const __half *)nullptr);
+        acc[0] = fmaf(d[0], s.x, acc[0]), acc[1] = fmaf(d[1], s.x, acc[1]);
+        acc[2] = fmaf(d[2], s.y, acc[2]), acc[3] = fmaf(d[3], s.y, acc[3]);
+    }
+};
 
 /* Row i's norm, from the sums of squares that came with it: by a warp, the same bits wherever the row stands. */
 __device__ static float scale_of_row(const float *squares, int cols, float eps) {
@@ -192,7 +205,7 @@ template <int KIND, int TILES, bool PAIR, bool STAGED> __device__ static void ma
     typedef form<KIND>    F;
     typedef typename F::T T;
     constexpr bool          EIGHT = KIND >= K_T8;
-    constexpr int           R = row_tiles(KIND, TILES), M = PAIR ? 2 * R : R, U = units_ahead(F::AHEAD / M / (TILES == 8 || (EIGHT && TILES > 1) ? 2 : 1)), WARPS = 8, N = 8 * TILES;
+    constexpr int           R = row_tiles(KIND, TILES), M = PAIR ? 2 * R : R, U = units_ahead(F::AHEAD / M / (TILES == 8 || TILES == 4 || (EIGHT && TILES > 1) ? 2 : 1)), WARPS = 8, N = 8 * TILES;
     constexpr int           CH = N < 32 ? N : 32; /* rows of x whose sums are added up at a time */
     __shared__ float        red[WARPS][16 * R][CH + 1], scale[N];
     extern __shared__ uint4 staged[]; /* STAGED: the gain where there is room for it, then the rows */
@@ -271,32 +284,33 @@ template <int KIND, int TILES, bool PAIR, bool STAGED> __device__ static void ma
     if (STAGED)
         __syncthreads();
     float acc[M][TILES][4] = {};
+    constexpr bool AHEAD_X = !EIGHT && !STAGED && TILES <= 4; /* rows of x come from L2 as far ahead as the weights */
+    typename rows16<KIND>::piece b[AHEAD_X ? U : 1][AHEAD_X ? TILES : 1];
+    auto                         fetch = [&](int n, int k) { /* eight rows' columns of unit k */
+        int row = i0 + n * 8 + g;
+        return row < j.n && k < units ? rows16<KIND>::load(x + (size_t)row * cols + k * F::COLS) : typename rows16<KIND>::piece{};
+    };
+    if constexpr (AHEAD_X)
+#pragma unroll
+        for (int u = 0; u < U; u++)
+#pragma unroll
+            for (int n = 0; n < TILES; n++)
+                b[u][n] = fetch(n, warp + u * WARPS);
     auto step = [&](int u, int k) { /* unit k, which is in v[u]; then v[u] is filled again */
 #pragma unroll
         for (int n = 0; n < TILES; n++) {
-            int row = i0 + n * 8 + g;
-            if constexpr (KIND == K_TF8) {
-                uint2 b0 = {0, 0}, b1 = b0;
-                if (row < j.n) {
-                    b0 = *(const uint2 *)(x + (size_t)row * cols + k * F::COLS);
-                    b1 = *(const uint2 *)(x + (size_t)row * cols + k * F::COLS + 16);
-                }
+            if constexpr (!EIGHT) {
+                if constexpr (!AHEAD_X)
+                    b[0][0] = fetch(n, k);
 #pragma unroll
                 for (int m = 0; m < M; m++)
-                    multiply_f8(acc[m][n], v[u][m], b0, b1);
-            } else if constexpr (!EIGHT) {
-                uint4 b0 = {0, 0, 0, 0}, b1 = b0;
-                if (row < j.n) {
-                    b0 = *(const uint4 *)(x + (size_t)row * cols + k * F::COLS);
-                    b1 = *(const uint4 *)(x + (size_t)row * cols + k * F::COLS + 8);
-                }
-#pragma unroll
-                for (int m = 0; m < M; m++)
-                    multiply16<T>(acc[m][n], v[u][m], b0, b1);
+                    rows16<KIND>::multiply(acc[m][n], v[u][m], b[AHEAD_X ? u : 0][AHEAD_X ? n : 0]);
+                if constexpr (AHEAD_X)
+                    b[u][n] = fetch(n, k + U * WARPS);
             } else {
 #pragma unroll
                 for (int m = 0; m < M; m++)
-                    multiply<KIND, STAGED>(acc[m][n], v[u][m], x8, k, row, i0 + n * 8 + 2 * t, t);
+                    multiply<KIND, STAGED>(acc[m][n], v[u][m], x8, k, i0 + n * 8 + g, i0 + n * 8 + 2 * t, t);
             }
         }
         int next = k + U * WARPS;

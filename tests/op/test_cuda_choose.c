@@ -130,7 +130,8 @@ static void many_rows(void **ud) {
             assert_int_equal(gpu->ops->select(gpu, dz, V, it, n, together, NULL), JPT_OK);
             for (int32_t i = 0; i < n; i++) {
                 assert_int_equal(gpu->ops->select(gpu, dz, V, &it[i], 1, &alone, NULL), JPT_OK);
-                if (memcmp(&alone, &together[i], sizeof alone) != 0)
+                const jpt_selected *t = &together[i]; /* plain greedy alone goes another way, whose sums may round differently */
+                if (alone.token != t->token || alone.n_kept != t->n_kept || fabsf(alone.logprob - t->logprob) > 1e-5f || fabsf(alone.entropy - t->entropy) > 1e-5f || fabsf(alone.kept_prob - t->kept_prob) > 1e-5f)
                     fail_msg("V %d, row %d of %d: token %d of %d, alone %d of %d", V, i, n, together[i].token, together[i].n_kept, alone.token, alone.n_kept);
             }
         }

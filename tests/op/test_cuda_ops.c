@@ -448,7 +448,7 @@ static void layers(void **ud) {
             jpt_weight    *a[W], *b[W];
             uint8_t       *data[W];
             jpt_error      err = {0};
-            jpt_attn_shape shape = {H, K, E, 0.125f};
+            jpt_attn_shape shape = {H, K, E, 0.03f}; /* mild: sharp scores would make a product's rounding 400 times larger */
             jpt_row_run    runs[MOST];
             size_t         cache = (size_t)PAGES * 32 * K * E;
             float         *x = random_floats((size_t)n * D), *gain = random_floats(3 * D), *past = random_floats(cache), *want = malloc((size_t)n * D * 4);
@@ -527,7 +527,7 @@ static void layers(void **ud) {
             }
             print_message("layer %-5s %2d rows in %2d sequences: NMSE %.2e, logits %.2e, %zu keys differ\n", jpt_dtype_name(types[t]), n, n_runs, worst, worst_logits, differ);
             double limit = types[t] == JPT_F32 ? (n_runs > 1 ? 1e-5 : 1e-7) : /* a common past: queries in float16 */
-                           types[t] == JPT_F16 ? 1e-5 : types[t] == JPT_BF16 ? 2e-3 : 1e-2; /* attention over random scores makes a product's rounding 20 to 400 times larger */
+                           types[t] == JPT_F16 ? 1e-5 : types[t] == JPT_BF16 ? 3e-4 : 1e-2;
             assert_true(worst <= limit && worst_logits <= 4 * limit);
             assert_true(differ <= (types[t] < JPT_Q4_0 ? 0u : cache / 100));
             for (int i = 0; i < W; i++)

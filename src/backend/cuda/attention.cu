@@ -10,7 +10,7 @@ extern "C" __global__ void rope(float *x, int n, int heads, int E, int half, int
         return;
     int    i = t % half, h = t / half % heads, row = t / half / heads, a = neox ? i : 2 * i, b = neox ? i + half : 2 * i + 1;
     float *v = x + ((size_t)row * heads + h) * E;
-    rotate(v[a], v[b], __fmul_rn((float)pos[row], inv_freq[i]), &v[a], &v[b]);
+    rotate(v[a], v[b], turn(__fmul_rn((float)pos[row], inv_freq[i])), &v[a], &v[b]);
 }
 
 extern "C" __global__ void kv_write(const __grid_constant__ dev_kv kv, int layer, const int *pos, const int *row_table, const int *tables, const float *k, const float *v) {
@@ -52,7 +52,7 @@ extern "C" __global__ void rope_and_store(const __grid_constant__ dev_kv kv, con
         int a, b;
         if (i < j.half) {
             a = j.neox ? i : 2 * i, b = j.neox ? i + j.half : 2 * i + 1;
-            rotate(x[a], x[b], __fmul_rn((float)j.pos[row], j.inv_freq[i]), &x[a], &x[b]);
+            rotate(x[a], x[b], ((const float2 *)j.turns)[(size_t)row * j.half + i], &x[a], &x[b]);
         } else { /* what is not rotated */
             a = 2 * j.half + 2 * (i - j.half), b = a + 1;
         }
@@ -217,13 +217,14 @@ template <int E, int GT> __device__ static void attend_wide(const attn_job &j) {
     }
     if (j.fused) {
         after_predecessor();
-        const int rest = (E - 2 * j.half) / 2, pairs = j.half + rest;
-        for (int e = tid; e < (heads + (own >= 0)) * pairs; e += blockDim.x) {
-            int          h = e / pairs, i = e % pairs, a = i < j.half ? (j.neox ? i : 2 * i) : 2 * j.half + 2 * (i - j.half), b = i < j.half && j.neox ? i + j.half : a + 1;
+        constexpr int PAIRS = E / 2;
+#pragma unroll 2
+        for (int e = tid; e < (heads + (own >= 0)) * PAIRS; e += blockDim.x) {
+            int          h = e / PAIRS, i = e % PAIRS, a = i < j.half ? (j.neox ? i : 2 * i) : 2 * j.half + 2 * (i - j.half), b = i < j.half && j.neox ? i + j.half : a + 1;
             const float *x = h < heads ? j.q + ((size_t)row * j.heads + head0 + h) * E : j.k + ((size_t)row * (j.heads / G) + kv_head) * E;
             float        u = x[a], w = x[b];
             if (i < j.half)
-                rotate(u, w, __fmul_rn((float)j.pos[row], j.inv_freq[i]), &u, &w);
+                rotate(u, w, ((const float2 *)j.turns)[(size_t)row * j.half + i], &u, &w);
             if (h < heads)
                 q[h][a] = u * j.scale, q[h][b] = w * j.scale;
             else
@@ -343,18 +344,40 @@ template <int E, int GT> __device__ static void attend_wide(const attn_job &j) {
             return;
         __threadfence();
     }
-    for (int e = tid; e < heads * E; e += blockDim.x) {
-        size_t at = ((size_t)row * j.heads + head0 + e / E) * j.chunks;
-        float  most = -INFINITY, total = 0, s = 0;
-        for (int c = 0; c < n_chunks; c++)
-            most = fmaxf(most, __ldcg(&j.most[at + c]));
-        for (int c = 0; c < n_chunks; c++) {
-            float f = __expf(__ldcg(&j.most[at + c]) - most);
-            total = fmaf(__ldcg(&j.sum[at + c]), f, total);
-            s = fmaf(__ldcg(&j.out[(at + c) * E + e % E]), f, s);
+    /* chunks' weights, 32 at a time: a warp a head; then their sums, eight in flight */
+    float *weight = &score[0][0], most = -INFINITY, total = 0, sum[(GT * E + 255) / 256] = {};
+    size_t at = ((size_t)row * j.heads + head0 + (warp < heads ? warp : 0)) * j.chunks;
+    for (int c = lane; c < n_chunks; c += WARP)
+        most = fmaxf(most, __ldcg(&j.most[at + c]));
+    most = warp_max(most);
+    for (int c0 = 0; c0 < n_chunks; c0 += WARP) {
+        float f = c0 + lane < n_chunks ? __expf(__ldcg(&j.most[at + c0 + lane]) - most) : 0.0f;
+        total += warp_sum(c0 + lane < n_chunks ? __ldcg(&j.sum[at + c0 + lane]) * f : 0.0f);
+        __syncthreads();
+        if (warp < heads)
+            weight[warp * ATTN_CHUNK + lane] = f, total_of[warp] = total;
+        __syncthreads();
+#pragma unroll
+        for (int o = 0; o < (GT * E + 255) / 256; o++) {
+            const int e = tid + o * 256;
+            if (e >= heads * E)
+                break;
+            const float *v = j.out + (((size_t)row * j.heads + head0 + e / E) * j.chunks + c0) * E + e % E, *w = weight + e / E * ATTN_CHUNK;
+            for (int c = 0; c < min(WARP, n_chunks - c0); c += 8) {
+                float part[8];
+#pragma unroll
+                for (int i = 0; i < 8; i++)
+                    part[i] = c0 + c + i < n_chunks ? __ldcg(v + (size_t)(c + i) * E) : 0.0f;
+#pragma unroll
+                for (int i = 0; i < 8; i++)
+                    sum[o] = fmaf(part[i], w[c + i], sum[o]);
+            }
         }
-        store_attended(j, ((size_t)row * j.heads + head0) * E + e, s / total);
     }
+#pragma unroll
+    for (int o = 0; o < (GT * E + 255) / 256; o++)
+        if (tid + o * 256 < heads * E)
+            store_attended(j, ((size_t)row * j.heads + head0) * E + tid + o * 256, sum[o] / total_of[(tid + o * 256) / E]);
 }
 #define WIDE(E, GT) \
     extern "C" __global__ void __launch_bounds__(256) attend_##E##_##GT(const __grid_constant__ attn_job j) { attend_wide<E, GT>(j); }
@@ -407,18 +430,19 @@ template <int E> __device__ static void attend_shared(const attn_job &j) {
     }
     asm volatile("cp.async.commit_group;" ::: "memory");
     after_predecessor();
-    const int rest = (E - 2 * j.half) / 2, pairs = j.half + rest;
+    constexpr int PAIRS = E / 2;
     for (int h0 = 0; h0 < G; h0 += WARPS) {
         const int h = h0 + warp;
         __syncwarp();
-        for (int e = lane; h < G && e < SHARED_ROWS * pairs; e += WARP) {
-            const int r = e / pairs, i = e % pairs, a = i < j.half ? (j.neox ? i : 2 * i) : 2 * j.half + 2 * (i - j.half), b = i < j.half && j.neox ? i + j.half : a + 1;
+#pragma unroll 8
+        for (int e = lane; e < (h < G ? SHARED_ROWS * PAIRS : 0); e += WARP) {
+            const int r = e / PAIRS, i = e % PAIRS, a = i < j.half ? (j.neox ? i : 2 * i) : 2 * j.half + 2 * (i - j.half), b = i < j.half && j.neox ? i + j.half : a + 1;
             float     u = 0, w = 0;
             if (r < rows) {
                 const float *x = j.q + ((size_t)(row0 + r) * j.heads + kv_head * G + h) * E;
                 u = x[a], w = x[b];
                 if (i < j.half)
-                    rotate(u, w, __fmul_rn((float)j.pos[row0 + r], j.inv_freq[i]), &u, &w);
+                    rotate(u, w, ((const float2 *)j.turns)[(size_t)(row0 + r) * j.half + i], &u, &w);
             }
             Q[r * STRIDE + a] = __float2half_rn(u * j.scale), Q[r * STRIDE + b] = __float2half_rn(w * j.scale);
         }

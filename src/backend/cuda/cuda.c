@@ -344,7 +344,11 @@ static void cuda_embed(jpt_backend *be, const jpt_weight *weight, const int32_t 
     }
     int *tok = input(c, c->at_tok);
     c->ready.x = NULL;
-    LAUNCH(c, embed, n, 1, 1, 256, 0, &w, &tok, &y);
+    bool turns = c->in_pass && c->inv_freq_host && cuda_room(c, &c->turns, &c->turns_cap, (size_t)n * (size_t)c->half * 2 * sizeof(float)); /* the model's, from the last pass */
+    int       *pos = input(c, c->at_pos), half = turns ? c->half : 0;
+    cu_pointer to = turns ? c->turns : 0;
+    c->turned = turns;
+    LAUNCH(c, embed, n, blocks((size_t)w.cols, 256), 1, 256, 0, &w, &tok, &y, &pos, &c->inv_freq_dev, &half, &to);
 }
 
 static void norm_to(cuda_backend *c, const float *x, const float *gain, int32_t n, int32_t D, float eps, void *y, int to) {
@@ -428,13 +432,13 @@ static void cuda_matmul(jpt_backend *be, const jpt_weight *weight, const float *
 
 static void bring_frequencies(jpt_backend *be, const float *inv_freq, int32_t half) {
     cuda_backend *c = of(be);
-    if (c->inv_freq_host == inv_freq && c->in_pass) /* a model has one; tests have many */
+    if (c->inv_freq_host == inv_freq && c->half == half && c->in_pass) /* a model has one; tests have many */
         return;
     if (!c->inv_freq_dev)
         c->inv_freq_dev = cuda_alloc(be, 4096 * sizeof(float));
     JPT_ASSERT(c->inv_freq_dev && half <= 4096);
     cuda_upload(be, c->inv_freq_dev, inv_freq, (size_t)half * sizeof(float));
-    c->inv_freq_host = inv_freq;
+    c->inv_freq_host = inv_freq, c->half = half, c->turned = false;
 }
 
 static void cuda_rope(jpt_backend *be, float *x, int32_t n, int32_t heads, int32_t E, int32_t rope_dim, jpt_rope_kind kind, const int32_t *pos, const float *inv_freq) {
@@ -506,7 +510,7 @@ static void attend_span(cuda_backend *c, const jpt_kv_view *kv, int32_t layer, c
     y.q = (char *)y.q + at * size;
     if (io->to == TO_Q8)
         y.s += first, y.t += first;
-    attn_job j = {.kv = view(kv, shape), .q = io->q + at, .k = io->k ? io->k + at_kv : NULL, .v = io->k ? io->v + at_kv : NULL, .inv_freq = c->inv_freq_dev, .half = io->half, .neox = io->neox,
+    attn_job j = {.kv = view(kv, shape), .q = io->q + at, .k = io->k ? io->k + at_kv : NULL, .v = io->k ? io->v + at_kv : NULL, .turns = (const float *)(uintptr_t)c->turns, .half = io->half, .neox = io->neox,
                   .fused = io->k != NULL, .pos = input(c, c->at_pos) + first, .row_table = input(c, c->at_table) + first, .tables = input(c, c->at_tables),
                   .tiles = input(c, c->at_tiles), .skip = input(c, c->at_skip) + first, .out = out, .most = out + parts * (size_t)E,
                   .sum = out + parts * (size_t)(E + 1), .done = (void *)(uintptr_t)c->done, .y = y, .to = io->to, .scale = shape->scale,
@@ -616,11 +620,18 @@ static void attend_layer(cuda_backend *c, const jpt_layer_job *l, const attn_io 
     io.q = l->d_q, io.half = half, io.neox = neox;
     bring_frequencies(&c->base, l->inv_freq, half);
     bring_runs(c, l->kv, l->runs, l->n_runs);
+    if (!c->in_pass || !c->turned) { /* a model's first pass, and tests */
+        if (!cuda_room(c, &c->turns, &c->turns_cap, (size_t)l->n * (size_t)half * 2 * sizeof(float)))
+            return;
+        int n = l->n, *pos = input(c, c->at_pos);
+        LAUNCH(c, turn_rows, blocks((size_t)n * (size_t)half, 256), 1, 1, 256, 0, &n, &pos, &c->inv_freq_dev, &half, &c->turns);
+        c->turned = true;
+    }
     if (c->in_pass && c->apart && attends_wide(l->kv, E)) {
         io.k = l->d_k, io.v = l->d_v;
     } else {
         dev_kv   kv = view(l->kv, l->shape);
-        rope_job r = {l->d_q, l->d_k, l->d_v, c->inv_freq_dev, input(c, c->at_pos), input(c, c->at_table), input(c, c->at_tables), l->layer, H, KH, E, half, neox};
+        rope_job r = {l->d_q, l->d_k, l->d_v, (const float *)(uintptr_t)c->turns, input(c, c->at_pos), input(c, c->at_table), input(c, c->at_tables), l->layer, H, KH, E, half, neox};
         LAUNCH(c, rope_and_store, l->n, H + 2 * KH, 1, E <= 64 ? 32 : 64, 0, &kv, &r);
     }
     attention_to(c, l->kv, l->layer, l->shape, l->runs, l->n_runs, &io);
@@ -731,6 +742,7 @@ static bool cuda_pass_begin(jpt_backend *be, const jpt_pass_inputs *in) {
     cuda_backend *c = of(be);
     c->in_pass = true;
     c->ready.x = NULL;
+    c->turned = false;
     c->apart = in->shape.apart;
     put_inputs(c, in->tokens, in->pos, in->shape.n, in->runs, in->n_runs, in->page_size, in->logits_rows, in->shape.n_logits, in->hidden_rows, in->shape.n_hidden);
     c->recording = false;
@@ -792,7 +804,7 @@ static void cuda_close(jpt_backend *be) {
         for (int i = 0; i < c->n_graphs; i++)
             if (c->graph[i].exec)
                 c->cu.graph_exec_destroy(c->graph[i].exec);
-        cu_pointer d[] = {c->in_dev, c->normed.p, c->acts.p, c->brought.p, c->attn, c->done, c->work, c->pick, c->arg, c->arg_done, c->look, c->look_done, (cu_pointer)(uintptr_t)c->inv_freq_dev};
+        cu_pointer d[] = {c->in_dev, c->normed.p, c->acts.p, c->brought.p, c->turns, c->attn, c->done, c->work, c->pick, c->arg, c->arg_done, c->look, c->look_done, (cu_pointer)(uintptr_t)c->inv_freq_dev};
         for (size_t i = 0; i < sizeof d / sizeof *d; i++)
             if (d[i])
                 c->cu.memory_free(d[i]);

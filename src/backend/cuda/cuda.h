@@ -9,7 +9,7 @@
 enum { GRAPHS = 64, GRAPH_ROWS = 16, SLOTS = 4, CUDA_MODULES = 16, ATTN_ROWS = 512 };
 
 #define KERNELS(X)                                                                                                         \
-    X(bring_rows) X(narrow_weight) X(to_tiles) X(repack) X(embed) X(rmsnorm) X(rope) X(kv_write) X(attend_f16) X(attend_f32)                     \
+    X(bring_rows) X(narrow_weight) X(to_tiles) X(repack) X(embed) X(turn_rows) X(rmsnorm) X(rope) X(kv_write) X(attend_f16) X(attend_f32)                     \
     X(attend_64_1) X(attend_64_2) X(attend_64_3) X(attend_64_4) X(attend_128_1) X(attend_128_2) X(attend_128_3) X(attend_128_4) X(attend_shared_64) X(attend_shared_128)                   \
     X(swiglu) X(add) X(gather) X(argmax) X(rope_and_store) X(choose)                                                       \
     X(keep_rows) X(similarity_8) X(similarity_32) X(row_dots) X(contrast_stats) X(dola_divergence) X(contrast_write) X(rank_stats) X(rank_rows)   \
@@ -64,8 +64,8 @@ typedef struct cuda_backend {
     bool           in_pass, apart; /* apart: no row of the pass attends to another of it */
     /* scratch */
     rows_buffer normed, acts, brought; /* rows for products: of the next norm; attention's and the gate's; of anything else */
-    cu_pointer attn, done, work, pick, arg, arg_done, look, look_done;
-    size_t     attn_cap, done_cap, work_cap, pick_cap, arg_cap, arg_done_cap, look_cap, look_done_cap;
+    cu_pointer turns, attn, done, work, pick, arg, arg_done, look, look_done;
+    size_t     turns_cap, attn_cap, done_cap, work_cap, pick_cap, arg_cap, arg_done_cap, look_cap, look_done_cap;
     struct {
         const float *x, *gain;
         int          n, to;
@@ -83,6 +83,8 @@ typedef struct cuda_backend {
     int      n_marks;
     float   *inv_freq_dev;
     const float *inv_freq_host;
+    int          half;
+    bool         turned; /* this pass's angles are in `turns` */
     cuda_prefill *prefill; /* cuBLASLt for passes of many rows; NULL: it is not there */
     bool          flash;   /* flash.cu's kernels run here */
 } cuda_backend;

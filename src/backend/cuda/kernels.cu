@@ -344,11 +344,23 @@ __device__ static float weight_at(const dev_weight &w, size_t row, int k) {
 
 /* ---- rows -------------------------------------------------------------------------------------------------------------- */
 
-extern "C" __global__ void embed(const __grid_constant__ dev_weight w, const int *tokens, float *y) {
+/* Grid rows x pieces of 256 columns.  turns (NULL: not wanted): cosine and sine of the rows' angles, [n, half]. */
+extern "C" __global__ void embed(const __grid_constant__ dev_weight w, const int *tokens, float *y, const int *pos, const float *inv_freq, int half, float2 *turns) {
     let_successor_start();
     after_predecessor();
-    for (int k = threadIdx.x; k < w.cols; k += blockDim.x)
-        y[(size_t)blockIdx.x * w.cols + k] = weight_at(w, tokens[blockIdx.x], k);
+    int row = blockIdx.x, k = blockIdx.y * blockDim.x + threadIdx.x;
+    if (k < w.cols)
+        y[(size_t)row * w.cols + k] = weight_at(w, tokens[row], k);
+    for (int i = threadIdx.x; turns && blockIdx.y == 0 && i < half; i += blockDim.x)
+        turns[(size_t)row * half + i] = turn(__fmul_rn((float)pos[row], inv_freq[i]));
+}
+
+extern "C" __global__ void turn_rows(int n, const int *pos, const float *inv_freq, int half, float2 *turns) {
+    let_successor_start();
+    after_predecessor();
+    int at = blockIdx.x * blockDim.x + threadIdx.x;
+    if (at < n * half)
+        turns[at] = turn(__fmul_rn((float)pos[at / half], inv_freq[at % half]));
 }
 
 extern "C" __global__ void __launch_bounds__(256) rmsnorm(const float *x, const float *gain, int D, float eps, void *y, int to) {
@@ -397,6 +409,7 @@ extern "C" __global__ void __launch_bounds__(256) argmax(const float *logits, in
     const float *z = logits + (size_t)rows[blockIdx.y] * V;
     int          per = (V + ARGMAX_PARTS - 1) / ARGMAX_PARTS, from = blockIdx.x * per, to = min(V, from + per), lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, at = 0x7fffffff, nan = 0;
     float        best = -INFINITY;
+#pragma unroll 8
     for (int v = from + (int)threadIdx.x; v < to; v += blockDim.x) {
         float t = z[v];
         nan |= t != t;
@@ -420,6 +433,7 @@ extern "C" __global__ void __launch_bounds__(256) argmax(const float *logits, in
             best = top[w], at = where[w];
     }
     float sum = 0, dot = 0;
+#pragma unroll 8
     for (int v = from + (int)threadIdx.x; v < to; v += blockDim.x) {
         float d = z[v] - best, e = best > -INFINITY ? expf(d) : 0;
         sum += e;
@@ -440,24 +454,20 @@ extern "C" __global__ void __launch_bounds__(256) argmax(const float *logits, in
         __threadfence();
     }
     __syncthreads();
-    if (!last || threadIdx.x != 0)
+    if (!last || warp != 0)
         return;
-    volatile greedy_part *all = mine;
-    best = -INFINITY, at = 0x7fffffff, nan = 0;
-    for (int i = 0; i < ARGMAX_PARTS; i++) {
-        nan |= all[i].nan;
-        if (all[i].best > best)
-            best = all[i].best, at = all[i].token;
-    }
-    double S = 0, D = 0;
-    for (int i = 0; i < ARGMAX_PARTS; i++) {
-        float d = all[i].best - best;
-        if (all[i].best > -INFINITY) {
-            double f = exp((double)d);
-            S += f * (double)all[i].sum;
-            D += f * ((double)all[i].dot + (double)d * (double)all[i].sum);
-        }
-    }
+    static_assert(ARGMAX_PARTS == WARP, "a lane a part");
+    greedy_part p;
+    p.token = __ldcg(&mine[lane].token), p.best = __ldcg(&mine[lane].best), p.sum = __ldcg(&mine[lane].sum), p.dot = __ldcg(&mine[lane].dot);
+    nan = __any_sync(FULL, __ldcg(&mine[lane].nan));
+    best = warp_max(p.best);
+    at = (int)__reduce_min_sync(FULL, p.best == best ? (unsigned)p.token : 0x7fffffffu);
+    float  d = p.best - best;
+    double f = p.best > -INFINITY ? exp((double)d) : 0, S = f > 0 ? f * (double)p.sum : 0, D = f > 0 ? f * ((double)p.dot + (double)d * (double)p.sum) : 0;
+    for (int o = WARP / 2; o > 0; o /= 2)
+        S += __shfl_xor_sync(FULL, S, o), D += __shfl_xor_sync(FULL, D, o);
+    if (lane != 0)
+        return;
     greedy_result *r = &out[blockIdx.y];
     r->token = at, r->finite = !nan && best > -INFINITY && best < INFINITY, r->logprob = (float)-log(S), r->entropy = (float)(log(S) - D / S);
     hand_over(&r->ready, call);

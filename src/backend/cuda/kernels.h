@@ -58,7 +58,7 @@ typedef struct dev_kv {
 
 typedef struct rope_job {
     float       *q, *k;
-    const float *v, *inv_freq;
+    const float *v, *turns; /* turns: [n, half] cosine and sine of the rows' angles */
     const int   *pos, *row_table, *tables;
     int          layer, heads, kv_heads, E, half, neox;
 } rope_job;
@@ -72,7 +72,7 @@ typedef struct joined_job {
 
 typedef struct attn_job {
     dev_kv       kv;
-    const float *q, *k, *v, *inv_freq; /* k, v, inv_freq: fused */
+    const float *q, *k, *v, *turns; /* k, v, turns (as rope_job): fused */
     const int   *pos, *row_table, *tables; /* row i: position pos[i], page table at tables + row_table[i] */
     const int   *tiles, *skip;             /* attend_shared: pairs (first row, rows + 256 x chunks that are common to them); chunks of row i that it does */
     float       *out, *most, *sum;         /* partial results, [n, heads, chunks] (x E) */

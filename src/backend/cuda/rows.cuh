@@ -66,12 +66,15 @@ __device__ static inline void quantize_group(float v, int row, int group, int co
     }
 }
 
-/* The same bits wherever it stands. */
-__device__ static inline void rotate(float p, float q, float angle, float *a, float *b) {
-    float s, c;
-    sincosf(angle, &s, &c);
-    *a = __fmaf_rn(p, c, -__fmul_rn(q, s));
-    *b = __fmaf_rn(p, s, __fmul_rn(q, c));
+/* Rotation by an angle whose cosine and sine are given: the same bits wherever it stands. */
+__device__ static inline float2 turn(float angle) {
+    float2 t;
+    sincosf(angle, &t.y, &t.x);
+    return t;
+}
+__device__ static inline void rotate(float p, float q, float2 t, float *a, float *b) {
+    *a = __fmaf_rn(p, t.x, -__fmul_rn(q, t.y));
+    *b = __fmaf_rn(p, t.y, __fmul_rn(q, t.x));
 }
 
 /* Where the cache keeps a position, in elements. */

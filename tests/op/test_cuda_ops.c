@@ -527,7 +527,7 @@ static void layers(void **ud) {
             }
             print_message("layer %-5s %2d rows in %2d sequences: NMSE %.2e, logits %.2e, %zu keys differ\n", jpt_dtype_name(types[t]), n, n_runs, worst, worst_logits, differ);
             double limit = types[t] == JPT_F32 ? (n_runs > 1 ? 1e-5 : 1e-7) : /* a common past: queries in float16 */
-                           types[t] == JPT_F16 ? 1e-5 : types[t] == JPT_BF16 ? 3e-4 : 1e-2;
+                           types[t] == JPT_F16 ? 4e-5 : types[t] == JPT_BF16 ? 2e-3 : 1e-2; /* a row's own key may weigh much: that makes a product's rounding 100 times larger */
             assert_true(worst <= limit && worst_logits <= 4 * limit);
             assert_true(differ <= (types[t] < JPT_Q4_0 ? 0u : cache / 100));
             for (int i = 0; i < W; i++)

@@ -187,7 +187,7 @@ template <int E, int GT> __device__ static void attend_wide(const attn_job &j) {
     let_successor_start();
     if (!j.fused)
         after_predecessor();
-    const int row = blockIdx.x, kv_head = blockIdx.y / j.parts, part = blockIdx.y % j.parts, chunk = blockIdx.z, tid = threadIdx.x, warp = tid / WARP, lane = tid % WARP,
+    const int row = blockIdx.x, kv_head = blockIdx.y / j.parts, part = blockIdx.y % j.parts, chunk = blockIdx.z + j.skipped, tid = threadIdx.x, warp = tid / WARP, lane = tid % WARP,
               side = lane / LANES, sub = lane % LANES, n = j.pos[row] + 1, first = chunk * ATTN_CHUNK, skip = j.fused ? j.skip[row] : 0, G = j.group, head0 = kv_head * G + part * GT, heads = min(GT, G - part * GT);
     if (first >= n || chunk < skip) {
         if (j.fused)

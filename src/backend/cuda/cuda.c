@@ -325,7 +325,10 @@ static void put_inputs(cuda_backend *c, const int32_t *tokens, const int32_t *po
     c->tokens = tokens, c->pos = pos, c->runs = runs, c->rows[0] = rows0, c->rows[1] = rows1, c->n = n;
     c->chunks = (longest + ATTN_CHUNK - 1) / ATTN_CHUNK;
     if (n <= GRAPH_ROWS) /* few sizes, so that recorded passes fit for a while */
-        c->chunks = (c->chunks + 3) & ~3;
+        c->chunks = (c->chunks + 1) & ~1;
+    c->skipped = n > 0 ? INT32_MAX : 0;
+    for (int32_t i = 0; i < n; i++)
+        c->skipped = h[c->at_skip + (size_t)i] < c->skipped ? h[c->at_skip + (size_t)i] : c->skipped;
 }
 
 static int *input(cuda_backend *c, size_t at) { return (int *)(uintptr_t)(c->in_dev + at * sizeof(int32_t)); }
@@ -514,12 +517,12 @@ static void attend_span(cuda_backend *c, const jpt_kv_view *kv, int32_t layer, c
                   .fused = io->k != NULL, .pos = input(c, c->at_pos) + first, .row_table = input(c, c->at_table) + first, .tables = input(c, c->at_tables),
                   .tiles = input(c, c->at_tiles), .skip = input(c, c->at_skip) + first, .out = out, .most = out + parts * (size_t)E,
                   .sum = out + parts * (size_t)(E + 1), .done = (void *)(uintptr_t)c->done, .y = y, .to = io->to, .scale = shape->scale,
-                  .layer = layer, .heads = H, .group = G, .E = E, .chunks = c->chunks, .parts = n_parts};
+                  .layer = layer, .heads = H, .group = G, .E = E, .chunks = c->chunks, .parts = n_parts, .skipped = io->k ? c->skipped : 0};
     if (wide && j.fused && c->n_tiles > 0)
         cuda_launch(c, c->kernel[E == 64 ? KN_attend_shared_64 : KN_attend_shared_128], (unsigned)c->n_tiles, (unsigned)K, (unsigned)c->chunks, 128, shared_attention_bytes(E), (void *[]){&j});
     if (wide) {
         int gt = (G + n_parts - 1) / n_parts;
-        cuda_launch(c, c->kernel[(E == 64 ? KN_attend_64_1 : KN_attend_128_1) + gt - 1], (unsigned)n, (unsigned)(K * n_parts), (unsigned)c->chunks, 256, 0, (void *[]){&j});
+        cuda_launch(c, c->kernel[(E == 64 ? KN_attend_64_1 : KN_attend_128_1) + gt - 1], (unsigned)n, (unsigned)(K * n_parts), (unsigned)(c->chunks - j.skipped), 256, 0, (void *[]){&j});
         return;
     }
     size_t shared = ((size_t)G * (size_t)(E + ATTN_CHUNK) + ATTN_CHUNK) * sizeof(float);
@@ -752,7 +755,7 @@ static bool cuda_pass_begin(jpt_backend *be, const jpt_pass_inputs *in) {
     memset(&key, 0, sizeof key);
     key.shape = in->shape;
     key.chunks = c->chunks;
-    key.tiles = c->n_tiles;
+    key.tiles = c->n_tiles, key.skipped = c->skipped;
     recorded *g = find_graph(c, &key);
     if (g && g->exec) {
         cuda_ok(c, c->cu.graph_launch(g->exec, c->stream));
@@ -785,7 +788,7 @@ static void cuda_pass_end(jpt_backend *be, const jpt_pass_inputs *in) {
     memset(&key, 0, sizeof key);
     key.shape = in->shape;
     key.chunks = c->chunks;
-    key.tiles = c->n_tiles;
+    key.tiles = c->n_tiles, key.skipped = c->skipped;
     recorded *g = find_graph(c, &key);
     if (cuda_ok(c, c->cu.capture_end(c->stream, &graph)) && g && cuda_ok(c, c->cu.graph_instantiate(&g->exec, graph, 0)))
         cuda_ok(c, c->cu.graph_launch(g->exec, c->stream));

@@ -6,7 +6,7 @@
 #include "driver.h"
 #include "kernels.h"
 
-enum { GRAPHS = 64, GRAPH_ROWS = 16, SLOTS = 4, CUDA_MODULES = 16, ATTN_ROWS = 512 };
+enum { GRAPHS = 64, GRAPH_ROWS = 64, SLOTS = 4, CUDA_MODULES = 16, ATTN_ROWS = 512 };
 
 #define KERNELS(X)                                                                                                         \
     X(bring_rows) X(narrow_weight) X(to_tiles) X(repack) X(embed) X(turn_rows) X(rmsnorm) X(rope) X(kv_write) X(attend_f16) X(attend_f32)                     \
@@ -24,7 +24,7 @@ typedef struct cuda_weight {
 /* What a recorded pass is known by: everything that its launches hold fixed. */
 typedef struct graph_key {
     jpt_pass_shape shape;
-    int32_t        chunks, tiles;
+    int32_t        chunks, tiles, skipped;
 } graph_key;
 typedef struct recorded {
     graph_key     key;
@@ -60,7 +60,7 @@ typedef struct cuda_backend {
     const jpt_row_run *runs;
     const int32_t *rows[2];
     size_t         at_tok, at_pos, at_table, at_tables, at_rows[2], at_skip, at_tiles;
-    int32_t        n, chunks, n_tiles; /* n_tiles: of rows that share a past */
+    int32_t        n, chunks, n_tiles, skipped; /* n_tiles: of rows that share a past; skipped: chunks that all of them leave to these */
     bool           in_pass, apart; /* apart: no row of the pass attends to another of it */
     /* scratch */
     rows_buffer normed, acts, brought; /* rows for products: of the next norm; attention's and the gate's; of anything else */

@@ -79,7 +79,7 @@ typedef struct attn_job {
     unsigned    *done;                     /* [n, kv heads x parts] chunks that are there; zero between launches */
     dev_rows     y;                        /* [n, heads, E] in the form `to` */
     float        scale;
-    int          layer, heads, group, E, chunks, to, parts, fused, half, neox; /* parts: blocks that share a kv head's queries */
+    int          layer, heads, group, E, chunks, to, parts, fused, half, neox, skipped; /* parts: blocks that share a kv head's queries; skipped: chunks that no row does here */
 } attn_job;
 
 /* ---- attention of whole runs (flash.cu): a block takes FLASH_ROWS rows of one run and one head */

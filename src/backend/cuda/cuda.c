@@ -616,20 +616,28 @@ static int layer_form(const jpt_layer_job *l) {
     return alike(dev(l->gate), dev(l->up)) ? form_of(dev(l->q)->kind) : -1;
 }
 
+/* Places of the rows, and their angles unless the embedding has brought them (not in a model's first pass, nor in tests). */
+static bool bring_turns(cuda_backend *c, const jpt_layer_job *l) {
+    int n = l->n, half = l->rope_dim / 2;
+    bring_frequencies(&c->base, l->inv_freq, half);
+    bring_runs(c, l->kv, l->runs, l->n_runs);
+    if (c->in_pass && c->turned)
+        return true;
+    if (!cuda_room(c, &c->turns, &c->turns_cap, (size_t)n * (size_t)half * 2 * sizeof(float)))
+        return false;
+    int *pos = input(c, c->at_pos);
+    LAUNCH(c, turn_rows, blocks((size_t)n * (size_t)half, 256), 1, 1, 256, 0, &n, &pos, &c->inv_freq_dev, &half, &c->turns);
+    c->turned = true;
+    return true;
+}
+
 /* From projections to attention's result, through the cache. */
 static void attend_layer(cuda_backend *c, const jpt_layer_job *l, const attn_io *result) {
     int     E = l->shape->head_dim, H = l->shape->n_heads, KH = l->shape->n_kv_heads, half = l->rope_dim / 2, neox = l->rope == JPT_ROPE_NEOX;
     attn_io io = *result;
     io.q = l->d_q, io.half = half, io.neox = neox;
-    bring_frequencies(&c->base, l->inv_freq, half);
-    bring_runs(c, l->kv, l->runs, l->n_runs);
-    if (!c->in_pass || !c->turned) { /* a model's first pass, and tests */
-        if (!cuda_room(c, &c->turns, &c->turns_cap, (size_t)l->n * (size_t)half * 2 * sizeof(float)))
-            return;
-        int n = l->n, *pos = input(c, c->at_pos);
-        LAUNCH(c, turn_rows, blocks((size_t)n * (size_t)half, 256), 1, 1, 256, 0, &n, &pos, &c->inv_freq_dev, &half, &c->turns);
-        c->turned = true;
-    }
+    if (!bring_turns(c, l))
+        return;
     if (c->in_pass && c->apart && attends_wide(l->kv, E)) {
         io.k = l->d_k, io.v = l->d_v;
     } else {
@@ -643,10 +651,10 @@ static void attend_layer(cuda_backend *c, const jpt_layer_job *l, const attn_io 
 void cuda_attend_layer(cuda_backend *c, const jpt_layer_job *l, void *y, int to) { attend_layer(c, l, &(attn_io){.y.q = y, .to = to}); }
 
 void cuda_attend_joined(cuda_backend *c, const jpt_layer_job *l, const float *qkv, void *y, int to) {
-    bring_frequencies(&c->base, l->inv_freq, l->rope_dim / 2);
-    bring_runs(c, l->kv, l->runs, l->n_runs);
+    if (!bring_turns(c, l))
+        return;
     dev_kv     kv = view(l->kv, l->shape);
-    joined_job j = {.r = {.q = l->d_q, .inv_freq = c->inv_freq_dev, .pos = input(c, c->at_pos), .row_table = input(c, c->at_table), .tables = input(c, c->at_tables), .layer = l->layer,
+    joined_job j = {.r = {.q = l->d_q, .turns = (const float *)(uintptr_t)c->turns, .pos = input(c, c->at_pos), .row_table = input(c, c->at_table), .tables = input(c, c->at_tables), .layer = l->layer,
                           .heads = l->shape->n_heads, .kv_heads = l->shape->n_kv_heads, .E = l->shape->head_dim, .half = l->rope_dim / 2, .neox = l->rope == JPT_ROPE_NEOX},
                     .x = qkv, .q_bias = l->d_q_bias, .k_bias = l->d_k_bias, .v_bias = l->d_v_bias};
     LAUNCH(c, rope_joined, l->n, 1, 1, 256, 0, &kv, &j);

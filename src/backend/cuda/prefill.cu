@@ -123,15 +123,15 @@ __device__ static void keep(void *cache, bool f16, size_t i, float v) {
 
 /* Biases added, queries rotated, keys rotated into the cache, values into the cache: a block a row, whose angles all heads share. */
 extern "C" __global__ void __launch_bounds__(256) rope_joined(const __grid_constant__ dev_kv kv, const __grid_constant__ joined_job j) {
-    __shared__ float2 turn[JOINED_PAIRS];
+    __shared__ float2 angle[JOINED_PAIRS];
     let_successor_start();
     const int    row = blockIdx.x, tid = threadIdx.x, E = j.r.E, half = j.r.half, pairs = E / 2, q_size = j.r.heads * E, kv_size = j.r.kv_heads * E;
     const float *x = j.x + (size_t)row * (q_size + 2 * kv_size);
     const size_t at = slot_of(kv, j.r.layer, j.r.tables + j.r.row_table[row], j.r.pos[row]);
-    for (int i = tid; i < half; i += 256)
-        sincosf(__fmul_rn((float)j.r.pos[row], j.r.inv_freq[i]), &turn[i].y, &turn[i].x);
-    __syncthreads();
     after_predecessor();
+    for (int i = tid; i < half; i += 256)
+        angle[i] = ((const float2 *)j.r.turns)[(size_t)row * half + i];
+    __syncthreads();
 #pragma unroll 4
     for (int e = tid; e < (j.r.heads + j.r.kv_heads) * pairs; e += 256) {
         const int h = e / pairs, i = e % pairs, a = i >= half ? 2 * i : j.r.neox ? i : 2 * i, b = i < half && j.r.neox ? i + half : a + 1; /* i >= half: not rotated */
@@ -141,11 +141,8 @@ extern "C" __global__ void __launch_bounds__(256) rope_joined(const __grid_const
         float        p = x[from + a], q = x[from + b];
         if (bias)
             p += bias[own + a], q += bias[own + b];
-        if (i < half) {
-            const float2 t = turn[i];
-            const float  was = p;
-            p = __fmaf_rn(was, t.x, -__fmul_rn(q, t.y)), q = __fmaf_rn(was, t.y, __fmul_rn(q, t.x));
-        }
+        if (i < half)
+            rotate(p, q, angle[i], &p, &q);
         if (key)
             keep(kv.k, kv.f16, at + own + a, p), keep(kv.k, kv.f16, at + own + b, q);
         else

@@ -1,0 +1,111 @@
+/* The loops of selection give the same bits on every instruction set that this processor has. */
+#include "backend/ref/rows.h"
+#include <jpt/select.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { N = 5003 };
+static float a[N], x[N], y[N];
+
+static void fill(float *z, int32_t n, uint64_t seed) {
+    for (int32_t i = 0; i < n; i++) {
+        double u = jpt_rng_uniform((jpt_rng_key){seed, 0, 0, (uint32_t)i}, 0);
+        z[i] = u < 0.05 ? -INFINITY : u < 0.06 ? -120 : (float)(40 * u - 30);
+    }
+    for (int32_t i = n / 2; i < n / 2 + n / 8; i++) /* as after a cut */
+        z[i] = -INFINITY;
+}
+
+static void same_row(const row_loops *l, int32_t n) {
+    const row_loops *b = &row_loops_base;
+    bool             nan[2];
+    double           dot[2], s[2];
+    float            max = b->max(a, n, &nan[0]);
+    int32_t          id[2][N];
+    assert_true(max == l->max(a, n, &nan[1]) && nan[0] == nan[1]);
+    s[0] = b->exp_sum(a, n, max, x, &dot[0]);
+    s[1] = l->exp_sum(a, n, max, y, &dot[1]);
+    assert_true(s[0] == s[1] && dot[0] == dot[1]);
+    assert_memory_equal(x, y, (size_t)n * sizeof *x);
+    for (int32_t i = 0; i < n; i++) { /* what the loop says of itself: 2 ulp, 0 below -104 */
+        double e = exp((double)(a[i] - max));
+        assert_true(a[i] - max < -104 ? x[i] == 0 : fabs((double)x[i] - e) <= 3e-7 * e + 1e-44);
+    }
+    assert_true(b->sum(x, n) == l->sum(x, n));
+    b->sub(a, n, max, (float)log(s[0]), x);
+    s[0] = b->entropy_eps(x, n, 1e-5f);
+    assert_true(s[0] == l->entropy_eps(x, n, 1e-5f));
+    double exact = 0;
+    for (int32_t i = 0; i < n; i++)
+        exact -= exp((double)x[i]) * log(exp((double)x[i]) + 1e-5);
+    assert_true(fabs(exact - s[0]) < 1e-5 * (1 + exact));
+    assert_int_equal(b->argmax(a, n), l->argmax(a, n));
+    assert_int_equal(b->count_finite(a, n), l->count_finite(a, n));
+    assert_true(b->deviation(a, n, -3, true) == l->deviation(a, n, -3, true));
+    int32_t found = b->at_least(a, n, -1, id[0], n);
+    assert_int_equal(found, l->at_least(a, n, -1, id[1], n));
+    assert_memory_equal(id[0], id[1], (size_t)found * sizeof id[0][0]);
+    memcpy(x, a, (size_t)n * sizeof *a);
+    memcpy(y, a, (size_t)n * sizeof *a);
+    b->smooth(x, n, (double)max, 0.3, 0.01);
+    l->smooth(y, n, (double)max, 0.3, 0.01);
+    assert_memory_equal(x, y, (size_t)n * sizeof *x);
+    b->group_max(a, n, x);
+    l->group_max(a, n, y);
+    assert_memory_equal(x, y, (size_t)((n + ROW_GROUP - 1) / ROW_GROUP) * sizeof *x);
+}
+
+static void the_same_bits(void **state) {
+    (void)state;
+    static const int32_t sizes[] = {1, 15, 16, 17, 64, 100, 1024, N};
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+        fill(a, sizes[k], k);
+        a[0] = 9;
+        same_row(rows(), sizes[k]);
+#if defined(__x86_64__)
+        if (__builtin_cpu_supports("avx2"))
+            same_row(&row_loops_v3, sizes[k]);
+#endif
+    }
+}
+
+static int descending(const void *p, const void *q) {
+    int32_t i = *(const int32_t *)p, j = *(const int32_t *)q;
+    return a[i] != a[j] ? (a[i] < a[j] ? 1 : -1) : (i > j) - (i < j);
+}
+
+/* Against sorting, with many equal scores. */
+static void the_best(void **state) {
+    (void)state;
+    static int32_t order[N], id[N];
+    void          *scratch = malloc(jpt_select_scratch_bytes(N));
+    fill(a, N, 7);
+    for (int32_t i = 0; i < N; i++) {
+        a[i] = rintf(4 * a[i]) / 4;
+        order[i] = i;
+    }
+    qsort(order, N, sizeof *order, descending);
+    int32_t finite = row_loops_base.count_finite(a, N);
+    static const int32_t ks[] = {1, 2, 15, 101, 1000, N - 1};
+    for (size_t i = 0; i < sizeof ks / sizeof *ks; i++) {
+        int32_t k = ks[i], found = jpt_best_scores(a, N, k, scratch, id);
+        assert_int_equal(found, k < finite ? k : finite);
+        assert_memory_equal(id, order, (size_t)found * sizeof *id);
+        memcpy(x, a, sizeof x);
+        jpt_keep_best(x, N, k, scratch);
+        for (int32_t r = 0; r < N; r++)
+            assert_true(x[order[r]] == (r < k ? a[order[r]] : -INFINITY));
+    }
+    free(scratch);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(the_same_bits), cmocka_unit_test(the_best)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

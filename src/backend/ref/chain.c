@@ -291,23 +291,24 @@ static void top_n_sigma(float *z, int32_t n, double n_sigma) {
 }
 
 /* With probability `chance`: of the tokens with p >= threshold all but the least likely go. */
-static void xtc(float *z, int32_t n, const jpt_link *l, int32_t keep, const jpt_select_item *it, const float *p) {
+static void xtc(float *z, int32_t n, const jpt_link *l, int32_t keep, const jpt_select_item *it, const select_room *r) {
     if (l->value <= 0 || l->value2 > 0.5 || jpt_rng_uniform(it->key, 1) > l->value)
         return;
-    int32_t above = 0, last = -1, left = 0;
-    for (int32_t i = 0; i < n; i++) {
-        left += z[i] > -INFINITY;
+    const float *p = r->p;
+    int32_t     *id = r->bin, found = rows()->at_least(p, n, nextafterf((float)l->value2, 0), id, n), above = 0, last = -1;
+    for (int32_t k = 0; k < found; k++) {
+        int32_t i = id[k];
         if (z[i] > -INFINITY && (double)p[i] >= l->value2) {
-            above++;
+            id[above++] = i;
             if (last < 0 || p[i] <= p[last]) /* of equal ones the higher id is the less likely */
                 last = i;
         }
     }
-    if (above < 2 || left - (above - 1) < keep)
+    if (above < 2 || rows()->count_finite(z, n) - (above - 1) < keep)
         return;
-    for (int32_t i = 0; i < n; i++)
-        if (i != last && (double)p[i] >= l->value2)
-            z[i] = -INFINITY;
+    for (int32_t k = 0; k < above; k++)
+        if (id[k] != last)
+            z[id[k]] = -INFINITY;
 }
 
 static double dynamic_temperature(const float *z, int32_t n, const jpt_link *l) {
@@ -405,7 +406,7 @@ static void apply(const jpt_link *l, const jpt_chain *chain, const jpt_select_it
         probability_floor(z, n, bound < eps ? bound : eps, keep, r);
         break;
     }
-    case JPT_LINK_XTC: xtc(z, n, l, keep, it, p); break;
+    case JPT_LINK_XTC: xtc(z, n, l, keep, it, r); break;
     case JPT_LINK_SURPRISE: { /* of equals the lowest id is the best */
         int32_t best = rows()->argmax(z, n);
         float   score = z[best];

@@ -5,6 +5,7 @@
 #include <string.h>
 
 typedef double f64x8 __attribute__((vector_size(64), aligned(8), may_alias));
+typedef int64_t i64x8 __attribute__((vector_size(64), aligned(8), may_alias));
 #define LOAD(p) (*(const f32x16 *)(p))
 
 static inline __attribute__((always_inline)) f32x16 pick(i32x16 mask, f32x16 a, f32x16 b) { return (f32x16)(((i32x16)a & mask) | ((i32x16)b & ~mask)); }
@@ -105,9 +106,7 @@ static double deviation(const float *z, int32_t n, double mean, bool squared) {
             f64x8 d = __builtin_convertvector(h.half[k], f64x8) - mean;
             if (squared)
                 d *= d;
-            for (int l = 0; l < 8; l++)
-                d[l] = h.half[k][l] > -INFINITY ? d[l] : 0;
-            sum += d;
+            sum += (f64x8)((i64x8)d & __builtin_convertvector(h.half[k] > -INFINITY, i64x8));
         }
     }
     return sum_of(&sum);

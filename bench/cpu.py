@@ -111,9 +111,11 @@ def perplexity(o, model):
 def tokens_a_second(db):
     c = sqlite3.connect(db)
     tokens, seconds = c.execute("SELECT sum(output_tokens), sum(duration_s) FROM window WHERE kind = 'requests'").fetchone()
+    tasks = dict(c.execute("""SELECT task.name, sum(output_tokens) / sum(duration_s) FROM window JOIN cell ON cell.id = window.cell JOIN task ON task.id = cell.task
+                              WHERE kind = 'requests' GROUP BY task.name""").fetchall())
     texts = sorted(c.execute("SELECT item_id, token_ids_json FROM request").fetchall())
     c.close()
-    return tokens / seconds, texts
+    return tokens / seconds, texts, tasks
 
 
 def bench(o, model):
@@ -134,7 +136,8 @@ def bench(o, model):
                 failed.append("bench --batch 8 writes other texts")
     same = "the same texts" if got[1][1] == got[8][1] else "OTHER TEXTS"
     row("jpt bench --batch 8, tokens/s over batch 1", [statistics.median(speed)], ">=", 3.0,
-        f"{len(got[1][1])} requests, {same}, {got[8][0]:.0f} and {got[1][0]:.0f} tok/s; the whole command {statistics.median(whole):.2f} x")
+        f"{len(got[1][1])} requests, {same}, {got[8][0]:.0f} and {got[1][0]:.0f} tok/s; the whole command {statistics.median(whole):.2f} x; "
+        + ", ".join(f"{t} {got[8][2][t] / got[1][2][t]:.2f}" for t in DEMO))
 
 
 def main():

@@ -54,7 +54,9 @@ static jpt_status measure(jpt_session *s, jpt_meter *m, int32_t n, int32_t n_lay
     out->energy_j = e.energy_j;
     out->error_j = e.error_j;
     out->n = count;
-    jpt_run_cost(jpt_session_model(s), 1, n, 1, 0.5 * n * (n - 1), &out->bytes, &out->flops);
+    double once; /* of memory, keys and values of a prompt are read once; each position computes with all those before it */
+    jpt_run_cost(jpt_session_model(s), 1, n, 1, n, &out->bytes, &once);
+    jpt_run_cost(jpt_session_model(s), 1, n, 1, 0.5 * n * (n - 1), &once, &out->flops);
     return JPT_OK;
 }
 

@@ -11,7 +11,9 @@
  * One exception, on cuda but not in JPT_COMPUTE_F32: passes (outside of passes: calls) of 128 rows and more multiply
  * and attend in another order, in 16 bits what small passes do in 8 or 32 (activations on quantised weights and these
  * weights; queries, softmax weights, gate and up).  There a row differs from the same row in a pass of another size in the
- * last bits of such values; the same pass has the same bits every time. */
+ * last bits of such values; the same pass has the same bits every time.  Likewise rows of sequences that forked from one and
+ * share their first 128 positions and more attend to these on the tensor cores (queries and softmax weights in 16 bits), a row that
+ * is alone with them does not: it depends on its own forks, not on other requests beside it. */
 #ifndef JPT_BACKEND_H
 #define JPT_BACKEND_H
 

@@ -194,19 +194,20 @@ static void verdicts(void **state) {
     } settings[] = {{"beam", 38, 60}, {"greedy", 20, 30}, {"again", 20, 30.06}};
     for (int s = 0; s < 3; s++) {
         int64_t cell = make_cell(settings[s].spec);
-        for (int64_t i = 0; i < 40; i++) {
-            jpt_request_row r = sound(cell, i, settings[s].joules + 0.01 * (double)(i % 7));
-            put(&r, i < settings[s].right);
+        for (int64_t i = 0; i < 40 * 3; i++) { /* three blocks: one alone gives no verdict on joules */
+            jpt_request_row r = sound(cell, i % 40, settings[s].joules + 0.01 * (double)(i % 7) + 0.002 * (double)((i / 40 + s) % 3 - 1));
+            r.block = (int32_t)(i / 40);
+            put(&r, i % 40 < settings[s].right);
         }
     }
     compare("beam", "greedy", 0.01, "J/request: +30 (+99.9 %)");
-    compare("beam", "greedy", 0.01, "over 40 items: higher\n");
-    compare("greedy", "beam", 0.01, "over 40 items: lower\n");
+    compare("beam", "greedy", 0.01, "over 40 items and 3 blocks: higher\n");
+    compare("greedy", "beam", 0.01, "over 40 items and 3 blocks: lower\n");
     compare("beam", "greedy", 0.01, "price: 66.67 J a request for a point of exact_match");
     compare("again", "greedy", 0.01, "J/request: +0.06 (+0.2 %)");
     compare("again", "greedy", 0.01, "higher, but equivalent within 1 %");
-    compare("again", "greedy", 0.001, "over 40 items: higher\n");
-    compare("again", "greedy", 0.01, "exact_match: +0, 95 % interval [+0, +0] over 40 items: equivalent within 1 %");
+    compare("again", "greedy", 0.001, "over 40 items and 3 blocks: higher\n");
+    compare("again", "greedy", 0.01, "exact_match: +0, 95 % interval [+0, +0] over 40 items and 3 blocks: equivalent within 1 %");
 }
 
 int main(void) {

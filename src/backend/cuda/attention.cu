@@ -1,4 +1,5 @@
 /* Rotation, the cache of keys and values, and attention over it. */
+#include "mma.cuh"
 #include "rows.cuh"
 
 /* Pairs (2i, 2i+1) or (i, i + half) of each head; one thread a pair. */
@@ -387,24 +388,6 @@ WIDE(64, 1) WIDE(64, 2) WIDE(64, 3) WIDE(64, 4) WIDE(128, 1) WIDE(128, 2) WIDE(1
 
 /* ---- what rows have in common ------------------------------------------------------------------------------------------------- */
 
-__device__ static void mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-__device__ static void load_matrices(uint32_t (&r)[4], const __half *p) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"((unsigned)__cvta_generic_to_shared(p)) : "memory");
-}
-__device__ static void load_transposed(uint32_t (&r)[4], const __half *p) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"((unsigned)__cvta_generic_to_shared(p)) : "memory");
-}
-__device__ static void copy16(__half *to, const __half *from) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((unsigned)__cvta_generic_to_shared(to)), "l"(from) : "memory");
-}
-__device__ static uint32_t packed(float a, float b) {
-    __half2 h = __floats2half2_rn(a, b);
-    return *(uint32_t *)&h;
-}
-
 /* Rows that share the pages of their first positions (beams, candidates, samples of one prompt) read these once, on the tensor cores:
  * block (tile of SHARED_ROWS rows, kv head, chunk), each warp a query head of all the rows.  Partial results go where attend_wide, which
  * does the rows' own chunks and then adds up, finds them.  Queries and weights are rounded to float16. */
@@ -425,10 +408,10 @@ template <int E> __device__ static void attend_shared(const attn_job &j) {
     for (int i = tid; i < ATTN_CHUNK * PIECES; i += WARPS * WARP) {
         const int    p = i / PIECES, e = i % PIECES * 8;
         const size_t from = (size_t)slot[p] * j.kv.width + (size_t)kv_head * E + e;
-        copy16(K + p * STRIDE + e, (const __half *)j.kv.k + from);
-        copy16(V + p * STRIDE + e, (const __half *)j.kv.v + from);
+        copy16(shared_address(K + p * STRIDE + e), (const __half *)j.kv.k + from);
+        copy16(shared_address(V + p * STRIDE + e), (const __half *)j.kv.v + from);
     }
-    asm volatile("cp.async.commit_group;" ::: "memory");
+    copies_end_group();
     after_predecessor();
     constexpr int PAIRS = E / 2;
     for (int h0 = 0; h0 < G; h0 += WARPS) {
@@ -447,7 +430,7 @@ template <int E> __device__ static void attend_shared(const attn_job &j) {
             Q[r * STRIDE + a] = __float2half_rn(u * j.scale), Q[r * STRIDE + b] = __float2half_rn(w * j.scale);
         }
         if (h0 == 0) {
-            asm volatile("cp.async.wait_all;" ::: "memory");
+            copies_wait();
             __syncthreads();
         }
         __syncwarp();
@@ -457,12 +440,12 @@ template <int E> __device__ static void attend_shared(const attn_job &j) {
 #pragma unroll
         for (int k = 0; k < E / 16; k++) {
             uint32_t a[4], b[4];
-            load_matrices(a, Q + lane % 16 * STRIDE + k * 16 + lane / 16 * 8);
+            load4(a, shared_address(Q + lane % 16 * STRIDE + k * 16 + lane / 16 * 8));
 #pragma unroll
             for (int n = 0; n < NP; n += 2) {
-                load_matrices(b, K + (n * 8 + lane / 16 * 8 + lane % 8) * STRIDE + k * 16 + lane / 8 % 2 * 8);
-                mma(s[n], a, b[0], b[1]);
-                mma(s[n + 1], a, b[2], b[3]);
+                load4(b, shared_address(K + (n * 8 + lane / 16 * 8 + lane % 8) * STRIDE + k * 16 + lane / 8 % 2 * 8));
+                multiply_add(s[n], a, b[0], b[1]);
+                multiply_add(s[n + 1], a, b[2], b[3]);
             }
         }
         float most[2] = {-INFINITY, -INFINITY}, sum[2] = {};
@@ -489,13 +472,13 @@ template <int E> __device__ static void attend_shared(const attn_job &j) {
         float y[E / 8][4] = {};
 #pragma unroll
         for (int k = 0; k < ATTN_CHUNK / 16; k++) {
-            const uint32_t a[4] = {packed(s[2 * k][0], s[2 * k][1]), packed(s[2 * k][2], s[2 * k][3]), packed(s[2 * k + 1][0], s[2 * k + 1][1]), packed(s[2 * k + 1][2], s[2 * k + 1][3])};
+            const uint32_t a[4] = {pack(s[2 * k][0], s[2 * k][1]), pack(s[2 * k][2], s[2 * k][3]), pack(s[2 * k + 1][0], s[2 * k + 1][1]), pack(s[2 * k + 1][2], s[2 * k + 1][3])};
             uint32_t       b[4];
 #pragma unroll
             for (int n = 0; n < E / 8; n += 2) {
-                load_transposed(b, V + (k * 16 + lane / 8 % 2 * 8 + lane % 8) * STRIDE + n * 8 + lane / 16 * 8);
-                mma(y[n], a, b[0], b[1]);
-                mma(y[n + 1], a, b[2], b[3]);
+                load4_transposed(b, shared_address(V + (k * 16 + lane / 8 % 2 * 8 + lane % 8) * STRIDE + n * 8 + lane / 16 * 8));
+                multiply_add(y[n], a, b[0], b[1]);
+                multiply_add(y[n + 1], a, b[2], b[3]);
             }
         }
 #pragma unroll

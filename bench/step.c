@@ -14,6 +14,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 
 static void must(jpt_status st, const jpt_error *err) {
@@ -153,6 +154,8 @@ static void read_chunk(void *ud, int32_t chunk, int32_t thread) {
     const u64x8 *p = (const u64x8 *)(const void *)(r->p + (size_t)chunk * READ_CHUNK);
     u64x8        a = {0}, b = {0}, c = {0}, d = {0};
     for (size_t i = 0; i < READ_CHUNK / sizeof *p; i += 4) {
+        for (size_t k = 0; k < 4; k++) /* as the kernels do: the hardware's own prefetch ends at a page */
+            __builtin_prefetch(p + i + 32 + k);
         a ^= p[i];
         b ^= p[i + 1];
         c ^= p[i + 2];
@@ -166,8 +169,9 @@ static double read_bandwidth(int threads, int32_t mb) {
     jpt_pool *pool = NULL;
     jpt_error err = {0};
     reading   r = {0};
-    char     *p = aligned_alloc(64, (size_t)mb << 20);
+    char     *p = aligned_alloc((size_t)2 << 20, (size_t)mb << 20);
     must(jpt_pool_open(threads, &pool, &err), &err);
+    madvise(p, (size_t)mb << 20, MADV_HUGEPAGE); /* as weights that are packed at load */
     memset(p, 1, (size_t)mb << 20);
     r.p = p;
     double t0 = jpt_now_s();

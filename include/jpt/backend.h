@@ -3,7 +3,8 @@
  *
  * Pointers named d_* are in the back-end's memory (host memory for ref and cpu) and come from alloc();
  * offsets into them are allowed.  Everything else is host memory.  Activations are float32, row-major,
- * one row a position.  Operations enqueue: only download() and select() wait.  Shape letters:
+ * one row a position.  Operations enqueue: those that
+ * give a result to the host wait (download, select, topk, similarity, row_dots, marks; on cuda upload and free, too).  Shape letters:
  * n rows, D model width, F ffn width, H heads, K kv heads, E head width, V vocabulary, L layers.
  *
  * Determinism, part of the contract: the result of a row does not depend on how many other rows
@@ -13,7 +14,7 @@
  * weights; queries, softmax weights, gate and up).  There a row differs from the same row in a pass of another size in the
  * last bits of such values; the same pass has the same bits every time.  Likewise rows of sequences that forked from one and
  * share their first 128 positions and more attend to these on the tensor cores (queries and softmax weights in 16 bits), a row that
- * is alone with them does not: it depends on its own forks, not on other requests beside it. */
+ * is alone with them does not; nor do any where a prompt or a tree is in the same pass, or more than 512 rows. */
 #ifndef JPT_BACKEND_H
 #define JPT_BACKEND_H
 
@@ -171,6 +172,8 @@ typedef struct jpt_backend_ops {
      * was replayed.  Otherwise the operations follow, then pass_end with the same inputs. */
     bool (*pass_begin)(jpt_backend *be, const jpt_pass_inputs *in);
     void (*pass_end)(jpt_backend *be, const jpt_pass_inputs *in);
+    /* Optional (NULL: nothing fails behind the host's back): the first error of operations so far; they did nothing after it. */
+    jpt_status (*status)(jpt_backend *be, jpt_error *err);
     /* Optional (NULL: operations are done when they return, the host's clock tells): a mark behind everything enqueued so far, at
      * most JPT_MARKS before their times are asked for. */
     void (*mark)(jpt_backend *be);

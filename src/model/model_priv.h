@@ -92,6 +92,9 @@ void jpt_pass_run(jpt_session *s, const pass *p);
 jpt_status jpt_check_row(int32_t row, int32_t n, const char *what, jpt_error *err);
 void       jpt_states_fini(jpt_session *s); /* the spare lists */
 
+/* JPT_DEVICE when the card failed in what was asked of it so far. */
+jpt_status jpt_device_status(const jpt_session *s, jpt_error *err);
+
 /* A phase begins or ends behind the work handed to the back-end so far. */
 void jpt_session_event(jpt_session *s, jpt_phase phase, bool begin);
 /* It ends now: the host has waited for its result. */

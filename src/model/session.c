@@ -575,18 +575,23 @@ bool jpt_session_assistant_shares_tokens(const jpt_session *s) { return s->assis
 
 jpt_session *jpt_session_assistant(const jpt_session *s) { return s->assistant; }
 
+jpt_status jpt_device_status(const jpt_session *s, jpt_error *err) {
+    jpt_backend *be = s->model->be;
+    return be->ops->status ? be->ops->status(be, err) : JPT_OK;
+}
+
 jpt_status jpt_session_logits(jpt_session *s, int32_t row, float *out, jpt_error *err) {
     size_t V = (size_t)s->model->file.hp.n_vocab;
     JPT_TRY(jpt_check_row(row, s->n_logits, "logits", err));
     s->model->be->ops->download(s->model->be, out, s->d_logits + (size_t)row * V, V * sizeof *out);
-    return JPT_OK;
+    return jpt_device_status(s, err);
 }
 
 jpt_status jpt_session_hidden(jpt_session *s, int32_t row, float *out, jpt_error *err) {
     size_t D = (size_t)s->model->file.hp.n_embd;
     JPT_TRY(jpt_check_row(row, s->n_hidden, "hidden", err));
     s->model->be->ops->download(s->model->be, out, s->d_hidden + (size_t)row * D, D * sizeof *out);
-    return JPT_OK;
+    return jpt_device_status(s, err);
 }
 
 jpt_status jpt_session_exit_logits(jpt_session *s, int32_t i_exit, int32_t row, float *out, jpt_error *err) {
@@ -594,7 +599,7 @@ jpt_status jpt_session_exit_logits(jpt_session *s, int32_t i_exit, int32_t row, 
     JPT_TRY(jpt_check_row(i_exit, s->n_exit, "exit layer", err));
     JPT_TRY(jpt_check_row(row, s->n_logits, "logits", err));
     s->model->be->ops->download(s->model->be, out, s->d_logits + ((size_t)(1 + i_exit) * (size_t)s->n_logits + (size_t)row) * V, V * sizeof *out);
-    return JPT_OK;
+    return jpt_device_status(s, err);
 }
 
 /* ---- work and phases --------------------------------------------------------------------------------------------- */

@@ -184,5 +184,5 @@ jpt_status jpt_session_expert(jpt_session *s, int32_t row, int32_t token, float 
     if (!s->d_expert)
         return JPT_FAIL(err, ARG, "no row was contrasted");
     s->model->be->ops->download(s->model->be, logprob, s->d_expert + (size_t)row * (size_t)V + (size_t)token, sizeof *logprob);
-    return JPT_OK;
+    return jpt_device_status(s, err);
 }

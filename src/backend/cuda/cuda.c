@@ -2,7 +2,7 @@
  *
  * Operations of a pass that comes again (decoding steps) are recorded once and replayed as a graph: what changes from step to
  * step (tokens, positions, page tables, rows wanted) lies in a fixed place on the card and is uploaded before.
- * The first error is kept; operations after it do nothing, and selection, where the host waits, reports it. */
+ * The first error is kept; operations after it do nothing; selections, and `status`, report it. */
 #include "cuda.h"
 #include "prefill.h"
 #include <stdlib.h>
@@ -12,6 +12,8 @@ static const char *const kernel_name[KN_COUNT] = {
 #define KERNEL_NAME(name) #name,
     KERNELS(KERNEL_NAME)
 };
+
+_Thread_local cu_context cuda_current;
 
 static cuda_backend *of(jpt_backend *be) { return cuda_of(be); }
 
@@ -242,6 +244,7 @@ static bool input_room(cuda_backend *c, size_t n) {
     if (n <= c->in_cap)
         return true;
     n = 2 * n + 4096;
+    c->in_cap = 0; /* until all of it is there */
     if (!cuda_room(c, &c->in_dev, &bytes, n * sizeof(int32_t)))
         return false;
     for (int i = 0; i < SLOTS; i++) {
@@ -529,9 +532,12 @@ static void attend_span(cuda_backend *c, const jpt_kv_view *kv, int32_t layer, c
     cuda_launch(c, c->kernel[kv->kv_dtype == JPT_F16 ? KN_attend_f16 : KN_attend_f32], (unsigned)n, (unsigned)K, (unsigned)c->chunks, 128, shared, (void *[]){&j});
 }
 
+/* In spans of at most ATTN_ROWS rows, and (not where rows store their own keys, all at once) of 256 MB of partial results. */
 static void attend_rows(cuda_backend *c, const jpt_kv_view *kv, int32_t layer, const jpt_attn_shape *shape, int32_t first, int32_t n, const attn_io *io) {
+    size_t  a_row = (size_t)shape->n_heads * (size_t)c->chunks * (size_t)(shape->head_dim + 2) * sizeof(float), fit = ((size_t)256 << 20) / a_row;
+    int32_t most = io->k || fit >= ATTN_ROWS ? ATTN_ROWS : fit > 0 ? (int32_t)fit : 1;
     for (int32_t m; n > 0; first += m, n -= m) {
-        m = n < ATTN_ROWS ? n : ATTN_ROWS; /* partial results take room by rows */
+        m = n < most ? n : most;
         attend_span(c, kv, layer, shape, first, m, io);
     }
 }
@@ -754,7 +760,7 @@ static bool cuda_pass_begin(jpt_backend *be, const jpt_pass_inputs *in) {
     c->in_pass = true;
     c->ready.x = NULL;
     c->turned = false;
-    c->apart = in->shape.apart;
+    c->apart = in->shape.apart && in->shape.n <= ATTN_ROWS; /* one span of rows, so that tiles of shared pasts fit it */
     put_inputs(c, in->tokens, in->pos, in->shape.n, in->runs, in->n_runs, in->page_size, in->logits_rows, in->shape.n_logits, in->hidden_rows, in->shape.n_hidden);
     c->recording = false;
     if (in->shape.n > GRAPH_ROWS || c->broken != CU_OK)
@@ -833,11 +839,14 @@ static void cuda_close(jpt_backend *be) {
         if (c->stream)
             c->cu.stream_destroy(c->stream);
         c->cu.context_release(c->device);
+        cuda_current = NULL;
     }
     host_fini(&c->host);
     cu_driver_close(&c->cu);
     free(c);
 }
+
+static jpt_status cuda_status(jpt_backend *be, jpt_error *err) { return cuda_check(of(be), err); }
 
 static const jpt_backend_ops cuda_ops = {
     .name = "cuda", .close = cuda_close, .describe = cuda_describe, .gpu_uuid = cuda_uuid, .alloc = cuda_alloc, .free = cuda_free, .upload = cuda_upload,
@@ -845,7 +854,7 @@ static const jpt_backend_ops cuda_ops = {
     .rmsnorm = cuda_rmsnorm, .matmul = cuda_matmul, .rope = cuda_rope, .kv_write = cuda_kv_write, .attention = cuda_attention,
     .kv_copy_page = cuda_kv_copy_page, .swiglu = cuda_swiglu, .add = cuda_add, .gather = cuda_gather, .select = cuda_select,
     .topk = cuda_topk, .keep_rows = cuda_keep_rows, .similarity = cuda_similarity, .row_dots = cuda_row_dots, .contrast = cuda_contrast, .layer = cuda_layer, .logits = cuda_logits, .pass_begin = cuda_pass_begin, .pass_end = cuda_pass_end,
-    .mark = cuda_mark, .marks = cuda_marks,
+    .mark = cuda_mark, .marks = cuda_marks, .status = cuda_status,
 };
 
 #if defined(JPT_HAVE_CUDA)

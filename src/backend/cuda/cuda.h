@@ -51,7 +51,7 @@ typedef struct cuda_backend {
     bool          overlap; /* sm_90: kernels may start before their predecessor ends */
     char          name[96], uuid[48];
     cu_result     broken;
-    /* a pass's inputs: on the host twice over, since the card may still read the last one's */
+    /* a pass's inputs: on the host SLOTS times over, since the card may still read the last one's */
     int32_t      *in_host[SLOTS];
     cu_pointer    in_dev;
     size_t        in_cap; /* int32 */
@@ -89,7 +89,14 @@ typedef struct cuda_backend {
     bool          flash;   /* flash.cu's kernels run here */
 } cuda_backend;
 
-static inline cuda_backend *cuda_of(jpt_backend *be) { return (cuda_backend *)be; }
+/* The thread's context becomes this back-end's: there may be several cards, and several threads. */
+extern _Thread_local cu_context cuda_current;
+static inline cuda_backend     *cuda_of(jpt_backend *be) {
+    cuda_backend *c = (cuda_backend *)be;
+    if (c->context && c->context != cuda_current && c->cu.context_set(c->context) == CU_OK)
+        cuda_current = c->context;
+    return c;
+}
 
 /* Keeps the first error; whether this call went well. */
 bool       cuda_ok(cuda_backend *c, cu_result r);

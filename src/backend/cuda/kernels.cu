@@ -228,6 +228,7 @@ __device__ static void scale_min(const uint8_t *q, int i, float *s, float *m) {
 /* A row's group of 32 to eight bits, integers or (fp8) e4m3 with 256 times its scale: one thread a group.  dtype: 0 float32, 1 float16,
  * 30 bfloat16 (GGUF's numbers). */
 extern "C" __global__ void narrow_weight(const void *raw, int dtype, int fp8, size_t n_groups, int8_t *q, __half *s) {
+    after_predecessor();
     size_t g = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (g >= n_groups)
         return;
@@ -248,6 +249,7 @@ extern "C" __global__ void narrow_weight(const void *raw, int dtype, int fp8, si
 
 /* Blocks of a file to planes: one thread a group of 32 weights. */
 extern "C" __global__ void repack(const uint8_t *raw, int dtype, size_t n_groups, uint8_t *q, __half *s, __half *m) {
+    after_predecessor();
     size_t g = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (g >= n_groups)
         return;

@@ -341,7 +341,7 @@ static bool attention_half(cuda_backend *c, const jpt_layer_job *l, int type) {
     if (!ready(c, &o))
         return false;
     done = joined(c, l, to);
-    return (done < 0 ? apart(c, l, to) : done) && multiply(c, &o);
+    return (done < 0 ? apart(c, l, to) : done) && ready(c, &o) && multiply(c, &o); /* the room may have been lost in growing */
 }
 
 static bool ffn_half(cuda_backend *c, const jpt_layer_job *l, int type) {

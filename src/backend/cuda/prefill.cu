@@ -157,7 +157,7 @@ extern "C" __global__ void __launch_bounds__(256) rope_joined(const __grid_const
 __device__ static float2 both(uint32_t u, const __half *) { return halves(u); }
 __device__ static float2 both(uint32_t u, const __nv_bfloat16 *) { return {__uint_as_float(u << 16), __uint_as_float(u & 0xffff0000u)}; }
 __device__ static uint32_t narrow2(float a, float b, const __half *) {
-    __half2 h = __floats2half2_rn(a, b);
+    __half2 h = __halves2half2(to_half(a), to_half(b));
     return *(const uint32_t *)&h;
 }
 __device__ static uint32_t narrow2(float a, float b, const __nv_bfloat16 *) {

@@ -37,8 +37,11 @@ __device__ static inline float2 halves(uint32_t u) { return __half22float2(*(con
 /* The second and fourth of four FP8 (e4m3) codes as float16, 256 times too small: the exponents' ranges differ, the layout does not. */
 __device__ static inline uint32_t f8_pair(uint32_t codes) { return (codes & 0x80008000u) | (codes & 0x7f007f00u) >> 1; }
 
+/* To float16; what is beyond its range (silu(gate) up of some models) becomes its largest value, NaN stays. */
+__device__ static inline __half to_half(float v) { return __float2half_rn(v > 65504.0f ? 65504.0f : v < -65504.0f ? -65504.0f : v); }
+
 __device__ static inline void store_to(float *y, float v) { *y = v; }
-__device__ static inline void store_to(__half *y, float v) { *y = __float2half_rn(v); }
+__device__ static inline void store_to(__half *y, float v) { *y = to_half(v); }
 __device__ static inline void store_to(__nv_bfloat16 *y, float v) { *y = __float2bfloat16_rn(v); }
 
 /* to: 0 float32, 1 float16, 2 bfloat16. */
@@ -46,7 +49,7 @@ __device__ static inline void store_as(void *y, size_t i, float v, int to) {
     if (to == 0)
         ((float *)y)[i] = v;
     else if (to == 1)
-        ((__half *)y)[i] = __float2half_rn(v);
+        ((__half *)y)[i] = to_half(v);
     else
         ((__nv_bfloat16 *)y)[i] = __float2bfloat16_rn(v);
 }

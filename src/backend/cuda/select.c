@@ -47,6 +47,7 @@ static jpt_status share(cuda_backend *c, size_t up, size_t down, void **out, jpt
     host_room(c, at + down);
     JPT_TRY(cuda_check(c, err));
     *out = c->pick_host + at;
+    memset(*out, 0, down); /* what a longer request left there may look like this call's number */
     if (++c->call == 0)
         c->call = 1;
     return JPT_OK;

@@ -63,7 +63,7 @@ __device__ static uint4 low_nibbles(uint4 v) { return {v.x & 0x0f0f0f0fu, v.y & 
 __device__ static uint4 high_nibbles(uint4 v) { return low_nibbles({v.x >> 4, v.y >> 4, v.z >> 4, v.w >> 4}); }
 
 __device__ static __nv_bfloat16 narrow_to(float v, const __nv_bfloat16 *) { return __float2bfloat16_rn(v); }
-__device__ static __half narrow_to(float v, const __half *) { return __float2half_rn(v); }
+__device__ static __half narrow_to(float v, const __half *) { return to_half(v); }
 __device__ static float narrow_to(float v, const int8_t *) { return v; }
 
 /* One unit of one matrix times eight rows of x from row i on: acc[0], [1] are row g with x rows i + 2t, + 1; [2], [3] row g + 8. */
@@ -388,6 +388,7 @@ TILED(f16, K_T16) TILED(bf16, K_TB16) TILED(f8, K_TF8) TILED(i8, K_T8) TILED(i8m
 /* One warp a unit.  in: rows side by side, of 16 bits, of 8, or (T4, T4C) 16 bytes a group of 32; s, m: float16 a group (T8H: of 16),
  * T4, T4C: pairs in s.  Rows and groups past the matrix's end are zeros. */
 extern "C" __global__ void to_tiles(const void *in, const __half *s, const __half *m, const __grid_constant__ dev_weight w) {
+    after_predecessor();
     const int    cols = w.cols, per = TILE_COLS(w.kind), units = (cols + per - 1) / per, lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
     const size_t at = (size_t)blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP, tile = at / units;
     const int    unit = (int)(at % units);

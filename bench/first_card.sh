@@ -52,7 +52,7 @@ if [ $rc -eq 0 ]; then
     run "$left" "$jpt" bench "$plan" "${common[@]}" ${ARGS:-} -o "$out/results.db"
     r=$?
     [ $rc -ne 0 ] || rc=$r
-    [ $r -ne 124 ] && [ $r -ne 130 ] || say "cut short: what is finished is reported; the same command goes on from there"
+    [ $r -ne 124 ] && [ $r -ne 130 ] && [ $rc -ne 130 ] || say "cut short: what is finished is reported; the same command goes on from there"
 fi
 trap '' INT TERM HUP
 [ -f "$out/results.db" ] || { say "no study came of it"; exit $((rc ? rc : 1)); }

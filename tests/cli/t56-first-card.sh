@@ -6,16 +6,16 @@ dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$dir" || exit 1
 model=$JPT_SOURCE_DIR/tests/golden/logits_tiny_llama.gguf
-grep -v '^devices\|^model\|^windows' "$JPT_SOURCE_DIR/plans/first-card.yaml" | sed "1i model: x" >plan.yaml
+grep -v '^devices\|^model\|^windows' "$JPT_SOURCE_DIR/plans/first-card.yaml" | sed -e "1i model: x" -e "s/^blocks: 5/blocks: 10/" >plan.yaml # long enough to be cut on a fast machine that looks seldom
 export METER=model DEVICE=cpu CALIBRATE=0 PLAN=$dir/plan.yaml
 first_card() { bash "$JPT_SOURCE_DIR/bench/first_card.sh" "$@" >log 2>&1; }
 requests() { sed -n 's/^\([0-9]*\) requests in .*/\1/p' "$1/status.txt"; }
-whole=$((4 * 5 * 16))
+whole=$((4 * 10 * 16))
 
 # TERM in the middle, then its time in the middle, then to the end
 bash "$JPT_SOURCE_DIR/bench/first_card.sh" "$model" cut >log 2>&1 &
 pid=$!
-until [ "$(python3 -c 'import sqlite3; print(sqlite3.connect("file:cut/results.db?mode=ro", uri=True).execute("select count(*) from request").fetchone()[0])' 2>/dev/null || echo 0)" -gt 150 ]; do
+until [ "$(python3 -c 'import sqlite3; print(sqlite3.connect("file:cut/results.db?mode=ro", uri=True).execute("select count(*) from request").fetchone()[0])' 2>/dev/null || echo 0)" -gt 50 ]; do
     kill -0 $pid 2>/dev/null || fail "it ended before it could be cut"
     sleep 0.05
 done
@@ -24,7 +24,7 @@ wait $pid
 rc=$?
 [ $rc -eq 130 ] && grep -q "cut short" log || fail "TERM: exit $rc"
 n=$(requests cut)
-[ "$n" -gt 150 ] && [ "$n" -lt $whole ] || fail "$n requests after TERM"
+[ "$n" -gt 50 ] && [ "$n" -lt $whole ] || fail "$n requests after TERM"
 for file in report/report.html report/report.tex export/runs.csv export/requests.jsonl audit.txt compare.txt doctor.txt; do
     [ -s "cut/$file" ] || fail "no $file of what there was"
 done

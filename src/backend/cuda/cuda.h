@@ -102,9 +102,12 @@ static inline cuda_backend     *cuda_of(jpt_backend *be) {
 bool       cuda_ok(cuda_backend *c, cu_result r);
 jpt_status cuda_check(cuda_backend *c, jpt_error *err);
 void       cuda_launch(cuda_backend *c, cu_function f, unsigned gx, unsigned gy, unsigned gz, unsigned threads, size_t shared, void **args);
+static inline unsigned cuda_blocks(size_t n, unsigned each) { return (unsigned)((n + each - 1) / each); }
 #define LAUNCH(c, id, gx, gy, gz, threads, shared, ...) cuda_launch(c, (c)->kernel[KN_##id], (unsigned)(gx), (unsigned)(gy), (unsigned)(gz), threads, shared, (void *[]){__VA_ARGS__})
 /* Scratch that grows; never while a pass is recorded (the first time a pass is seen it is run plainly). */
 bool       cuda_room(cuda_backend *c, cu_pointer *p, size_t *cap, size_t bytes);
+void      *cuda_alloc(jpt_backend *be, size_t bytes);
+void       cuda_upload(jpt_backend *be, void *d, const void *host, size_t bytes);
 void       cuda_download(jpt_backend *be, void *host, const void *d, size_t bytes);
 
 /* Room for `up` bytes to the card and `down` bytes back (select.c): the host writes c->pick_host, cuda_send takes it to c->pick; what
@@ -122,8 +125,37 @@ void cuda_mark(jpt_backend *be);
 void cuda_marks(jpt_backend *be, int64_t *t_ns, int32_t n);
 void cuda_marks_fini(cuda_backend *c);
 
-/* From a layer's projections in d_q, d_k, d_v to attention's result y, in the form `to` (not TO_Q8), through the cache. */
-void cuda_attend_layer(cuda_backend *c, const jpt_layer_job *l, void *y, int to);
+/* Weights (weights.c). */
+jpt_status cuda_weight_new(jpt_backend *be, jpt_dtype dtype, int32_t rows, int32_t cols, const void *data, jpt_weight **out, size_t *bytes_out, jpt_error *err);
+void       cuda_weight_free(jpt_backend *be, jpt_weight *weight);
+static inline const dev_weight *cuda_dev(const jpt_weight *w) { return &((const cuda_weight *)w)->w; }
+
+/* A pass's inputs to the card (inputs.c): n rows' tokens (NULL: none) and positions, runs with their page tables, and two lists of
+ * rows; cuda_input: where one of them lies (c->at_...), until the next call. */
+void cuda_put_inputs(cuda_backend *c, const int32_t *tokens, const int32_t *pos, int32_t n, const jpt_row_run *runs, int32_t n_runs, int32_t page_size, const int32_t *rows0, int32_t n0,
+                     const int32_t *rows1, int32_t n1);
+int *cuda_input(cuda_backend *c, size_t at);
+
+/* Products and layers (layer.c); row by row (cuda.c). */
+void cuda_rmsnorm(jpt_backend *be, const float *x, const float *gain, int32_t n, int32_t D, float eps, float *y);
+void cuda_matmul(jpt_backend *be, const jpt_weight *weight, const float *x, int32_t n, const float *bias, float *y);
+void cuda_layer(jpt_backend *be, const jpt_layer_job *l);
+void cuda_logits(jpt_backend *be, const jpt_weight *weight, const float *d_x, int32_t n_x, const int32_t *rows, int32_t n, const float *gain, float eps, float *d_gather, float *d_norm,
+                 float *d_y);
+void cuda_swiglu(jpt_backend *be, const float *gate, const float *up, size_t n, float *y);
+void cuda_gather(jpt_backend *be, const float *x, const int32_t *rows, int32_t n, int32_t D, float *y);
+
+/* Attention (attend.c). */
+void cuda_rope(jpt_backend *be, float *x, int32_t n, int32_t heads, int32_t E, int32_t rope_dim, jpt_rope_kind kind, const int32_t *pos, const float *inv_freq);
+void cuda_kv_write(jpt_backend *be, const jpt_kv_view *kv, int32_t layer, const jpt_attn_shape *shape, const jpt_row_run *runs, int32_t n_runs, const float *k, const float *v);
+void cuda_attention(jpt_backend *be, const jpt_kv_view *kv, int32_t layer, const jpt_attn_shape *shape, const jpt_row_run *runs, int32_t n_runs, const float *q, float *y);
+void cuda_kv_copy_page(jpt_backend *be, const jpt_kv_view *kv, int32_t n_layers, const jpt_attn_shape *shape, int32_t from, int32_t to);
+/* Keys and values of a chunk, and the queries of four warps: what attend_shared takes of a block's memory. */
+static inline size_t cuda_shared_attention_bytes(int E) { return (size_t)(2 * ATTN_CHUNK + 4 * SHARED_ROWS) * (size_t)(E + 8) * 2; }
+/* Whether attention has a kernel for heads of this width, which rotates, stores and writes in any form. */
+bool cuda_attends_wide(const jpt_kv_view *kv, int E);
+/* From a layer's projections in d_q, d_k, d_v to attention's result y, in the form `to`, through the cache. */
+void cuda_attend_layer(cuda_backend *c, const jpt_layer_job *l, const dev_rows *y, int to);
 /* The same from all three side by side, [n, H + 2K, E], to which biases are still to be added. */
 void cuda_attend_joined(cuda_backend *c, const jpt_layer_job *l, const float *qkv, void *y, int to);
 

@@ -115,8 +115,6 @@ const char *cuda_prefill_name(const cuda_backend *c) { return c->prefill && !c->
 
 /* ---- products ----------------------------------------------------------------------------------------------------------- */
 
-static unsigned blocks(size_t n, unsigned each) { return (unsigned)((n + each - 1) / each); }
-
 /* As cuda_room, but not to have it is no error. */
 static bool room(cuda_backend *c, cu_pointer *p, size_t *cap, size_t bytes) {
     if (bytes <= *cap)
@@ -233,7 +231,7 @@ static const void *rows_of(cuda_backend *c, const dev_weight *w, int32_t first, 
     int    per = TILE_COLS(w->kind), tile = first / 16;
     void  *out = (char *)(uintptr_t)c->prefill->weight + (size_t)behind * (size_t)w->cols * 2;
     size_t units = (size_t)((n + 15) / 16) * (size_t)((w->cols + per - 1) / per);
-    cuda_launch(c, c->kernel[kernel[w->kind - K_PLAIN]], blocks(units, 8), 1, 1, 256, 0, (void *[]){(void *)(uintptr_t)w, &tile, &n, &out});
+    cuda_launch(c, c->kernel[kernel[w->kind - K_PLAIN]], cuda_blocks(units, 8), 1, 1, 256, 0, (void *[]){(void *)(uintptr_t)w, &tile, &n, &out});
     return out;
 }
 
@@ -281,13 +279,12 @@ bool cuda_prefill_matmul(cuda_backend *c, const dev_weight *w, const float *x, i
     task  t = {.w = w, .x = x16, .bias = bias, .y = y, .n = n, .out = LT_R_32F};
     if (!ready(c, &t))
         return false;
-    LAUNCH(c, narrow_16, blocks(pieces, 256), 1, 1, 256, 0, &x, &pieces, &bf16, &x16);
+    LAUNCH(c, narrow_16, cuda_blocks(pieces, 256), 1, 1, 256, 0, &x, &pieces, &bf16, &x16);
     return multiply(c, &t);
 }
 
 /* ---- a layer ------------------------------------------------------------------------------------------------------------- */
 
-static const dev_weight *dev(const jpt_weight *w) { return &((const cuda_weight *)w)->w; }
 
 static bool all_ready(cuda_backend *c, const task *t, int n) {
     for (int i = 0; i < n; i++)
@@ -305,7 +302,7 @@ static void norm(cuda_backend *c, const jpt_layer_job *l, const float *gain, int
 /* Queries, keys and values by one product into d_gate, which stands empty: the matrices of keys and values are too small to keep a
  * card busy.  -1: they do not fit together. */
 static int joined(cuda_backend *c, const jpt_layer_job *l, int to) {
-    const dev_weight *w[] = {dev(l->q), dev(l->k), dev(l->v)};
+    const dev_weight *w[] = {cuda_dev(l->q), cuda_dev(l->k), cuda_dev(l->v)};
     dev_weight        all = *w[0];
     all.rows += w[1]->rows + w[2]->rows;
     const task t = {.w = &all, .x = l->d_norm, .y = l->d_gate, .n = l->n, .out = LT_R_32F};
@@ -322,21 +319,21 @@ static int joined(cuda_backend *c, const jpt_layer_job *l, int to) {
 }
 
 static bool apart(cuda_backend *c, const jpt_layer_job *l, int to) {
-    const task t[] = {{dev(l->q), l->d_norm, l->d_q_bias, l->d_q, l->n, LT_R_32F, false},
-                      {dev(l->k), l->d_norm, l->d_k_bias, l->d_k, l->n, LT_R_32F, false},
-                      {dev(l->v), l->d_norm, l->d_v_bias, l->d_v, l->n, LT_R_32F, false}};
+    const task t[] = {{cuda_dev(l->q), l->d_norm, l->d_q_bias, l->d_q, l->n, LT_R_32F, false},
+                      {cuda_dev(l->k), l->d_norm, l->d_k_bias, l->d_k, l->n, LT_R_32F, false},
+                      {cuda_dev(l->v), l->d_norm, l->d_v_bias, l->d_v, l->n, LT_R_32F, false}};
     if (!all_ready(c, t, 3))
         return false;
     norm(c, l, l->d_attn_norm, to);
     if (!multiply(c, &t[0]) || !multiply(c, &t[1]) || !multiply(c, &t[2]))
         return false;
-    cuda_attend_layer(c, l, l->d_attn, to);
+    cuda_attend_layer(c, l, &(dev_rows){.q = l->d_attn}, to);
     return true;
 }
 
 /* The activations' rooms hold 16 bits where the products read them. */
 static bool attention_half(cuda_backend *c, const jpt_layer_job *l, int type) {
-    const task o = {dev(l->o), l->d_attn, NULL, l->d_x, l->n, LT_R_32F, true};
+    const task o = {cuda_dev(l->o), l->d_attn, NULL, l->d_x, l->n, LT_R_32F, true};
     int        to = type == LT_R_16F ? TO_F16 : TO_BF16, done;
     if (!ready(c, &o))
         return false;
@@ -345,9 +342,9 @@ static bool attention_half(cuda_backend *c, const jpt_layer_job *l, int type) {
 }
 
 static bool ffn_half(cuda_backend *c, const jpt_layer_job *l, int type) {
-    const task t[] = {{dev(l->gate), l->d_norm, NULL, l->d_gate, l->n, type, false},
-                      {dev(l->up), l->d_norm, NULL, l->d_up, l->n, type, false},
-                      {dev(l->down), l->d_gate, NULL, l->d_x, l->n, LT_R_32F, true}};
+    const task t[] = {{cuda_dev(l->gate), l->d_norm, NULL, l->d_gate, l->n, type, false},
+                      {cuda_dev(l->up), l->d_norm, NULL, l->d_up, l->n, type, false},
+                      {cuda_dev(l->down), l->d_gate, NULL, l->d_x, l->n, LT_R_32F, true}};
     float     *gate = l->d_gate, *up = l->d_up;
     int        bf16 = type == LT_R_16BF;
     size_t     pieces = (size_t)l->n * (size_t)l->F / 8;
@@ -356,7 +353,7 @@ static bool ffn_half(cuda_backend *c, const jpt_layer_job *l, int type) {
     norm(c, l, l->d_ffn_norm, bf16 ? TO_BF16 : TO_F16);
     if (!multiply(c, &t[0]) || !multiply(c, &t[1]))
         return false;
-    LAUNCH(c, swiglu_16, blocks(pieces, 256), 1, 1, 256, 0, &gate, &up, &pieces, &bf16);
+    LAUNCH(c, swiglu_16, cuda_blocks(pieces, 256), 1, 1, 256, 0, &gate, &up, &pieces, &bf16);
     return multiply(c, &t[2]);
 }
 
@@ -388,11 +385,11 @@ static void ffn_plainly(jpt_backend *be, const jpt_layer_job *l) {
 
 bool cuda_prefill_layer(cuda_backend *c, const jpt_layer_job *l) {
     const jpt_weight *w[] = {l->q, l->k, l->v, l->o, l->gate, l->up, l->down};
-    int               type = type_of(dev(l->q));
+    int               type = type_of(cuda_dev(l->q));
     if (!cuda_prefill_wants(c, l->n) || type < 0)
         return false;
     for (size_t i = 0; i < sizeof w / sizeof *w; i++)
-        if (type_of(dev(w[i])) != type)
+        if (type_of(cuda_dev(w[i])) != type)
             return false;
     c->ready.x = NULL;
     if (!attention_half(c, l, type)) /* d_x is as it was */

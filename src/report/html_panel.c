@@ -179,6 +179,17 @@ static void text_cell(jpt_buf *b, const char *text) {
     jpt_buf_addz(b, "</td>");
 }
 
+/* A row of a table of settings, up to its figures. */
+static void row_begins(const report *r, const panel *p, const cell *c, jpt_buf *b) {
+    jpt_buf_printf(b, "<tr data-c=\"%lld\"><th scope=\"row\" data-v=\"", (long long)c->row.id);
+    report_escape(b, c->label);
+    jpt_buf_addz(b, "\">");
+    report_key(r, b, c, c->label);
+    jpt_buf_addz(b, "</th>");
+    if (p->many_models)
+        text_cell(b, c->model);
+}
+
 static void table(const report *r, const panel *p, jpt_buf *b) {
     bool shown[N_FIGURES] = {[QUALITY] = true, [J_TOKEN] = true, [J_REQUEST] = true}, floors = false;
     for (int i = 0; i < p->n_cells; i++) {
@@ -205,13 +216,7 @@ static void table(const report *r, const panel *p, jpt_buf *b) {
     for (int i = 0; i < p->n_cells; i++) {
         const cell          *c = p->cells[i];
         const jpt_floor_row *floor = report_floor(r, c);
-        jpt_buf_printf(b, "<tr data-c=\"%lld\"><th scope=\"row\" data-v=\"", (long long)c->row.id);
-        report_escape(b, c->label);
-        jpt_buf_addz(b, "\">");
-        report_key(r, b, c, c->label);
-        jpt_buf_addz(b, "</th>");
-        if (p->many_models)
-            text_cell(b, c->model);
+        row_begins(r, p, c, b);
         if (p->many_batches)
             count(b, (double)(c->row.batch < 1 ? 1 : c->row.batch), "%.0f");
         for (figure k = 0; k < N_FIGURES; k++)
@@ -262,13 +267,7 @@ static void scores(const report *r, const panel *p, jpt_buf *b) {
     jpt_buf_addz(b, "</tr></thead><tbody>");
     for (int i = 0; i < p->n_cells; i++) {
         const cell *c = p->cells[i];
-        jpt_buf_printf(b, "<tr data-c=\"%lld\"><th scope=\"row\" data-v=\"", (long long)c->row.id);
-        report_escape(b, c->label);
-        jpt_buf_addz(b, "\">");
-        report_key(r, b, c, c->label);
-        jpt_buf_addz(b, "</th>");
-        if (p->many_models)
-            text_cell(b, c->model);
+        row_begins(r, p, c, b);
         for (int k = 0; k < n; k++) {
             const cell_score *s = report_score(c, name[k]);
             if (s && report_score_partial(c, s))

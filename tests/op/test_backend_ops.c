@@ -2,48 +2,9 @@
  *
  * Tolerances (normalised mean squared error, sum (a-b)^2 / sum a^2; matmul: over sum (w x)^2): 5e-4 where AUTO quantises activations to 8 bits,
  * 1e-10 (1e-5 relative) for float32 sums.  Determinism is bitwise: rows in a batch and threads must not show. */
-#include <stdarg.h>
-#include <setjmp.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
-#include <jpt/backend.h>
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
+#include "ops.h"
 
 static const char *const isas[] = {"scalar", "avx2", "avx512"};
-static uint32_t          state = 1;
-
-static float uniform(void) { /* [-1, 1) */
-    state = state * 1664525u + 1013904223u;
-    return (float)(state >> 8) / 8388608.0f - 1.0f;
-}
-
-static float *random_floats(size_t n) {
-    float *p = malloc((n ? n : 1) * sizeof *p);
-    assert_non_null(p);
-    for (size_t i = 0; i < n; i++)
-        p[i] = uniform();
-    return p;
-}
-
-static double error2(const float *want, const float *got, size_t n, double s) {
-    double d = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (!isfinite(got[i]))
-            return INFINITY;
-        d += ((double)want[i] - (double)got[i]) * ((double)want[i] - (double)got[i]);
-    }
-    return s > 0 ? d / s : d;
-}
-
-static double nmse(const float *want, const float *got, size_t n) {
-    double s = 0;
-    for (size_t i = 0; i < n; i++)
-        s += (double)want[i] * (double)want[i];
-    return error2(want, got, n, s);
-}
 
 /* NULL when this processor lacks the instruction set. */
 static jpt_backend *open_cpu(const char *isa, int threads, jpt_compute compute) {
@@ -72,21 +33,6 @@ static void matmul(jpt_backend *be, jpt_dtype t, int32_t rows, int32_t cols, con
     be->ops->weight_free(be, w);
 }
 
-static uint8_t *random_weight(jpt_dtype t, int32_t rows, int32_t cols) {
-    size_t bytes;
-    assert_true(jpt_dtype_row_bytes(t, (uint64_t)cols, &bytes));
-    uint8_t *data = malloc(bytes * (size_t)rows);
-    float   *row = malloc((size_t)cols * sizeof *row);
-    assert_true(data && row);
-    for (int32_t r = 0; r < rows; r++) {
-        for (int32_t j = 0; j < cols; j++)
-            row[j] = uniform();
-        jpt_quantize_row(t, row, data + (size_t)r * bytes, (size_t)cols);
-    }
-    free(row);
-    return data;
-}
-
 /* Round x to d * q with |q| <= 127 a block of 32, so that quantising it again loses nothing and the kernels' own
  * arithmetic shows without the error of 8-bit activations. */
 static void to_grid(float *x, size_t n) {
@@ -97,22 +43,6 @@ static void to_grid(float *x, size_t n) {
         for (size_t i = b; i < b + 32; i++)
             x[i] = rintf(x[i] * 127 / max) * (max / 127);
     }
-}
-
-/* Sum over all outputs of sum_j (w_j x_j)^2: what a matmul's error is measured against, since a single output
- * can cancel to nearly nothing and its own square would then be no yardstick. */
-static double energy(jpt_dtype t, int32_t rows, int32_t cols, const uint8_t *w, const float *x, int32_t n) {
-    size_t bytes;
-    double sum = 0;
-    float *row = malloc((size_t)cols * sizeof *row);
-    assert_true(row && jpt_dtype_row_bytes(t, (uint64_t)cols, &bytes));
-    for (int32_t r = 0; r < rows; r++) {
-        jpt_dequantize_row(t, w + (size_t)r * bytes, row, (size_t)cols);
-        for (size_t i = 0; i < (size_t)n * (size_t)cols; i++)
-            sum += pow((double)row[i % (size_t)cols] * (double)x[i], 2);
-    }
-    free(row);
-    return sum;
 }
 
 static const int32_t shapes[][3] = {{1, 1, 1}, {3, 1, 2}, {33, 3, 5}, {65, 2, 9}, {7, 18, 67}}; /* rows, blocks, n */

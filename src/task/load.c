@@ -220,7 +220,7 @@ static jpt_status add_item(opening *o, json_t *item, const char *path, const jpt
         t->cap = cap;
     }
     task_item *it = &t->item[t->info.n_items];
-    *it = (task_item){0};
+    *it = (task_item){.line = task_item_line(item)};
     jpt_buf    b = {0};
     jpt_buf_add(&b, before->p, before->n);
     jpt_status st = task_fill(o->form ? o->form->prompt : "{prompt}", item, path, &b, err);
@@ -296,6 +296,8 @@ static jpt_status load_items(opening *o, jpt_error *err) {
     } else {
         st = JPT_FAIL(err, ARG, "task '%s' has no items of its own: name yours, -t %s=FILE.jsonl", o->form->name, o->form->name);
     }
+    if (st == JPT_OK && !(o->t->items_path = copy(o->t, path)))
+        st = JPT_FAIL(err, NOMEM, "%s: out of memory", path);
     size_t own = prefix.n;
     json_array_foreach(all, i, item) {
         if (st == JPT_OK)
@@ -375,11 +377,11 @@ static jpt_status check_items(const jpt_task *t, jpt_error *err) {
         for (int32_t m = 0; m < t->n_metrics; m++) {
             const task_metric_def *d = &task_metrics[t->metric[m]];
             if (t->metric[m] == METRIC_PASSED && !t->item[i].tests)
-                return JPT_FAIL(err, FORMAT, "%s: item '%s' has no \"tests\", which the metric 'passed' needs", t->info.path, t->item[i].pub.id);
+                return JPT_FAIL(err, FORMAT, "%s:%d: the item has no \"tests\", which the metric 'passed' needs", t->items_path, t->item[i].line);
             if (d->needs_reference && t->item[i].pub.n_references == 0)
-                return JPT_FAIL(err, FORMAT, "%s: item '%s' has no \"reference\", which the metric '%s' needs", t->info.path, t->item[i].pub.id, d->name);
+                return JPT_FAIL(err, FORMAT, "%s:%d: the item has no \"reference\", which the metric '%s' needs", t->items_path, t->item[i].line, d->name);
             if (of_numbers(t->metric[m]) && !has_number(&t->item[i].pub))
-                return JPT_FAIL(err, FORMAT, "%s: item '%s': its reference holds no number, so that by the metric '%s' no answer could be right", t->info.path, t->item[i].pub.id, d->name);
+                return JPT_FAIL(err, FORMAT, "%s:%d: the reference holds no number, so that by the metric '%s' no answer could be right", t->items_path, t->item[i].line, d->name);
         }
     return JPT_OK;
 }

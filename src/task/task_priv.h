@@ -26,11 +26,13 @@ typedef enum task_extract { EXTRACT_CODE /* the first fenced block, else all */,
 typedef struct task_item {
     jpt_task_item pub;
     const char   *before, *tests; /* Python around the answer's code; tests NULL: none */
+    int           line; /* of the items' file */
 } task_item;
 
 struct jpt_task {
     jpt_task_info info;
     task_item    *item;
+    const char   *items_path;
     size_t        cap;
     task_metric   metric[JPT_TASK_SCORES_MAX];
     int32_t       n_metrics;

@@ -89,7 +89,7 @@ static void yaml_is_refused(void **state) {
     refused(put("bad.yaml", "name: t\ndescription: d\nlicense: l\nitems: i.jsonl\nprompt: \"{c}\"\nchat: true\nmetrics: [chrf]\nmax_new_tokens: 5\n"), JPT_FORMAT, "i.jsonl:1", "\"c\"");
     refused(put("bad.yaml", "name: t\ndescription: d\nlicense: l\nitems: i.jsonl\nprompt: \"{a\"\nchat: true\nmetrics: [chrf]\nmax_new_tokens: 5\n"), JPT_FORMAT, "template", "'{'");
     refused(put("bad.yaml", "name: t\ndescription: d\nlicense: l\nitems: none.jsonl\nprompt: \"{a}\"\nchat: true\nmetrics: [chrf]\nmax_new_tokens: 5\n"), JPT_IO, "none.jsonl", "");
-    refused(put("bad.yaml", "name: t\ndescription: d\nlicense: l\nitems: i.jsonl\nprompt: \"{a}\"\nchat: true\nmetrics: [passed]\nmax_new_tokens: 5\n"), JPT_FORMAT, "tests", "item '0'");
+    refused(put("bad.yaml", "name: t\ndescription: d\nlicense: l\nitems: i.jsonl\nprompt: \"{a}\"\nchat: true\nmetrics: [passed]\nmax_new_tokens: 5\n"), JPT_FORMAT, "tests", "i.jsonl:1");
 }
 
 static void json_lines(void **state) {

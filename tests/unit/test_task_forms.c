@@ -99,7 +99,7 @@ static void templates(void **state) {
     refused(put("flase.yaml", "name: t\ndescription: d\nchat: flase\nmax_new_tokens: 9\nlicense: l\nitems: i.jsonl\nprompt: \"{n}\"\nmetrics: [words]\n"), JPT_FORMAT, "Invalid ENUM value: flase; in mapping field 'chat'");
     refused(form("license: l\nitems: i.jsonl\nprompt: \"{n}\"\nmetrics: [words, chrf, words]\n"), JPT_FORMAT, "metrics: 'words' is there twice");
     put("words.jsonl", "{\"n\": 1, \"reference\": \"#### 12\"}\n{\"n\": 2, \"reference\": \"yes\"}\n");
-    refused(form("license: l\nitems: words.jsonl\nprompt: \"{n}\"\nmetrics: [gsm8k_flexible]\n"), JPT_FORMAT, "item '1': its reference holds no number");
+    refused(form("license: l\nitems: words.jsonl\nprompt: \"{n}\"\nmetrics: [gsm8k_flexible]\n"), JPT_FORMAT, "words.jsonl:2: the reference holds no number");
     refused(form("license: l\nitems: i.jsonl\nprompt: \"{n}\"\nstop: [\"\"]\nmetrics: [words]\n"), JPT_FORMAT, "STRING length < 1");
     refused(form("license: l\nitems: i.jsonl\nprompt: \"{n}\"\nextract: fenced\nmetrics: [words]\n"), JPT_FORMAT, "extract: 'fenced'");
     refused(form("license: l\nitems: i.jsonl\nprompt: \"{n}\"\nprogram: \"{n}\"\nmetrics: [words]\n"), JPT_FORMAT, "must hold {answer}");

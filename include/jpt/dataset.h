@@ -59,7 +59,8 @@ typedef struct jpt_pull_options {
 jpt_status jpt_dataset_pull(const jpt_dataset *d, const jpt_pull_options *o, jpt_error *err);
 
 /* One file by libcurl into `path` (https, or http where the address itself says so; redirects to https alone).  The
- * partial file is path.part; it goes on with a range request, or anew where the server has none.  bytes 0: size not known. */
+ * partial file is path.part; it goes on with a range request, or anew where the server has none.  bytes 0: size not known.
+ * Errors as jpt_dataset_pull. */
 typedef struct jpt_fetch {
     const char *url, *path;
     uint64_t    bytes;

@@ -46,6 +46,7 @@ typedef struct jpt_bleu_stats {
  * the shorter on a tie).  opt NULL: the defaults.  JPT_ARG (no reference), JPT_NOMEM. */
 jpt_status jpt_bleu_segment_as(const jpt_bleu_options *opt, jpt_str hyp, const jpt_str *refs, size_t n_refs, jpt_bleu_stats *out,
                                jpt_error *err);
+/* The same with the defaults; sums of segments are a corpus. */
 jpt_status jpt_bleu_segment(jpt_str hyp, const jpt_str *refs, size_t n_refs, jpt_bleu_stats *out, jpt_error *err);
 void       jpt_bleu_add(jpt_bleu_stats *sum, const jpt_bleu_stats *s);
 /* 0..100, smoothing "exp" as sacreBLEU's default; effective_order true for sentences. */
@@ -57,12 +58,12 @@ double jpt_bleu_score_smoothed(const jpt_bleu_stats *s, bool effective_order, jp
 void jpt_bleu_tokenize(jpt_str text, const jpt_bleu_options *opt, jpt_buf *out);
 
 /* CodeXGLUE's smoothed BLEU-4 of one code summary, 0..100; the corpus's score is the mean (lm-evaluation-harness, code2text).  An
- * empty hypothesis scores above a wrong one: a quirk of the reference. */
+ * empty hypothesis scores above a wrong one: a quirk of the reference.  JPT_ARG (no reference), JPT_NOMEM. */
 jpt_status jpt_bleu_code_summary(jpt_str hyp, const jpt_str *refs, size_t n_refs, double *out, jpt_error *err);
 
 /* Self-BLEU (Zhu et al. 2018): score[i] = sentence BLEU (effective order, exp) of text i against all others, out [n]; their mean
  * is the metric, lower is more diverse.  Equal to sacreBLEU's sentence_score with n - 1 references, in time linear in the words.
- * JPT_ARG (fewer than 2 texts). */
+ * JPT_ARG (fewer than 2 texts), JPT_NOMEM. */
 jpt_status jpt_self_bleu(const jpt_bleu_options *opt, const jpt_str *text, size_t n, double *score, jpt_error *err);
 
 /* ---- chrF, chrF++ (Popović 2015, 2017), equal to sacreBLEU 2.x -------------------------------------------- */
@@ -80,6 +81,7 @@ typedef struct jpt_chrf_options {
 /* Of several references the one with the best segment score counts.  JPT_ARG, JPT_NOMEM. */
 jpt_status jpt_chrf_segment_as(const jpt_chrf_options *opt, jpt_str hyp, const jpt_str *refs, size_t n_refs, jpt_chrf_stats *out,
                                jpt_error *err);
+/* The same with the defaults; word_order 0 is chrF, 2 chrF++.  Sums of segments are a corpus, 0..100. */
 jpt_status jpt_chrf_segment(jpt_str hyp, const jpt_str *refs, size_t n_refs, int word_order, jpt_chrf_stats *out, jpt_error *err);
 void       jpt_chrf_add(jpt_chrf_stats *sum, const jpt_chrf_stats *s);
 double     jpt_chrf_score_as(const jpt_chrf_options *opt, const jpt_chrf_stats *s); /* 0..100, beta = 2 */
@@ -121,7 +123,8 @@ enum { JPT_CORPUS_STATS_MAX = 3 * JPT_CHRF_ALL };
 bool        jpt_corpus_metric_named(const char *name, jpt_corpus_metric *out);
 const char *jpt_corpus_name(const jpt_corpus_metric *m); /* sacreBLEU's: BLEU, chrF2, chrF2++, TER */
 bool        jpt_corpus_higher_is_better(const jpt_corpus_metric *m);
-/* Statistics of a segment: jpt_corpus_n_stats numbers, to be added up; whole numbers but TER's mean reference length. */
+/* Statistics of a segment: jpt_corpus_n_stats numbers, to be added up; whole numbers but TER's mean reference length.  Errors
+ * are the metric's own: JPT_ARG, JPT_NOMEM. */
 int        jpt_corpus_n_stats(const jpt_corpus_metric *m);
 jpt_status jpt_corpus_segment(const jpt_corpus_metric *m, jpt_str hyp, const jpt_str *refs, size_t n_refs, double *stats,
                               jpt_error *err);
@@ -191,6 +194,7 @@ typedef struct jpt_repetition {
     double  rep[3], diversity, distinct[3];
     int64_t n_words;
 } jpt_repetition;
+/* JPT_NOMEM, all three. */
 jpt_status jpt_repetition_of(jpt_str text, jpt_repetition *out, jpt_error *err);
 /* The same over n token ids; n_words counts ids. */
 jpt_status jpt_repetition_of_ids(const int32_t *id, size_t n, jpt_repetition *out, jpt_error *err);

@@ -41,7 +41,8 @@ const char *jpt_sandbox_mechanism(void); /* "bubblewrap" or "Landlock"; NULL: no
  * for defaults.  JPT_SANDBOX when it cannot be confined, JPT_INTERRUPTED when jpt_stop_requested() turned true. */
 jpt_status jpt_sandbox_python(jpt_str source, const jpt_sandbox_limits *limits, jpt_sandbox_result *out, jpt_error *err);
 /* The same, then the tests in the program's namespace.  out->passed: the tests were reached and went through, whatever the
- * program printed or exited with before. */
+ * program printed or exited with before.  Against accidents and ordinary tricks: code and tests share an interpreter, and a program
+ * that reads the runner's open file can take the proof (src/sandbox/sandbox.c). */
 jpt_status jpt_sandbox_test(jpt_str program, jpt_str tests, const jpt_sandbox_limits *limits, jpt_sandbox_result *out, jpt_error *err);
 
 #endif

@@ -10,7 +10,8 @@
 /* ---- intervals ------------------------------------------------------------------------------------ */
 
 /* 95 % percentile bootstrap over n items: resample item indices `n_resamples` times, value(ud, index, n).
- * Deterministic: Philox with `seed`.  NAN values of resamples are left out; fewer than 2 items give NAN bounds. */
+ * Deterministic: Philox with `seed`.  NAN values of resamples are left out; fewer than 2 items give NAN bounds.  JPT_NOMEM, all
+ * three. */
 typedef double (*jpt_resample_fn)(void *ud, const int32_t *index, int32_t n);
 jpt_status jpt_bootstrap(jpt_resample_fn value, void *ud, int32_t n, int32_t n_resamples, uint64_t seed, double *low,
                          double *high, jpt_error *err);
@@ -46,6 +47,7 @@ typedef struct jpt_paired {
 /* Paired bootstrap (Koehn 2004; sacreBLEU's variant): on each of n_resamples draws of items both systems are scored; p is the
  * share of draws whose absolute difference, less its mean over the draws, exceeds the observed one ((count + 1) / (n_resamples +
  * 1)).
+ * stats as above, base and system [n, k]; JPT_ARG, JPT_NOMEM, as the next.
  * Liberal: equal systems differ at 5 % in about 14 % of trials (tests/unit/test_stats.c). */
 jpt_status jpt_paired_bootstrap(jpt_sum_score_fn score, void *ud, const double *base, const double *system, int32_t n, int32_t k,
                                 int32_t n_resamples, uint64_t seed, jpt_paired *out, jpt_error *err);

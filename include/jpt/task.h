@@ -54,7 +54,7 @@ jpt_status           jpt_task_check(const jpt_task *t, jpt_error *err);
 /* Whether a task with this primary metric is judged without references and tests: text that may go on as it likes. */
 bool jpt_task_open_ended(const char *primary_metric);
 
-/* Names of the tasks that can be found by name, sorted; release with jpt_task_list_free. */
+/* Names of the tasks that can be found by name, sorted; release with jpt_task_list_free.  JPT_NOMEM. */
 jpt_status jpt_task_list(char ***names, size_t *n, jpt_error *err);
 void       jpt_task_list_free(char **names, size_t n);
 
@@ -73,7 +73,8 @@ jpt_status jpt_task_score_item(const jpt_task *t, size_t item, jpt_str text, jpt
 /* n = 0 gives the names alone.  Metrics of many texts: corpus BLEU and chrF, means of the others.  item_scores [n] in the order of texts, as
  * jpt_task_score_item gave them (n_item_scores each), for what cannot be had from the text again (tests).  Intervals resample items with
  * all their texts; self_bleu and zipf take the first text of each item.  Where `passed` is a metric and every item has k texts and more, pass@k
- * for k = 2, 5, 10, 25, 50, 100 comes after the task's metrics. */
+ * for k = 2, 5, 10, 25, 50, 100 comes after the task's metrics.  JPT_NOMEM, and what
+ * a metric refuses. */
 jpt_status jpt_task_score_all(const jpt_task *t, const int32_t *item, const jpt_str *text, const jpt_task_score *item_scores,
                               int32_t n_item_scores, int32_t n, jpt_task_score out[JPT_TASK_CELL_SCORES_MAX], int32_t *n_out, jpt_error *err);
 

@@ -260,6 +260,7 @@ static const struct metric *find_metric(command *c, const char *names) {
     const struct metric *found = NULL;
     const char          *all[N_METRICS];
     char                 copy[128], *save = NULL;
+    uint32_t             seen = 0;
     for (int i = 0; i < N_METRICS; i++)
         all[i] = metrics[i].name;
     snprintf(copy, sizeof copy, "%s", names);
@@ -274,6 +275,11 @@ static const struct metric *find_metric(command *c, const char *names) {
             cli_usage("score: only bleu, chrf, chrf++ and ter can be asked for together");
             return NULL;
         }
+        if (seen >> i & 1) {
+            cli_usage("score: %s is there twice", w);
+            return NULL;
+        }
+        seen |= 1u << i;
         found = &metrics[i];
         c->takes |= options_of(found);
         jpt_corpus_metric m, one = c->base;
@@ -298,6 +304,8 @@ static int check(const command *c, const struct metric *m, const char *name) {
     for (int i = 0; longs[i].name; i++)
         if (longs[i].val >= O_REF && (c->used & ~c->takes) >> (longs[i].val - O_REF) & 1)
             return cli_usage("score: --%s means nothing for %s", longs[i].name, name);
+    if (c->o.sentence && c->o.n_confidence)
+        return cli_usage("score: --sentence prints scores of segments, --confidence is of the whole: give one of them");
     if (c->o.n_paired_bs && c->o.n_paired_ar)
         return cli_usage("score: --paired-bs and --paired-ar exclude each other");
     if ((c->o.n_paired_bs || c->o.n_paired_ar) && c->hyp.n < 2)

@@ -16,10 +16,18 @@ static size_t count_lines(const jpt_buf *b) {
     return lines;
 }
 
-/* Without blanks and the carriage return at the end of a line. */
+/* What Python's rstrip takes for white space, as UTF-8. */
+static const char *const white[] = {" ", "\t", "\r", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x1f", "\xc2\x85", "\xc2\xa0", "\xe1\x9a\x80", "\xe2\x80\x80", "\xe2\x80\x81", "\xe2\x80\x82",
+                                    "\xe2\x80\x83", "\xe2\x80\x84", "\xe2\x80\x85", "\xe2\x80\x86", "\xe2\x80\x87", "\xe2\x80\x88", "\xe2\x80\x89", "\xe2\x80\x8a", "\xe2\x80\xa8", "\xe2\x80\xa9",
+                                    "\xe2\x80\xaf", "\xe2\x81\x9f", "\xe3\x80\x80"};
+
+/* Without white space at the end of a line, as sacreBLEU reads it. */
 static size_t without_end(const char *p, size_t n) {
-    while (n && strchr(" \t\r\v\f", p[n - 1]))
-        n--;
+    for (size_t k = 0; k < sizeof white / sizeof *white; k++) {
+        size_t m = strlen(white[k]);
+        if (m <= n && memcmp(p + n - m, white[k], m) == 0)
+            return without_end(p, n - m);
+    }
     return n;
 }
 

@@ -329,6 +329,8 @@ jpt_status score_exact(const score_options *o, const score_file *hyp, const scor
     return st;
 }
 
+enum { SAMPLES_MOST = 10000000 };
+
 jpt_status score_pass(const score_options *o, const char *path, jpt_error *err) {
     jpt_buf    b = {0};
     double     sum[16] = {0};
@@ -353,6 +355,8 @@ jpt_status score_pass(const score_options *o, const char *path, jpt_error *err) 
             st = JPT_FAIL(err, FORMAT, "%s:%zu: expected 'n c' (samples, passed) or a list of true and false (1 and 0), not '%.40s'", path,
                           number, line);
         json_decref(list);
+        if (st == JPT_OK && n > SAMPLES_MOST)
+            st = JPT_FAIL(err, FORMAT, "%s:%zu: %lld samples of a task, at most %d make sense", path, number, n, SAMPLES_MOST);
         for (int k = 0; st == JPT_OK && k < o->n_k; k++) {
             double p = jpt_pass_at_k(n, c, o->k[k]);
             if (isnan(p))

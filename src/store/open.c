@@ -259,7 +259,7 @@ static jpt_status open_checked(jpt_store *s, jpt_store_mode mode, jpt_error *err
             return jpt_store_migrate(s->db, s->path, jpt_store_steps, JPT_STORE_SCHEMA, err);
         return JPT_OK;
     }
-    if (blank && !fresh && mode == JPT_STORE_APPEND)
+    if (blank && mode == JPT_STORE_APPEND)
         return JPT_FAIL(err, FORMAT, "%s: an empty SQLite file, expected a results file of jpt bench", s->path);
     /* Refuse a newer file before anything about it is changed. */
     if (version <= JPT_STORE_SCHEMA)

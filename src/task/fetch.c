@@ -132,7 +132,7 @@ jpt_status jpt_fetch_file(const jpt_fetch *f, jpt_error *err) {
         if (r == AGAIN)
             continue;
         if (r == FAILED) {
-            if (why.code == JPT_FORMAT)
+            if (why.code == JPT_FORMAT || (stat(part, &sb) == 0 && sb.st_size == 0))
                 unlink(part);
             if (err && err->code == JPT_OK)
                 *err = why;

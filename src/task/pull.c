@@ -50,6 +50,8 @@ static jpt_status from_folder(const jpt_dataset_file *f, const char *dir, const 
         snprintf(path, sizeof path, "%s/%s", dir, base);
     if (access(path, F_OK) != 0)
         return JPT_FAIL(err, NOT_FOUND, "%s: holds neither %s nor %s", dir, f->path, base);
+    if (stat(path, &sb) != 0 || !S_ISREG(sb.st_mode))
+        return JPT_FAIL(err, FORMAT, "%s: not a regular file", path);
     jpt_status st = jpt_file_read(path, &b, &why);
     if (st == JPT_OK) {
         jpt_dataset_file as_is = *f;

@@ -9,18 +9,26 @@ static jpt_status value_of(json_t *item, const char *name, const char *path, jpt
     char        key[64];
     const char *bracket = strchr(name, '[');
     snprintf(key, sizeof key, "%.*s", bracket ? (int)(bracket - name) : 63, name);
-    json_t *v = json_object_get(item, key);
+    json_t *v = json_object_get(item, key), *part;
+    size_t  i;
+    bool    strings = true;
+    if (bracket && (bracket[1] < '0' || bracket[1] > '9' || bracket[1 + strspn(bracket + 1, "0123456789")] != ']'))
+        return JPT_FAIL(err, FORMAT, "%s:%d: the task's template has {%s}: expected a number in the brackets", path, task_item_line(item), name);
     if (bracket)
         v = json_array_get(v, strtoul(bracket + 1, NULL, 10));
+    json_array_foreach(v, i, part)
+        strings = strings && json_is_string(part);
     if (json_is_string(v))
         jpt_buf_add(out, json_string_value(v), json_string_length(v));
     else if (json_is_integer(v))
         jpt_buf_printf(out, "%lld", (long long)json_integer_value(v));
-    else if (json_is_array(v) && (json_array_size(v) == 0 || json_is_string(json_array_get(v, 0))))
-        for (size_t i = 0; i < json_array_size(v); i++)
-            jpt_buf_printf(out, "%s%s", i ? "\n" : "", json_is_string(json_array_get(v, i)) ? json_string_value(json_array_get(v, i)) : "");
+    else if (json_is_real(v))
+        jpt_buf_printf(out, "%.15g", json_real_value(v));
+    else if (json_is_array(v) && strings)
+        json_array_foreach(v, i, part)
+            jpt_buf_printf(out, "%s%s", i ? "\n" : "", json_string_value(part));
     else
-        return JPT_FAIL(err, FORMAT, "%s:%d: the task needs the field \"%s\", a string", path, task_item_line(item), name);
+        return JPT_FAIL(err, FORMAT, "%s:%d: the task needs the field \"%s\", a string, a number or a list of strings", path, task_item_line(item), name);
     return JPT_OK;
 }
 

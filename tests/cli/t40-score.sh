@@ -130,6 +130,16 @@ refuse 2 "--tokenize means nothing for chrf" "$JPT" score chrf --ref a --hyp hyp
 refuse 2 "--smooth means nothing for selfbleu" "$JPT" score selfbleu --hyp sb --smooth none
 refuse 2 "--confidence means nothing for mauve" "$JPT" score mauve --ref m1 --hyp m2 --confidence
 says 'BLEU|nrefs:1|case:mixed|eff:no|tok:char|smooth:exp|version:2.6.0 = 58.21' "$JPT" score bleu,chrf --ref a --hyp hyp --tokenize char
+refuse 2 "bleu is there twice" "$JPT" score bleu,bleu --ref a --hyp hyp
+refuse 2 "--confidence is of the whole" "$JPT" score bleu --ref a --hyp hyp --sentence --confidence=10
+printf '999999999999 5\n' >pm
+refuse 1 "pm:1: 999999999999 samples of a task" "$JPT" score passk --hyp pm
+# ends of lines as Python strips them: Unicode white space goes, NUL stays (values: sacreBLEU 2.6.0)
+printf 'a b c\nd e g\n' >ends
+printf 'a\0\nc\0\n' >nul
+printf 'ab c\302\240\nd e f\n' >nbsp
+says 'chrF2|nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:2.6.0 = 8.93' "$JPT" score chrf --hyp nul --ref ends
+says 'chrF2|nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:yes|version:2.6.0 = 44.78' "$JPT" score chrf --chrf-whitespace --hyp nbsp --ref ends
 # Ctrl-C ends it wherever the arithmetic is
 "$JPT" score bleu --ref a --hyp hyp --confidence=10000000 >/dev/null & pid=$!
 sleep 0.2; kill -INT $pid; sleep 0.2

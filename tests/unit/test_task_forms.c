@@ -90,6 +90,7 @@ static void templates(void **state) {
     assert_string_equal(jpt_task_get_item(t, 0)->id, "no-7");
     jpt_task_close(t);
     refused(form("license: l\nitems: i.jsonl\nprompt: \"{x}\"\nmetrics: [words]\n"), JPT_FORMAT, "i.jsonl:1: the task needs the field \"x\"");
+    refused(form("license: l\nitems: i.jsonl\nprompt: \"{l[zz]}\"\nmetrics: [words]\n"), JPT_FORMAT, "{l[zz]}: expected a number");
     refused(form("license: l\nitems: i.jsonl\nprompt: \"{l[2]}\"\nmetrics: [words]\n"), JPT_FORMAT, "\"l[2]\"");
     refused(form("license: l\nitems: i.jsonl\nprompt: \"{s|trim}\"\nmetrics: [words]\n"), JPT_FORMAT, "the filter 'trim'");
     refused(form("license: l\nitems: i.jsonl\nprompt: \"{s|after:x}\"\nmetrics: [words]\n"), JPT_FORMAT, "\"x\"");

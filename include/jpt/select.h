@@ -129,8 +129,9 @@ bool jpt_log_softmax(const float *z, int32_t n, float *out);
 int32_t jpt_best_scores(const float *z, int32_t n, int32_t k, void *scratch, int32_t *id);
 /* All but the k >= 1 best become -INFINITY (of equal ones the lowest ids stay). */
 void jpt_keep_best(float *z, int32_t n, int32_t k, void *scratch);
-/* p = exp(z) in float32, z <= 88; p == z is fine. */
-void jpt_exp_row(const float *z, int32_t n, float *p);
+/* adaptive-p's scores from log-probabilities, llama.cpp's in float32: 5 - 10 x^2 / (1 + x) with x = |p - at| / 0.3, so that they
+ * fall with the distance of p from the aim; -INFINITY stays.  score == logp is fine. */
+void jpt_aim_row(const float *logp, int32_t n, float at, float *score);
 /* - sum p ln(p + eps), p = exp(logp) in float32, the sum in float64; 1e-30 <= eps. */
 double jpt_entropy_eps(const float *logp, int32_t n, float eps);
 

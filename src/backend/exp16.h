@@ -10,12 +10,13 @@ typedef float f32x16 __attribute__((vector_size(64), aligned(4), may_alias));
 typedef int   i32x16 __attribute__((vector_size(64), aligned(4), may_alias));
 
 /* exp in float32, 2 ulp: 2^k * p(r), |r| <= ln2/2, degree-6 Taylor with Cody-Waite reduction; clamped above 88.3.  Exact 0
- * below -87.3, or with `denormals` below -104. */
+ * below -87.3, or with `denormals`, which is for x <= 88.3, below -104. */
 static inline __attribute__((always_inline)) f32x16 exp16_with(f32x16 x, const int denormals) {
     const f32x16 lo = (f32x16){0} + (denormals ? -104.0f : -87.3f), hi = (f32x16){0} + 88.3f;
 #if defined(__AVX512F__) /* the same bits in fewer instructions */
     __mmask16 in = _mm512_cmp_ps_mask((__m512)x, (__m512)lo, _CMP_NLT_UQ);
-    x = (f32x16)_mm512_max_ps((__m512)lo, _mm512_min_ps((__m512)hi, (__m512)x)); /* NaN stays */
+    if (!denormals)
+        x = (f32x16)_mm512_max_ps((__m512)lo, _mm512_min_ps((__m512)hi, (__m512)x)); /* NaN stays */
 #else
     i32x16 under = x < lo, over = x > hi;
     x = (f32x16)(((i32x16)x & ~under & ~over) | ((i32x16)lo & under) | ((i32x16)hi & over));

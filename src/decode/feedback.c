@@ -114,11 +114,11 @@ double jpt_mirostat_k(const float *p, int32_t n, int32_t terms, bool guarded, do
 
 /* paper: the authors' code (100 terms, N = 50,000, k rounded + 1); shi: that with guarded ratios and N = V; llama.cpp: 99 terms, N = V,
  * k truncated.  All keep everything where the arithmetic fails. */
-static int32_t mirostat_keeps(const feedback_state *s) {
+static int32_t mirostat_keeps(const feedback_state *s, const float *logp) {
     float   p[101] = {0};
-    int32_t id[101], n = s->V < 101 ? s->V : 101, found = jpt_best_scores(s->z, s->V, n, s->scratch, id);
+    int32_t id[101], n = s->V < 101 ? s->V : 101, found = jpt_best_scores(logp, s->V, n, s->scratch, id);
     for (int32_t i = 0; i < found; i++)
-        p[i] = expf(s->z[id[i]]);
+        p[i] = expf(logp[id[i]]);
     double k = jpt_mirostat_k(p, n, s->paper ? 100 : 99, s->shi, s->paper && !s->shi ? 50000 : s->V, s->mu);
     if (!(k <= s->V))
         return s->V;
@@ -172,18 +172,18 @@ void jpt_guard_step(const float *entropies, int32_t t, int32_t w, int32_t n_voca
 }
 
 /* p times alpha^count, the k best of the original p. */
-static void guard_filter(feedback_state *s) {
+static void guard_filter(feedback_state *s, const float *logp) {
     double  k, alpha;
     int32_t id[16]; /* k <= 15 */
     float   kept[16];
-    s->entropies[s->n_entropies++] = (float)jpt_entropy_eps(s->z, s->V, 1e-5f);
+    s->entropies[s->n_entropies++] = (float)jpt_entropy_eps(logp, s->V, 1e-5f);
     jpt_guard_step(s->entropies, s->n_entropies, s->window, s->V, &k, &alpha);
-    int32_t n = jpt_best_scores(s->z, s->V, (int32_t)floor(k), s->scratch, id);
+    int32_t n = jpt_best_scores(logp, s->V, (int32_t)floor(k), s->scratch, id);
     for (int32_t i = 0; i < n; i++) {
         int32_t count = 0;
         for (int32_t j = 0; j < s->history.n; j++)
             count += s->history.p[j] == id[i];
-        kept[i] = s->z[id[i]] + (count > 0 ? (float)(count * log(alpha > 1e-30 ? alpha : 1e-30)) : 0);
+        kept[i] = logp[id[i]] + (count > 0 ? (float)(count * log(alpha > 1e-30 ? alpha : 1e-30)) : 0);
     }
     for (int32_t v = 0; v < s->V; v++)
         s->z[v] = -INFINITY;
@@ -191,22 +191,15 @@ static void guard_filter(feedback_state *s) {
         s->z[id[i]] = kept[i];
 }
 
-/* llama.cpp's: scores fall with the distance of p from the aim, in float32 as there. */
-static void aim_at(feedback_state *s) {
-    const float aim = (float)clamp(2 * s->target - s->sum / s->weight, 0, 1);
-    float      *p = s->scratch;
-    jpt_exp_row(s->z, s->V, p);
-    for (int32_t v = 0; v < s->V; v++) {
-        float x = fabsf(p[v] - aim) / 0.3f, score = 5 - 10 * x * x / (1 + x);
-        s->z[v] = s->z[v] > -INFINITY ? score : -INFINITY;
-    }
-}
-
-static void filter(feedback_state *s) {
+/* z: what is left of the log-probabilities. */
+static void filter(feedback_state *s, const float *logp) {
     switch (s->way) {
-    case MIROSTAT_1: jpt_keep_best(s->z, s->V, mirostat_keeps(s), s->scratch); break;
-    case ADAPTIVE_P: aim_at(s); break;
-    case GUARD: guard_filter(s); break;
+    case MIROSTAT_1:
+        memcpy(s->z, logp, (size_t)s->V * sizeof *s->z);
+        jpt_keep_best(s->z, s->V, mirostat_keeps(s, logp), s->scratch);
+        break;
+    case ADAPTIVE_P: jpt_aim_row(logp, s->V, (float)clamp(2 * s->target - s->sum / s->weight, 0, 1), s->z); break;
+    case GUARD: guard_filter(s, logp); break;
     case MIROSTAT_2: /* a link */
     case GUIDANCE: break;
     }
@@ -266,8 +259,7 @@ static jpt_status feedback_consume(void *state, const jpt_strategy_ctx *ctx, con
                 return JPT_FAIL(err, DEVICE, "the chain of processors left no token to choose from");
             before = s->other;
         }
-        memcpy(s->z, before, (size_t)s->V * sizeof *s->z);
-        filter(s);
+        filter(s, before);
     }
     JPT_TRY(jpt_session_set_logits(ctx->session, row, s->z, err));
     jpt_selected chosen;

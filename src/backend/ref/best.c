@@ -22,7 +22,7 @@ select_room jpt_select_room(void *scratch, int32_t n) {
 entry jpt_kth_entry(const float *z, int32_t n, int32_t k, const select_room *r) {
     entry at = {-INFINITY, 1, 0};
     float max = largest(z, n);
-    (void)jpt_mass_boundary(z, NULL, n, max - SPAN_NATS, 1024 / SPAN_NATS, (float)(n - k), false, r->e, r->bin, &at);
+    (void)jpt_mass_boundary(z, NULL, n, max - SPAN_NATS, max, (float)(n - k), false, r, &at);
     return at;
 }
 
@@ -32,7 +32,7 @@ float jpt_kth_largest(const float *z, int32_t n, int32_t k, const select_room *r
     float bound = jpt_kth_bound(z, n, k, r->key);
     if (bound == -INFINITY)
         return jpt_kth_entry(z, n, k, r).key;
-    int32_t m = rows()->at_least(z, n, bound, r->bin, n);
+    int32_t m = rows()->between(z, n, bound, INFINITY, r->bin);
     for (int32_t i = 0; i < m; i++)
         r->e[i] = (entry){-z[r->bin[i]], 1, r->bin[i]};
     return -r->e[jpt_mass_cut(r->e, m, 0, (float)k, true)].key;
@@ -43,7 +43,7 @@ static int in_order(const void *a, const void *b) { return entry_before(a, b) ? 
 int32_t jpt_best_entries(const float *z, int32_t n, int32_t k, const select_room *r) {
     entry  *e = r->e;
     float   bound = jpt_kth_bound(z, n, k, r->key);
-    int32_t m = rows()->at_least(z, n, bound, r->bin, n), left = 0;
+    int32_t m = rows()->between(z, n, bound, INFINITY, r->bin), left = 0;
     for (int32_t i = 0; i < m; i++)
         if (z[r->bin[i]] > -INFINITY)
             e[left++] = (entry){-z[r->bin[i]], 1, r->bin[i]};
@@ -78,6 +78,6 @@ void jpt_keep_best(float *z, int32_t n, int32_t k, void *scratch) {
         }
 }
 
-void jpt_exp_row(const float *z, int32_t n, float *p) { (void)rows()->exp_sum(z, n, 0, p, NULL); }
+void jpt_aim_row(const float *logp, int32_t n, float at, float *score) { rows()->aim(logp, n, at, score); }
 
 double jpt_entropy_eps(const float *logp, int32_t n, float eps) { return rows()->entropy_eps(logp, n, eps); }

@@ -194,18 +194,16 @@ static void top_k(float *z, int32_t n, int32_t k, int32_t keep, const select_roo
 
 /* HF sorts ascending and removes while the running mass is <= 1 - p, but never the last `keep`. */
 static void top_p(float *z, int32_t n, double mass, int32_t keep, const select_room *r) {
-    float max = largest(z, n);
     entry first; /* the first that stays */
     if (keep >= n)
         return;
-    bool found = jpt_mass_boundary(z, r->p, n, max - SPAN_NATS, 1024 / SPAN_NATS, (float)(1 - mass), false, r->e, r->bin, &first);
+    bool found = jpt_mass_boundary(z, r->p, n, r->max - 2 * LIKELY_NATS, r->max, (float)(1 - mass), false, r, &first);
     if (!found || keep > 1) {
         entry last = jpt_kth_entry(z, n, keep, r);
         if (!found || entry_before(&last, &first))
             first = last;
     }
-    for (int32_t i = 0; i < n; i++)
-        z[i] = z[i] < first.key || (z[i] == first.key && i < first.id) ? -INFINITY : z[i];
+    rows()->cut_before(z, n, first.key, first.id);
 }
 
 /* Remove what is below the bound, but not the `keep` best (ties of the last of them stay). */
@@ -231,12 +229,9 @@ static void min_p(float *z, int32_t n, double min, int32_t keep, const select_ro
 }
 
 static void typical(float *z, int32_t n, double mass, int32_t keep, const select_room *r) {
-    double log_sum = log(r->sum) + (double)r->max;
-    float  entropy = (float)entropy_of(r);
-    for (int32_t i = 0; i < n; i++) /* +inf where the score is -inf */
-        r->key[i] = fabsf(-(z[i] - (float)log_sum) - entropy);
     entry last;
-    if (!jpt_mass_boundary(r->key, r->p, n, 0, 1024 / SPAN_NATS, (float)mass, true, r->e, r->bin, &last))
+    rows()->surprise_gap(z, n, (float)(log(r->sum) + (double)r->max), (float)entropy_of(r), r->key); /* +inf where the score is -inf */
+    if (!jpt_mass_boundary(r->key, r->p, n, 0, LIKELY_NATS, (float)mass, true, r, &last))
         return; /* rounding kept the sum below the mass: everything stays */
     float bound = last.key;
     if (keep > 1) {
@@ -250,8 +245,7 @@ static void typical(float *z, int32_t n, double mass, int32_t keep, const select
             return;
         }
     }
-    for (int32_t i = 0; i < n; i++)
-        z[i] = r->key[i] > bound ? -INFINITY : z[i];
+    rows()->cut_above(z, r->key, n, bound);
 }
 
 enum { TOP_H = 100 };
@@ -276,11 +270,12 @@ static void top_h(float *z, int32_t n, double alpha, const select_room *r) {
             break;
         keep = i + 1;
     }
-    float bound = -e[keep - 1].key;
-    int32_t last = e[keep - 1].id;
-    for (int32_t i = 0; i < n; i++)
-        if (z[i] < bound || (z[i] == bound && i > last))
-            z[i] = -INFINITY;
+    float   bound = -e[keep - 1].key;
+    int32_t last = e[keep - 1].id, equal = rows()->between(z, n, bound, nextafterf(bound, INFINITY), r->bin);
+    rows()->cut_below(z, z, n, (double)bound);
+    for (int32_t i = 0; i < equal; i++)
+        if (r->bin[i] > last)
+            z[r->bin[i]] = -INFINITY;
 }
 
 static void top_n_sigma(float *z, int32_t n, double n_sigma) {
@@ -295,7 +290,7 @@ static void xtc(float *z, int32_t n, const jpt_link *l, int32_t keep, const jpt_
     if (l->value <= 0 || l->value2 > 0.5 || jpt_rng_uniform(it->key, 1) > l->value)
         return;
     const float *p = r->p;
-    int32_t     *id = r->bin, found = rows()->at_least(p, n, nextafterf((float)l->value2, 0), id, n), above = 0, last = -1;
+    int32_t     *id = r->bin, found = rows()->between(p, n, nextafterf((float)l->value2, 0), INFINITY, id), above = 0, last = -1;
     for (int32_t k = 0; k < found; k++) {
         int32_t i = id[k];
         if (z[i] > -INFINITY && (double)p[i] >= l->value2) {
@@ -311,12 +306,15 @@ static void xtc(float *z, int32_t n, const jpt_link *l, int32_t keep, const jpt_
             z[id[k]] = -INFINITY;
 }
 
-static double dynamic_temperature(const float *z, int32_t n, const jpt_link *l) {
-    double  low = l->value > l->value2 ? l->value - l->value2 : 0, high = l->value + l->value2;
-    int32_t left = rows()->count_finite(z, n);
-    select_room r = {.max = largest(z, n)};
-    r.sum = rows()->exp_sum(z, n, r.max, NULL, &r.dot);
-    double t = left > 1 ? low + (high - low) * pow(entropy_of(&r) / log(left), l->value3) : l->value;
+static double dynamic_temperature(const float *z, int32_t n, const jpt_link *l, const select_room *r) {
+    double      low = l->value > l->value2 ? l->value - l->value2 : 0, high = l->value + l->value2;
+    int32_t     left = rows()->count_finite(z, n);
+    select_room of = *r;
+    if (!of.measured) {
+        of.max = largest(z, n);
+        of.sum = rows()->exp_sum(z, n, of.max, NULL, &of.dot);
+    }
+    double t = left > 1 ? low + (high - low) * pow(entropy_of(&of) / log(left), l->value3) : l->value;
     return t > 1e-6 ? t : 1e-6;
 }
 
@@ -384,7 +382,7 @@ static void apply(const jpt_link *l, const jpt_chain *chain, const jpt_select_it
         break;
     case JPT_LINK_NORMALIZE: (void)jpt_log_softmax(z, n, z); break;
     case JPT_LINK_TEMPERATURE: rows()->divide(z, n, (float)l->value); break;
-    case JPT_LINK_DYNAMIC_TEMPERATURE: rows()->divide(z, n, (float)dynamic_temperature(z, n, l)); break;
+    case JPT_LINK_DYNAMIC_TEMPERATURE: rows()->divide(z, n, (float)dynamic_temperature(z, n, l, r)); break;
     case JPT_LINK_SMOOTHING: smoothing(z, n, l->value, l->value2); break;
     case JPT_LINK_TOP_K: top_k(z, n, l->count, keep, r); break;
     case JPT_LINK_TOP_N_SIGMA: top_n_sigma(z, n, l->value); break;
@@ -408,7 +406,7 @@ static void apply(const jpt_link *l, const jpt_chain *chain, const jpt_select_it
     }
     case JPT_LINK_XTC: xtc(z, n, l, keep, it, r); break;
     case JPT_LINK_SURPRISE: { /* of equals the lowest id is the best */
-        int32_t best = rows()->argmax(z, n);
+        int32_t best = rows()->find(z, n, r->max);
         float   score = z[best];
         rows()->cut_below(z, p, n, exp2(-l->value));
         z[best] = score;
@@ -423,6 +421,7 @@ jpt_status jpt_chain_run(const jpt_chain *chain, const jpt_select_item *item, fl
         if (jpt_link_reads_p(k) && !softmax(z, n, k == JPT_LINK_TYPICAL || k == JPT_LINK_ETA, r))
             return JPT_FAIL(err, DEVICE, l ? "the chain of processors left no token to choose from" : "the model produced no finite logit");
         apply(&chain->link[l], chain, item, z, n, r);
+        r->measured = false;
     }
     return JPT_OK;
 }

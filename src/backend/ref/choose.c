@@ -43,30 +43,49 @@ int32_t jpt_mass_cut(entry *e, int32_t n, double base, float limit, bool reach) 
     return lo;
 }
 
-enum { BINS = 1024 };
-
-bool jpt_mass_boundary(const float *key, const float *weight, int32_t n, float low, float step, float limit, bool reach, entry *e, int32_t *bin,
-                       entry *at) {
-    double mass[2][BINS] = {{0}}, base = 0; /* two, so that neighbours in one bin do not wait for each other */
-    rows()->bins(key, n, low, step, BINS - 1, bin);
-    for (int32_t i = 0; i < n; i++)
-        mass[i % 2][bin[i]] += weight ? (double)weight[i] : 1;
-    for (int32_t b = 0; b < BINS; b++) {
-        double with = base + (mass[0][b] + mass[1][b]);
-        if (reach ? (float)with >= limit : (float)with > limit) {
-            int32_t m = 0;
-            for (int32_t i = 0; i < n; i++)
-                if (bin[i] == b)
-                    e[m++] = (entry){key[i], weight ? weight[i] : 1, i};
-            int32_t cut = jpt_mass_cut(e, m, base, limit, reach);
-            if (cut < m) {
-                *at = e[cut];
-                return true;
-            }
+bool jpt_mass_boundary(const float *key, const float *weight, int32_t n, float low, float high, float limit, bool reach, const select_room *r, entry *at) {
+    enum { FEW = 256, HALVINGS = 20 };
+    float          from = -INFINITY, to = INFINITY; /* the boundary's key is in [from, to) */
+    int32_t        before = 0, within = n, size = n, count;
+    double         base = 0, gone = 0; /* weight below from, and of what is left out */
+    const float   *k = key, *w = weight; /* what is looked through: the row, then what was left of it each time that was a quarter */
+    const int32_t *id = NULL;
+    float         *k_room = (float *)(r->e + n / 2), *w_room = k_room + n / 4;
+    int32_t       *id_room = (int32_t *)(w_room + n / 4);
+    for (int i = 0; i < HALVINGS && within - before > FEW; i++) {
+        float  mid = low + (high - low) / 2;
+        double mass = gone + rows()->sum_below(k, w, size, mid, &count);
+        if (reach ? (float)mass >= limit : (float)mass > limit) {
+            to = high = mid;
+            within = count;
+        } else {
+            from = low = mid;
+            before = count;
+            base = mass;
         }
-        base = with;
+        if (within - before > size / 4)
+            continue;
+        size = rows()->between(k, size, from, to, r->bin);
+        for (int32_t c = 0; c < size; c++) { /* ascending: what is overwritten was read */
+            int32_t j = r->bin[c];
+            k_room[c] = k[j];
+            w_room[c] = w ? w[j] : 1;
+            id_room[c] = id ? id[j] : j;
+        }
+        k = k_room, w = w_room, id = id_room;
+        gone = base;
+        before = 0, within = size;
     }
-    return false;
+    int32_t m = rows()->between(k, size, from, to, r->bin), last = 0;
+    for (int32_t i = 0; i < m; i++) {
+        int32_t j = r->bin[i];
+        r->e[i] = (entry){k[j], w ? w[j] : 1, id ? id[j] : j};
+        last = entry_before(&r->e[last], &r->e[i]) ? i : last;
+    }
+    entry   end = m ? r->e[last] : (entry){0};
+    int32_t cut = jpt_mass_cut(r->e, m, base, limit, reach);
+    *at = cut < m ? r->e[cut] : end; /* both sums passed the limit, but only just, in another order */
+    return cut < m || (m > 0 && to < INFINITY);
 }
 
 float jpt_kth_bound(const float *z, int32_t n, int32_t k, float *room) {

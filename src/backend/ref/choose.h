@@ -18,11 +18,6 @@ static inline bool entry_before(const entry *a, const entry *b) { return a->key 
  * `limit` (or reaches it, when `reach`), begun at `base`; n when none does.  Reorders e: entries before the result come first. */
 int32_t jpt_mass_cut(entry *e, int32_t n, double base, float limit, bool reach);
 
-/* The same over a whole row of keys, in O(n): false when no entry passes the limit.  weight == NULL: ones.  Keys are told
- * apart by 1024 bins that start at `low`, `step` a unit, and exactly within the bin that counts.  e [n] and bin [n] are room. */
-bool jpt_mass_boundary(const float *key, const float *weight, int32_t n, float low, float step, float limit, bool reach, entry *e, int32_t *bin,
-                       entry *at);
-
 /* A lower bound of the k-th largest of z that is near it when k is small: the k-th largest among the maxima of groups of 64.
  * -INFINITY when there are fewer groups.  room: 2 * (n / 64 + 1) floats. */
 float jpt_kth_bound(const float *z, int32_t n, int32_t k, float *room);
@@ -36,8 +31,12 @@ typedef struct select_room {
     /* of the row that p is the softmax of: its largest score, sum of exp(z - max) and of that times (z - max) */
     float  max;
     double sum, dot;
-    bool   known; /* these are, and p holds exp(z - max), not divided yet */
+    bool   measured, known; /* these are of the row as it is; and p holds exp(z - max), not divided yet */
 } select_room;
+
+/* The same over a whole row of keys, in O(n): false when no entry passes the limit.  weight == NULL: ones.  The key is narrowed
+ * down by halving [low, high), where it is likely to be found (it need not be), and told exactly among the few that are left. */
+bool jpt_mass_boundary(const float *key, const float *weight, int32_t n, float low, float high, float limit, bool reach, const select_room *r, entry *at);
 
 /* Entries of the scratch: one a token of the vocabulary, or of DRY's window where that is larger. */
 int32_t     jpt_scratch_entries(int32_t n_vocab);
@@ -47,7 +46,7 @@ select_room jpt_select_room(void *scratch, int32_t n_vocab);
 jpt_status jpt_chain_run(const jpt_chain *chain, const jpt_select_item *item, float *z, int32_t n, select_room *r, jpt_error *err);
 bool       jpt_link_reads_p(jpt_link_kind k);
 
-enum { SPAN_NATS = 32 }; /* keys are told apart over so many nats below the best, the rest is one bin */
+enum { SPAN_NATS = 32, LIKELY_NATS = 8 }; /* a boundary is looked for within so many nats of the best; where it mostly is */
 
 /* The k-th largest score as (score, id), ties ordered by id: of k equal ones the lowest id is the k-th.  And its value alone; 1 <= k <= n. */
 entry jpt_kth_entry(const float *z, int32_t n, int32_t k, const select_room *r);

@@ -47,12 +47,12 @@ jpt_status jpt_select_row(const jpt_select_item *item, const float *logits, int3
     room.known = item->chain && item->chain->n_links > 0 && jpt_link_reads_p(item->chain->link[0].kind); /* it sees the row as it is */
     total = sum = r->exp_sum(logits, n, max, item->chain ? (room.known ? room.p : NULL) : item->sample ? work : NULL, &dot);
     if (item->chain) {
-        room.max = max, room.sum = sum, room.dot = dot;
+        room.max = max, room.sum = sum, room.dot = dot, room.measured = true;
         memcpy(work, logits, (size_t)n * sizeof *work);
         JPT_TRY(jpt_chain_run(item->chain, item, work, n, &room, err));
         z = work;
     }
-    int32_t best = r->argmax(z, n), kept = r->count_finite(z, n), chosen = best;
+    int32_t best = r->find(z, n, item->chain ? largest(z, n) : max), kept = r->count_finite(z, n), chosen = best;
     if (!isfinite(z[best]))
         return JPT_FAIL(err, DEVICE, "the chain of processors left no token to choose from");
     if (item->chain)
@@ -145,7 +145,7 @@ static void offer_row(best_k *b, const jpt_score_item *it, int32_t i, const floa
     if (b->n == b->k && b->heap[0].score - it->bias > bound)
         bound = b->heap[0].score - it->bias;
     bound -= 0x1p-21f * (fabsf(it->bias) + fabsf(bound)); /* scores that only rounding makes equal */
-    int32_t found = rows()->at_least(z, n, isfinite(bound) ? bound : -INFINITY, id, n);
+    int32_t found = rows()->between(z, n, isfinite(bound) ? bound : -INFINITY, INFINITY, id);
     for (int32_t c = 0; c < found; c++)
         if (z[id[c]] > -INFINITY)
             offer(b, (ranked){it->bias + z[id[c]], it->bias + z[id[c]], i, id[c]});

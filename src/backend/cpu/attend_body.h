@@ -5,29 +5,15 @@ static void load_block(const cpu_kv *kv, const void *base, const size_t *slots, 
     for (int32_t p = 0; p < n; p++) {
         float *dst = kv->block + (size_t)p * (size_t)kv->width;
         if (kv->dtype == JPT_F32)
-            memcpy(dst, (const float *)base + slots[p], (size_t)kv->head_dim * sizeof *dst);
+            memcpy(dst, (const float *)base + slots[p] * kv->step, (size_t)kv->head_dim * sizeof *dst);
         else
-            to_f32(JPT_F16, (const uint8_t *)((const jpt_half *)base + slots[p]), dst, kv->head_dim);
+            to_f32(JPT_F16, (const uint8_t *)((const jpt_half *)base + slots[p] * kv->step), dst, kv->head_dim);
     }
 }
 
-/* s[p] = scale * (row p of block . q), 16 rows. */
-static void dot_16(const float *block, int32_t width, const float *q, float scale, float *s) {
 #if defined(__AVX512F__)
-    __m512 a[16];
-    {
-        __m512 x = _mm512_loadu_ps(q);
-#pragma GCC unroll 16
-        for (int p = 0; p < 16; p++)
-            a[p] = _mm512_mul_ps(x, _mm512_loadu_ps(block + (size_t)p * (size_t)width));
-    }
-    for (int32_t e = 16; e < width; e += 16) {
-        __m512 x = _mm512_loadu_ps(q + e);
-#pragma GCC unroll 16
-        for (int p = 0; p < 16; p++)
-            a[p] = _mm512_fmadd_ps(x, _mm512_loadu_ps(block + (size_t)p * (size_t)width + e), a[p]);
-    }
-    /* transpose and add: pairs, fours, then the four quarters of each vector */
+/* s[p] = scale * (the lanes of a[p] added up): transposed in pairs, fours, then the four quarters of each vector. */
+static inline __attribute__((always_inline)) void add_up_16(__m512 *a, float scale, float *s) {
 #pragma GCC unroll 8
     for (int i = 0; i < 8; i++)
         a[i] = _mm512_add_ps(_mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]), _mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]));
@@ -40,6 +26,102 @@ static void dot_16(const float *block, int32_t width, const float *q, float scal
         a[i] = _mm512_add_ps(_mm512_shuffle_f32x4(a[2 * i], a[2 * i + 1], 0x88), _mm512_shuffle_f32x4(a[2 * i], a[2 * i + 1], 0xdd));
     a[0] = _mm512_add_ps(_mm512_shuffle_f32x4(a[0], a[1], 0x88), _mm512_shuffle_f32x4(a[0], a[1], 0xdd));
     _mm512_storeu_ps(s, _mm512_mul_ps(a[0], _mm512_set1_ps(scale)));
+}
+
+/* ---- few queries on float16: keys and values are widened in registers, a row for all queries; sums in the order of the rest -------- */
+
+enum { FEW = 4, CHUNK = 64 };
+
+static inline __attribute__((always_inline)) void scores_of_few(const cpu_kv *kv, const size_t *slots, int32_t count, float scale, const cpu_query *query, const int n, int32_t p) {
+    __m512 a[FEW][16];
+    for (int32_t r = 0; r < 16; r++) {
+        const jpt_half *row = (const jpt_half *)kv->k + slots[r < count ? r : 0] * kv->step; /* nobody reads the scores beyond */
+        __m512          sum[FEW];
+#pragma GCC unroll 4
+        for (int i = 0; i < n; i++)
+            sum[i] = _mm512_setzero_ps();
+        for (int32_t e = 0; e < kv->width; e += CHUNK)
+#pragma GCC unroll 4
+            for (int c = 0; c < CHUNK; c += 16) {
+                __m512 k = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(row + e + c)));
+#pragma GCC unroll 4
+                for (int i = 0; i < n; i++)
+                    sum[i] = _mm512_fmadd_ps(_mm512_loadu_ps(query[i].q + e + c), k, sum[i]);
+            }
+#pragma GCC unroll 4
+        for (int i = 0; i < n; i++)
+            a[i][r] = sum[i];
+    }
+    for (int i = 0; i < n; i++)
+        add_up_16(a[i], scale, query[i].score + p);
+}
+
+static inline __attribute__((always_inline)) void values_of_few(const cpu_kv *kv, const size_t *slots, int32_t from, int32_t to, const cpu_query *query, const int n) {
+    for (int32_t e = 0; e < kv->width; e += CHUNK) {
+        __m512 a[FEW][4];
+#pragma GCC unroll 4
+        for (int i = 0; i < n; i++)
+#pragma GCC unroll 4
+            for (int c = 0; c < 4; c++)
+                a[i][c] = _mm512_loadu_ps(query[i].acc + e + 16 * c);
+        for (int32_t p = from; p < to; p++) {
+            const jpt_half *row = (const jpt_half *)kv->v + slots[p] * kv->step + e;
+            __m512          w[FEW];
+#pragma GCC unroll 4
+            for (int i = 0; i < n; i++)
+                w[i] = _mm512_set1_ps(query[i].score[p]);
+#pragma GCC unroll 4
+            for (int c = 0; c < 4; c++) {
+                __m512 v = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(row + 16 * c)));
+#pragma GCC unroll 4
+                for (int i = 0; i < n; i++)
+                    a[i][c] = _mm512_fmadd_ps(v, w[i], a[i][c]);
+            }
+        }
+#pragma GCC unroll 4
+        for (int i = 0; i < n; i++)
+#pragma GCC unroll 4
+            for (int c = 0; c < 4; c++)
+                _mm512_storeu_ps(query[i].acc + e + 16 * c, a[i][c]);
+    }
+}
+
+/* All see the whole range, and there is no block to be shared by many. */
+static bool are_few(const cpu_kv *kv, int32_t to, const cpu_query *query, int32_t n) {
+    bool few = n <= 2 * FEW && kv->dtype == JPT_F16 && kv->head_dim % CHUNK == 0;
+    for (int32_t i = 0; few && i < n; i++)
+        few = query[i].n >= to;
+    return few;
+}
+
+#define BY_FOURS(n, f)                                 \
+    do {                                               \
+        int32_t i_ = 0;                                \
+        for (; i_ + 4 <= (n); i_ += 4)                 \
+            f(i_, 4);                                  \
+        switch ((n) - i_) {                            \
+        case 3: f(i_, 3); break;                       \
+        case 2: f(i_, 2); break;                       \
+        case 1: f(i_, 1); break;                       \
+        default: break;                                \
+        }                                              \
+    } while (0)
+#endif
+
+/* s[p] = scale * (row p of block . q), 16 rows. */
+static void dot_16(const float *block, int32_t width, const float *q, float scale, float *s) {
+#if defined(__AVX512F__)
+    __m512 a[16];
+#pragma GCC unroll 16
+    for (int p = 0; p < 16; p++)
+        a[p] = _mm512_setzero_ps();
+    for (int32_t e = 0; e < width; e += 16) {
+        __m512 x = _mm512_loadu_ps(q + e);
+#pragma GCC unroll 16
+        for (int p = 0; p < 16; p++)
+            a[p] = _mm512_fmadd_ps(x, _mm512_loadu_ps(block + (size_t)p * (size_t)width + e), a[p]);
+    }
+    add_up_16(a, scale, s);
 #else
     for (int p = 0; p < 16; p++) {
         f32x16 acc = {0};
@@ -51,6 +133,17 @@ static void dot_16(const float *block, int32_t width, const float *q, float scal
 }
 
 static void attend_scores(const cpu_kv *kv, const size_t *slots, int32_t from, int32_t to, float scale, const cpu_query *query, int32_t n) {
+#if defined(__AVX512F__)
+    if (are_few(kv, to, query, n)) {
+        for (int32_t p = from; p < to; p += 16) {
+            int32_t count = to - p < 16 ? to - p : 16;
+#define SCORES(first, k) scores_of_few(kv, slots + p, count, scale, query + (first), k, p)
+            BY_FOURS(n, SCORES);
+#undef SCORES
+        }
+        return;
+    }
+#endif
     for (int32_t p = from; p < to; p += 16) {
         load_block(kv, kv->k, slots + p, to - p < 16 ? to - p : 16);
         for (int32_t i = 0; i < n; i++)
@@ -109,6 +202,15 @@ static inline __attribute__((always_inline)) void mix(const float *block, const 
 }
 
 static void attend_values(const cpu_kv *kv, const size_t *slots, int32_t from, int32_t to, const cpu_query *query, int32_t n) {
+#if defined(__AVX512F__)
+    if (are_few(kv, to, query, n)) {
+#define VALUES(first, k) values_of_few(kv, slots, from, to, query + (first), k)
+        BY_FOURS(n, VALUES);
+#undef VALUES
+        return;
+    }
+#undef BY_FOURS
+#endif
     for (int32_t p = from; p < to; p += 16) {
         int32_t count = to - p < 16 ? to - p : 16;
         load_block(kv, kv->v, slots + p, count);

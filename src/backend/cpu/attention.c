@@ -40,14 +40,15 @@ static scratch scratch_of(const attn_job *j, int32_t thread) {
     return s;
 }
 
-/* Slots of positions [from, to) of a run's kv head. */
-static void find_slots(const attn_job *j, const jpt_row_run *r, int32_t kv_head, int32_t from, int32_t to, size_t *slots) {
-    const int32_t page = j->kv->page_size;
-    const size_t  step = (size_t)j->shape->n_kv_heads * (size_t)j->shape->head_dim, head = (size_t)kv_head * (size_t)j->shape->head_dim;
-    for (int32_t p = from; p < to;) {
-        size_t  at = kv_slot(j->kv, j->shape, j->layer, r->table, p) + head;
+/* Slots of positions [from, to) of a run. */
+static void find_slots(const attn_job *j, const jpt_row_run *r, int32_t from, int32_t to, size_t *slots) {
+    const int32_t *table = r->table, page = j->kv->page_size;
+    const size_t   first = (size_t)j->layer * (size_t)j->kv->n_pages;
+    for (int32_t p = from; page == 1 && p < to; p++)
+        slots[p] = first + (size_t)table[p];
+    for (int32_t p = from; page > 1 && p < to;) {
         int32_t end = (p / page + 1) * page < to ? (p / page + 1) * page : to;
-        for (; p < end; p++, at += step)
+        for (size_t at = (first + (size_t)table[p / page]) * (size_t)page + (size_t)(p % page); p < end; p++, at++)
             slots[p] = at;
     }
 }
@@ -73,7 +74,9 @@ static void attn_chunk(void *ud, int32_t chunk, int32_t thread) {
     const int32_t         E = s->head_dim, width = width_of(j), group = s->n_heads / s->n_kv_heads, kv_head = chunk % s->n_kv_heads;
     int32_t               row = chunk / s->n_kv_heads * j->tile_rows, n_rows = j->n_rows - row < j->tile_rows ? j->n_rows - row : j->tile_rows;
     scratch               t = scratch_of(j, thread);
-    cpu_kv                kv = {j->kv->kv_dtype, j->kv->d_k, j->kv->d_v, E, width, t.block};
+    const size_t          head = (size_t)kv_head * (size_t)E * (j->kv->kv_dtype == JPT_F16 ? sizeof(jpt_half) : sizeof(float));
+    cpu_kv                kv = {.dtype = j->kv->kv_dtype, .k = (const char *)j->kv->d_k + head, .v = (const char *)j->kv->d_v + head,
+                                .step = (size_t)s->n_kv_heads * (size_t)E, .head_dim = E, .width = width, .block = t.block};
     tile_part             part[TILE_QUERIES] = {{0}};
     int32_t               n_parts = 0, n = 0, shared = 0;
     memset(t.acc, 0, (size_t)(n_rows * group) * (size_t)width * sizeof(float));
@@ -104,16 +107,16 @@ static void attn_chunk(void *ud, int32_t chunk, int32_t thread) {
         int32_t both = common_prefix(j, part[0].run, part[i].run);
         shared = both < shared ? both : shared;
     }
-    find_slots(j, part[0].run, kv_head, 0, shared, t.slots);
+    find_slots(j, part[0].run, 0, shared, t.slots);
     j->c->k->attend_scores(&kv, t.slots, 0, shared, s->scale, t.query, n);
     for (int32_t i = 0; i < n_parts; i++) {
-        find_slots(j, part[i].run, kv_head, shared, part[i].last, t.slots);
+        find_slots(j, part[i].run, shared, part[i].last, t.slots);
         j->c->k->attend_scores(&kv, t.slots, shared, part[i].last, s->scale, t.query + part[i].query, part[i].n_queries);
     }
     j->c->k->attend_softmax(t.query, n);
     j->c->k->attend_values(&kv, t.slots, 0, shared, t.query, n);
     for (int32_t i = 0; i < n_parts; i++) {
-        find_slots(j, part[i].run, kv_head, shared, part[i].last, t.slots);
+        find_slots(j, part[i].run, shared, part[i].last, t.slots);
         j->c->k->attend_values(&kv, t.slots, shared, part[i].last, t.query + part[i].query, part[i].n_queries);
     }
     for (int32_t i = 0; i < n; i++)

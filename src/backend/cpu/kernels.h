@@ -33,7 +33,8 @@ static inline size_t act_block_at(const cpu_acts *a, int32_t row, int32_t b) {
 /* Keys and values of a kv head, and room for a block of them in float32. */
 typedef struct cpu_kv {
     jpt_dtype   dtype; /* F16 or F32 */
-    const void *k, *v;
+    const void *k, *v;           /* of slot 0 */
+    size_t      step;            /* elements from a slot to the next */
     int32_t     head_dim, width; /* width: head_dim rounded up to 16 */
     float      *block;           /* [16, width], zeros beyond head_dim */
 } cpu_kv;
@@ -57,7 +58,7 @@ typedef struct cpu_kernels {
     void (*rmsnorm)(const float *x, const float *gain, int32_t n, float eps, float *y);
     void (*swiglu)(const float *gate, const float *up, size_t n, float *y);
     /* Attention over positions [from, to) of one kv head, blocks of 16 at a time, each block read once for all queries.
-     * Results of a query do not depend on its neighbours, nor on where a range is cut.  slots[p]: element offset. */
+     * Results of a query do not depend on its neighbours, nor on where a range is cut.  slots[p]: where position p is. */
     void (*attend_scores)(const cpu_kv *kv, const size_t *slots, int32_t from, int32_t to, float scale, const cpu_query *query, int32_t n);
     void (*attend_softmax)(cpu_query *query, int32_t n);
     void (*attend_values)(const cpu_kv *kv, const size_t *slots, int32_t from, int32_t to, const cpu_query *query, int32_t n);

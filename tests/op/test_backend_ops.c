@@ -134,7 +134,7 @@ static void test_matmul_deterministic(void **ud) {
 static void test_attention(void **ud) {
     (void)ud;
     enum { L = 2, PAGES = 9, PAGE = 4, K = 2, H = 6, ROWS = 22 };
-    static const int32_t  widths[] = {16, 24, 64};
+    static const int32_t  widths[] = {16, 24, 64, 128};
     static const int32_t  ta[] = {5, 0, 7, 2}, tb[] = {3, 8};
     static const jpt_dtype types[] = {JPT_F32, JPT_F16};
     jpt_backend *ref = open_ref();
@@ -142,7 +142,7 @@ static void test_attention(void **ud) {
         jpt_backend *cpu = open_cpu(isas[a], 2, JPT_COMPUTE_AUTO);
         if (!cpu)
             continue;
-        for (size_t t = 0; t < 6; t++) {
+        for (size_t t = 0; t < 8; t++) {
             int32_t        E = widths[t / 2];
             jpt_attn_shape shape = {H, K, E, 1 / sqrtf((float)E)};
             jpt_row_run    all[2] = {{0, 15, 0, ta}, {15, 7, 0, tb}}, tail[2] = {{0, 1, 14, ta}, {1, 2, 5, tb}};

@@ -12,22 +12,6 @@ static void load_block(const cpu_kv *kv, const void *base, const size_t *slots, 
 }
 
 #if defined(__AVX512F__)
-/* s[p] = scale * (the lanes of a[p] added up): transposed in pairs, fours, then the four quarters of each vector. */
-static inline __attribute__((always_inline)) void add_up_16(__m512 *a, float scale, float *s) {
-#pragma GCC unroll 8
-    for (int i = 0; i < 8; i++)
-        a[i] = _mm512_add_ps(_mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]), _mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]));
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {
-        __m512d x = _mm512_castps_pd(a[2 * i]), y = _mm512_castps_pd(a[2 * i + 1]);
-        a[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)), _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));
-    }
-    for (int i = 0; i < 2; i++)
-        a[i] = _mm512_add_ps(_mm512_shuffle_f32x4(a[2 * i], a[2 * i + 1], 0x88), _mm512_shuffle_f32x4(a[2 * i], a[2 * i + 1], 0xdd));
-    a[0] = _mm512_add_ps(_mm512_shuffle_f32x4(a[0], a[1], 0x88), _mm512_shuffle_f32x4(a[0], a[1], 0xdd));
-    _mm512_storeu_ps(s, _mm512_mul_ps(a[0], _mm512_set1_ps(scale)));
-}
-
 /* ---- few queries on float16: keys and values are widened in registers, a row for all queries; sums in the order of the rest -------- */
 
 enum { FEW = 4, CHUNK = 64 };

@@ -5,7 +5,7 @@
 
 #include <jpt/tensor.h>
 
-enum { ACT_TILE = 64, ACT_ROWS = 8 }; /* rows of activations that stay near while weights pass over them; and that a kernel takes at once */
+enum { ACT_TILE = 64, ACT_ROWS = 8, DOT_ROWS = 4 }; /* rows of activations that stay near while weights pass over them; and that a kernel takes at once; rows of float weights too */
 
 /* Activations rounded to 8 bits in blocks of 32: x = d * q, |q| <= 127.  ACT_ROWS rows at a time (the last ones may be fewer) lie
  * together, their first blocks, then their second ones, ...: what a block of weights meets is one piece of memory. */
@@ -51,10 +51,10 @@ typedef struct cpu_kernels {
     const char *isa;
     /* n weights of a row, n a multiple of the block. */
     void (*to_f32)(jpt_dtype dtype, const uint8_t *src, float *dst, int32_t n);
-    /* out[j] = row . x[j], j < n_x.  Each output is summed in the same order whatever n_x is. */
-    void (*dot_f32)(const float *row, int32_t cols, const float *const *x, int32_t n_x, float *out);
-    /* The same sums on F16 or BF16 weights as they are, cols a multiple of 32; NULL: not here. */
-    void (*dot_half)(jpt_dtype dtype, const uint8_t *row, int32_t cols, const float *const *x, int32_t n_x, float *out);
+    /* out[4 j + r] = row[r] . x[j], r < DOT_ROWS, j < n_x <= ACT_TILE.  Each output is summed in the same order whatever n_x is.
+     * dtype: F32, or where `halves` F16 and BF16 too, cols a multiple of 16. */
+    void (*dot)(jpt_dtype dtype, const uint8_t *const *row, int32_t cols, const float *const *x, int32_t n_x, float *out);
+    bool halves;
     void (*rmsnorm)(const float *x, const float *gain, int32_t n, float eps, float *y);
     void (*swiglu)(const float *gate, const float *up, size_t n, float *y);
     /* Attention over positions [from, to) of one kv head, blocks of 16 at a time, each block read once for all queries.

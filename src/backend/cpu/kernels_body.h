@@ -1,9 +1,9 @@
 /* Body of the kernels, compiled once an instruction set: KERNELS and ISA_NAME are defined by the includer.
  *
  * Float sums run in 16 lanes (GCC vector extensions: one AVX-512 register, two AVX2, four SSE) that are
- * added up in a fixed tree, so the order of a sum does not depend on the instruction set, the number of rows or
- * threads.  Where the set has a fused multiply-add the compiler may use it (-ffp-contract=fast for these files
- * alone), so last digits may differ between instruction sets, never between runs on one. */
+ * added up in a fixed tree, so the order of a sum does not depend on the number of rows or threads.  Where the set
+ * has a fused multiply-add the compiler may use it (-ffp-contract=fast for these files alone), and 16 sums at once
+ * have a tree of their own: last digits may differ between instruction sets, never between runs on one. */
 #include "../exp16.h"
 #include "kernels.h"
 #include <math.h>
@@ -26,6 +26,24 @@ static inline float sum16(const f32x16 *v) {
         h[i] = (*v)[i] + (*v)[i + 8];
     return sum8(&h);
 }
+
+#if defined(__AVX512F__)
+/* s[p] = scale * (the lanes of a[p] added up): transposed in pairs, fours, then the four quarters of each vector. */
+static inline __attribute__((always_inline)) void add_up_16(__m512 *a, float scale, float *s) {
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++)
+        a[i] = _mm512_add_ps(_mm512_unpacklo_ps(a[2 * i], a[2 * i + 1]), _mm512_unpackhi_ps(a[2 * i], a[2 * i + 1]));
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        __m512d x = _mm512_castps_pd(a[2 * i]), y = _mm512_castps_pd(a[2 * i + 1]);
+        a[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)), _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));
+    }
+    for (int i = 0; i < 2; i++)
+        a[i] = _mm512_add_ps(_mm512_shuffle_f32x4(a[2 * i], a[2 * i + 1], 0x88), _mm512_shuffle_f32x4(a[2 * i], a[2 * i + 1], 0xdd));
+    a[0] = _mm512_add_ps(_mm512_shuffle_f32x4(a[0], a[1], 0x88), _mm512_shuffle_f32x4(a[0], a[1], 0xdd));
+    _mm512_storeu_ps(s, _mm512_mul_ps(a[0], _mm512_set1_ps(scale)));
+}
+#endif
 
 static inline float half_value(jpt_half h) {
 #if defined(__F16C__)
@@ -273,68 +291,87 @@ static void to_f32(jpt_dtype dtype, const uint8_t *src, float *dst, int32_t n) {
 
 /* ---- float32 --------------------------------------------------------------------------------------- */
 
-/* Two accumulators of 16 lanes an output.  W(i): weights i..i + 15 as f32x16; ONE(i): weight i. */
-#define DOT(COUNT, W, ONE)                                                      \
-    {                                                                           \
-        f32x16  acc[2 * (COUNT)] = {0};                                         \
-        int32_t i = 0;                                                          \
-        for (; i + 32 <= cols; i += 32) {                                       \
-            f32x16 w0 = W(i), w1 = W(i + 16);                                   \
-            for (int j = 0; j < (COUNT); j++) {                                 \
-                acc[2 * j] += w0 * *(const f32x16 *)(x[j0 + j] + i);            \
-                acc[2 * j + 1] += w1 * *(const f32x16 *)(x[j0 + j] + i + 16);   \
-            }                                                                   \
-        }                                                                       \
-        for (int j = 0; j < (COUNT); j++) {                                     \
-            f32x16 sum = acc[2 * j] + acc[2 * j + 1];                           \
-            float  tail = 0;                                                    \
-            for (int32_t k = i; k < cols; k++)                                  \
-                tail += ONE(k) * x[j0 + j][k];                                  \
-            out[j0 + j] = sum16(&sum) + tail;                                   \
-        }                                                                       \
+/* Weights i..i + 15 of a row. */
+static inline __attribute__((always_inline)) f32x16 weights_at(const jpt_dtype t, const uint8_t *row, int32_t i) {
+#if defined(__AVX512F__)
+    if (t != JPT_F32) {
+        __m256i h = _mm256_loadu_si256((const __m256i *)(row + 2 * (size_t)i));
+        return t == JPT_F16 ? (f32x16)_mm512_cvtph_ps(h) : (f32x16)_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16);
     }
+#endif
+    (void)t;
+    return *(const f32x16 *)(row + sizeof(float) * (size_t)i);
+}
 
-static void dot_f32(const float *row, int32_t cols, const float *const *x, int32_t n_x, float *out) {
-#define W(i) (*(const f32x16 *)(row + (i)))
-#define ONE(i) row[i]
-    int32_t j0 = 0;
-    for (; j0 + 4 <= n_x; j0 += 4)
-        DOT(4, W, ONE)
-    for (; j0 < n_x; j0++)
-        DOT(1, W, ONE)
-#undef W
-#undef ONE
+/* out[4 j + r] = row r . x[j] */
+static inline __attribute__((always_inline)) void dot_rows(const jpt_dtype t, const uint8_t *const *row, int32_t cols, const float *const *x, const int n_x, float *out) {
+    const size_t size = t == JPT_F32 ? 4 : 2, ahead = DOT_ROWS * size * (size_t)cols; /* the next rows, for the memory's sake */
+    f32x16       acc[16];
+    int32_t      i = 0;
+#pragma GCC unroll 16
+    for (int k = 0; k < 16; k++)
+        acc[k] = (f32x16){0};
+    for (; i + 16 <= cols; i += 16) {
+        f32x16 w[DOT_ROWS];
+#pragma GCC unroll 4
+        for (int r = 0; r < DOT_ROWS; r++) {
+            w[r] = weights_at(t, row[r], i);
+            __builtin_prefetch(row[r] + ahead + size * (size_t)i);
+        }
+#pragma GCC unroll 4
+        for (int j = 0; j < n_x; j++) {
+            f32x16 v = *(const f32x16 *)(x[j] + i);
+#pragma GCC unroll 4
+            for (int r = 0; r < DOT_ROWS; r++)
+                acc[DOT_ROWS * j + r] += w[r] * v;
+        }
+    }
+#if defined(__AVX512F__)
+    float sum[16];
+    add_up_16((__m512 *)acc, 1, sum);
+    memcpy(out, sum, (size_t)(DOT_ROWS * n_x) * sizeof *out);
+#else
+    for (int k = 0; k < DOT_ROWS * n_x; k++)
+        out[k] = sum16(&acc[k]);
+#endif
+    for (int k = 0; i < cols && k < DOT_ROWS * n_x; k++) { /* of float32: of the others cols is a multiple of 16 */
+        const float *w = (const float *)(const void *)row[k % DOT_ROWS];
+        float        tail = 0;
+        for (int32_t c = i; c < cols; c++)
+            tail += w[c] * x[k / DOT_ROWS][c];
+        out[k] += tail;
+    }
+}
+
+static inline __attribute__((always_inline)) void dot_as(const jpt_dtype t, const uint8_t *const *row, int32_t cols, const float *const *x, int32_t n_x, float *out) {
+    int32_t j = 0;
+#if defined(__AVX512F__) /* registers for 16 sums; the others have them for 4 */
+    for (; j + 4 <= n_x; j += 4)
+        dot_rows(t, row, cols, x + j, 4, out + DOT_ROWS * j);
+#endif
+    for (; j < n_x; j++)
+        dot_rows(t, row, cols, x + j, 1, out + DOT_ROWS * j);
+}
+
+static void dot(jpt_dtype t, const uint8_t *const *row, int32_t cols, const float *const *x, int32_t n_x, float *out) {
+#if defined(__AVX512F__)
+    if (t == JPT_F16 || t == JPT_BF16) {
+        if (t == JPT_F16)
+            dot_as(JPT_F16, row, cols, x, n_x, out);
+        else
+            dot_as(JPT_BF16, row, cols, x, n_x, out);
+        return;
+    }
+#endif
+    (void)t;
+    dot_as(JPT_F32, row, cols, x, n_x, out);
 }
 
 #if defined(__AVX512F__)
-static inline __attribute__((always_inline)) f32x16 half16(jpt_dtype t, const uint8_t *p) {
-    __m256i h = _mm256_loadu_si256((const __m256i *)p);
-    return t == JPT_F16 ? (f32x16)_mm512_cvtph_ps(h) : (f32x16)_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16);
-}
-
-/* The sums of dot_f32 on F16 or BF16 weights: few rows of x do not repay a copy of the weights. */
-static inline __attribute__((always_inline)) void dot_halves(const jpt_dtype t, const uint8_t *row, int32_t cols, const float *const *x, int32_t n_x, float *out) {
-#define W(i) half16(t, row + 2 * (size_t)(i))
-#define ONE(i) 0.0f /* no tail: cols is a multiple of 32 */
-    int32_t j0 = 0;
-    for (; j0 + 4 <= n_x; j0 += 4)
-        DOT(4, W, ONE)
-    for (; j0 < n_x; j0++)
-        DOT(1, W, ONE)
-#undef W
-#undef ONE
-}
-
-static void dot_half(jpt_dtype t, const uint8_t *row, int32_t cols, const float *const *x, int32_t n_x, float *out) {
-    if (t == JPT_F16)
-        dot_halves(JPT_F16, row, cols, x, n_x, out);
-    else
-        dot_halves(JPT_BF16, row, cols, x, n_x, out);
-}
+enum { HALVES = true };
 #else
-#define dot_half NULL
+enum { HALVES = false };
 #endif
-#undef DOT
 
 static void rmsnorm(const float *x, const float *gain, int32_t n, float eps, float *y) {
     f32x16  acc = {0};
@@ -364,4 +401,4 @@ static void swiglu(const float *gate, const float *up, size_t n, float *y) {
 #include "attend_body.h"
 #include "panel_body.h"
 
-const cpu_kernels KERNELS = {ISA_NAME, to_f32, dot_f32, dot_half, rmsnorm, swiglu, attend_scores, attend_softmax, attend_values, to_f16, quantize, panel_dot};
+const cpu_kernels KERNELS = {ISA_NAME, to_f32, dot, HALVES, rmsnorm, swiglu, attend_scores, attend_softmax, attend_values, to_f16, quantize, panel_dot};

@@ -73,28 +73,32 @@ typedef struct matmul_job {
 static void dense_rows(const matmul_job *j, const part *p, int32_t first, int32_t end, int32_t thread) {
     const jpt_weight *w = p->w;
     cpu_backend      *c = j->c;
-    float            *row_f32 = cpu_thread_scratch(c, thread), out[ACT_TILE];
+    float            *room = cpu_thread_scratch(c, thread), out[ACT_TILE * DOT_ROWS];
     const float      *x[ACT_TILE];
     /* a tile of activations stays in cache while this chunk's weights pass over it */
     for (int32_t i0 = 0; i0 < j->n; i0 += ACT_TILE) {
         int32_t n = j->n - i0 < ACT_TILE ? j->n - i0 : ACT_TILE;
         for (int32_t i = 0; i < n; i++)
             x[i] = j->x + (size_t)(i0 + i) * (size_t)w->cols;
-        const bool direct = n <= 4 && w->cols % 32 == 0 && (w->dtype == JPT_F16 || w->dtype == JPT_BF16) && c->k->dot_half;
-        for (int32_t r = first; r < end; r++) {
-            const uint8_t *data = w->data + (size_t)r * w->row_bytes;
-            const float   *row = row_f32;
-            if (w->dtype == JPT_F32)
-                row = (const float *)(const void *)data;
-            else if (!direct)
-                c->k->to_f32(w->dtype, data, row_f32, w->cols);
-            if (direct)
-                c->k->dot_half(w->dtype, data, w->cols, x, n, out);
-            else
-                c->k->dot_f32(row, w->cols, x, n, out);
-            float bias = p->bias ? p->bias[r] : 0;
-            for (int32_t i = 0; i < n; i++)
-                p->y[(size_t)(i0 + i) * (size_t)w->rows + (size_t)r] = out[i] + bias;
+        /* few rows do not repay a copy of the weights */
+        const bool direct = w->dtype == JPT_F32 || (n <= 4 && w->cols % 16 == 0 && (w->dtype == JPT_F16 || w->dtype == JPT_BF16) && c->k->halves);
+        for (int32_t r = first; r < end; r += DOT_ROWS) {
+            int32_t        width = end - r < DOT_ROWS ? end - r : DOT_ROWS;
+            const uint8_t *row[DOT_ROWS];
+            for (int32_t k = 0; k < DOT_ROWS; k++) { /* past the end the last once more */
+                row[k] = w->data + (size_t)(r + (k < width ? k : width - 1)) * w->row_bytes;
+                if (direct)
+                    continue;
+                float *f = room + (size_t)k * (size_t)w->cols;
+                c->k->to_f32(w->dtype, row[k], f, w->cols);
+                row[k] = (const uint8_t *)f;
+            }
+            c->k->dot(direct ? w->dtype : JPT_F32, row, w->cols, x, n, out);
+            for (int32_t i = 0; i < n; i++) {
+                float *y = p->y + (size_t)(i0 + i) * (size_t)w->rows + r;
+                for (int32_t k = 0; k < width; k++)
+                    y[k] = out[DOT_ROWS * i + k] + (p->bias ? p->bias[r + k] : 0);
+            }
         }
     }
 }
@@ -171,7 +175,7 @@ void cpu_matmul_many(jpt_backend *be, const jpt_weight *const *w, int32_t n_w, c
         p->chunks = (w[k]->rows + p->rows_per_chunk - 1) / p->rows_per_chunk;
         p->acts = acts_for(&job, k);
         chunks += p->chunks;
-        size_t scratch = !p->acts ? (size_t)w[k]->cols : w[k]->panels ? 0 : panel_bytes(w[k]->dtype, w[k]->cols) / sizeof(float);
+        size_t scratch = !p->acts ? DOT_ROWS * (size_t)w[k]->cols : w[k]->panels ? 0 : panel_bytes(w[k]->dtype, w[k]->cols) / sizeof(float);
         cpu_thread_room(c, scratch);
     }
     cpu_share(c, matmul_chunk, &job, chunks, (double)rows * w[0]->cols * n);

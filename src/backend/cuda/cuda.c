@@ -8,9 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const kernel_name[KN_COUNT] = {
-#define KERNEL_NAME(name) #name,
-    KERNELS(KERNEL_NAME)
+typedef struct kernel_place {
+    int         file;
+    const char *name;
+} kernel_place;
+static const kernel_place kernel_of[KN_COUNT] = {
+#define KERNEL_PLACE(file, name) {CF_##file, #name},
+    KERNELS(KERNEL_PLACE)
 };
 
 _Thread_local cu_context cuda_current;
@@ -241,7 +245,7 @@ static void cuda_close(jpt_backend *be) {
             c->cu.host_free(c->host_row);
         if (c->pick_host)
             c->cu.host_free(c->pick_host);
-        for (int i = 0; i < CUDA_MODULES; i++)
+        for (int i = 0; i < CF_COUNT; i++)
             if (c->module[i])
                 c->cu.module_unload(c->module[i]);
         cuda_marks_fini(c);
@@ -266,32 +270,29 @@ static const jpt_backend_ops cuda_ops = {
     .mark = cuda_mark, .marks = cuda_marks, .status = cuda_status,
 };
 
-#if defined(JPT_HAVE_CUDA)
-extern const unsigned char *const jpt_cuda_modules[]; /* a fatbin a file of kernels, NULL at the end: made by the build */
-static const unsigned char *const *modules(void) { return jpt_cuda_modules; }
+#if defined(JPT_HAVE_CUDA) /* a file's fatbin: made by the build */
+#define CUDA_FILE_CODE(file) extern const unsigned char jpt_cuda_##file[];
+CUDA_FILES(CUDA_FILE_CODE)
+#define CUDA_FILE_ROW(file) jpt_cuda_##file,
 #else
-static const unsigned char *const *modules(void) { return NULL; }
+#define CUDA_FILE_ROW(file) NULL,
 #endif
+static const unsigned char *const file_code[CF_COUNT] = {CUDA_FILES(CUDA_FILE_ROW)};
 
-/* A kernel by its name, in whatever module it is. */
-static jpt_status find_kernel(cuda_backend *c, const char *name, cu_function *f, jpt_error *err) {
-    cu_result r = CU_OK;
-    for (int i = 0; i < CUDA_MODULES && c->module[i]; i++)
-        if ((r = c->cu.module_function(f, c->module[i], name)) == CU_OK)
-            return JPT_OK;
-    return JPT_FAIL(err, UNSUPPORTED, "%s: kernel %s: %s", c->name, name, cu_text(&c->cu, r));
+static jpt_status find_kernel(cuda_backend *c, int file, const char *name, cu_function *f, jpt_error *err) {
+    cu_result r = c->cu.module_function(f, c->module[file], name);
+    return r == CU_OK ? JPT_OK : JPT_FAIL(err, UNSUPPORTED, "%s: kernel %s: %s", c->name, name, cu_text(&c->cu, r));
 }
 
 static jpt_status load_kernels(cuda_backend *c, jpt_error *err) {
     static const char *const kinds[K_PLAIN] = {"f32", "f16", "bf16"}, *const tiles[K_COUNT - K_PLAIN] = {"f16", "bf16", "f8", "i8", "i8m", "i8h", "i4", "i4c"};
-    for (int i = 0; modules()[i]; i++) {
-        JPT_ASSERT(i < CUDA_MODULES);
-        cu_result r = c->cu.module_load(&c->module[i], modules()[i]);
+    for (int i = 0; i < CF_COUNT; i++) {
+        cu_result r = c->cu.module_load(&c->module[i], file_code[i]);
         if (r != CU_OK)
             return JPT_FAIL(err, UNSUPPORTED, "%s does not take jpt's kernels: %s", c->name, cu_text(&c->cu, r));
     }
     for (int i = 0; i < KN_COUNT; i++)
-        JPT_TRY(find_kernel(c, kernel_name[i], &c->kernel[i], err));
+        JPT_TRY(find_kernel(c, kernel_of[i].file, kernel_of[i].name, &c->kernel[i], err));
     if (!cuda_ok(c, c->cu.function_set(c->kernel[KN_attend_shared_128], CU_FUNC_MAX_DYNAMIC_SHARED, (int)cuda_shared_attention_bytes(128))))
         return JPT_FAIL(err, UNSUPPORTED, "%s gives a block less than %zu bytes of shared memory: %s", c->name, cuda_shared_attention_bytes(128), cu_text(&c->cu, c->broken));
     for (int k = 0; k < K_PLAIN; k++)
@@ -300,7 +301,7 @@ static jpt_status load_kernels(cuda_backend *c, jpt_error *err) {
                 static const char *const forms[] = {"one", "two", "pair"};
                 char                     name[64];
                 snprintf(name, sizeof name, "matmul_%s_%d_%s", kinds[k], 1 << x, forms[w]);
-                JPT_TRY(find_kernel(c, name, &c->matmul[k][x][w], err));
+                JPT_TRY(find_kernel(c, CF_kernels, name, &c->matmul[k][x][w], err));
             }
     for (int k = 0; k < K_COUNT - K_PLAIN; k++)
         for (int x = 0; x < 5; x++)
@@ -308,7 +309,7 @@ static jpt_status load_kernels(cuda_backend *c, jpt_error *err) {
                 static const char *const forms[] = {"1", "2", "4", "8", "staged"};
                 char                     name[64];
                 snprintf(name, sizeof name, "tiled_%s_%s%s", tiles[k], forms[x], pair ? "_pair" : "");
-                JPT_TRY(find_kernel(c, name, &c->tiled[k][x][pair], err));
+                JPT_TRY(find_kernel(c, CF_kernels, name, &c->tiled[k][x][pair], err));
             }
     return JPT_OK;
 }
@@ -357,7 +358,7 @@ jpt_status jpt_cuda_open(const char *name, const jpt_backend_options *opt, jpt_b
     } else if (name[4]) {
         return JPT_FAIL(err, ARG, "device '%s': expected cuda or cuda:N", name);
     }
-    if (!modules())
+    if (!file_code[0])
         return JPT_FAIL(err, UNSUPPORTED, "device '%s': this build has no CUDA kernels (nvcc was not there); use --device cpu", name);
     cuda_backend *c = calloc(1, sizeof *c);
     if (!c)

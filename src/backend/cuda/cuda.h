@@ -6,15 +6,25 @@
 #include "driver.h"
 #include "kernels.h"
 
-enum { GRAPHS = 64, GRAPH_ROWS = 64, SLOTS = 4, CUDA_MODULES = 16, ATTN_ROWS = 512 };
+enum { GRAPHS = 64, GRAPH_ROWS = 64, SLOTS = 4, ATTN_ROWS = 512 };
 
+/* Files of kernels, each a module on the card, and the kernels that are in them; besides these, kernels.cu has the products (cuda.c). */
+#define CUDA_FILES(X) X(attention) X(choose) X(contrast) X(flash) X(kernels) X(prefill) X(rank)
 #define KERNELS(X)                                                                                                         \
-    X(bring_rows) X(narrow_weight) X(to_tiles) X(repack) X(embed) X(turn_rows) X(rmsnorm) X(rope) X(kv_write) X(attend_f16) X(attend_f32)                     \
-    X(attend_64_1) X(attend_64_2) X(attend_64_3) X(attend_64_4) X(attend_128_1) X(attend_128_2) X(attend_128_3) X(attend_128_4) X(attend_shared_64) X(attend_shared_128)                   \
-    X(swiglu) X(add) X(gather) X(argmax) X(rope_and_store) X(choose)                                                       \
-    X(keep_rows) X(similarity_8) X(similarity_32) X(row_dots) X(contrast_stats) X(dola_divergence) X(contrast_write) X(rank_stats) X(rank_rows)   \
-    X(untile_16) X(untile_f8) X(untile_i8) X(untile_i8m) X(untile_i8h) X(untile_i4) X(untile_i4c) X(rope_joined) X(narrow_16) X(swiglu_16) X(flash_64) X(flash_128)
-#define KERNEL_ID(name) KN_##name,
+    X(attention, rope) X(attention, kv_write) X(attention, rope_and_store) X(attention, attend_f16) X(attention, attend_f32) X(attention, attend_64_1) X(attention, attend_64_2) \
+    X(attention, attend_64_3) X(attention, attend_64_4) X(attention, attend_128_1) X(attention, attend_128_2) X(attention, attend_128_3) X(attention, attend_128_4)         \
+    X(attention, attend_shared_64) X(attention, attend_shared_128)                                                         \
+    X(choose, choose)                                                                                                      \
+    X(contrast, keep_rows) X(contrast, similarity_8) X(contrast, similarity_32) X(contrast, row_dots) X(contrast, contrast_stats) X(contrast, dola_divergence) X(contrast, contrast_write) \
+    X(flash, flash_64) X(flash, flash_128)                                                                                 \
+    X(kernels, bring_rows) X(kernels, narrow_weight) X(kernels, to_tiles) X(kernels, repack) X(kernels, embed) X(kernels, turn_rows) X(kernels, rmsnorm) X(kernels, swiglu)  \
+    X(kernels, add) X(kernels, gather) X(kernels, argmax)                                                                  \
+    X(prefill, untile_16) X(prefill, untile_f8) X(prefill, untile_i8) X(prefill, untile_i8m) X(prefill, untile_i8h) X(prefill, untile_i4) X(prefill, untile_i4c)             \
+    X(prefill, rope_joined) X(prefill, narrow_16) X(prefill, swiglu_16)                                                    \
+    X(rank, rank_stats) X(rank, rank_rows)
+#define CUDA_FILE_ID(file)    CF_##file,
+#define KERNEL_ID(file, name) KN_##name,
+enum { CUDA_FILES(CUDA_FILE_ID) CF_COUNT };
 enum { KERNELS(KERNEL_ID) KN_COUNT };
 typedef struct cuda_weight {
     dev_weight w;
@@ -43,7 +53,7 @@ typedef struct cuda_backend {
     cu_driver     cu;
     cu_device     device;
     cu_context    context;
-    cu_module     module[CUDA_MODULES]; /* one a file of kernels */
+    cu_module     module[CF_COUNT];
     cu_stream     stream;
     cu_function   kernel[KN_COUNT], matmul[K_PLAIN][4][3]; /* by rows of x (1, 2, 4, 8); one or two weight rows a warp, or a pair of gate and up */
     cu_function   tiled[K_COUNT - K_PLAIN][5][2];          /* 8, 16, 32, 64 rows of x, one that is staged; pairs */

@@ -109,6 +109,9 @@ typedef struct jpt_backend_ops {
     void (*download)(jpt_backend *be, void *host, const void *d, size_t bytes); /* waits */
     void (*sync)(jpt_backend *be);
 
+    /* Optional (NULL: any): whether attention of this shape over such a cache can run here.  JPT_UNSUPPORTED says what it lacks. */
+    jpt_status (*suits)(jpt_backend *be, const jpt_attn_shape *shape, jpt_dtype kv_dtype, jpt_error *err);
+
     /* A matrix from a mapped file.  `data` stays valid for the weight's life and may be used in place.
      * bytes_out (may be NULL) gets the memory it takes beyond the mapping. */
     jpt_status (*weight_new)(jpt_backend *be, jpt_dtype dtype, int32_t rows, int32_t cols, const void *data,

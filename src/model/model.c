@@ -236,15 +236,17 @@ jpt_status jpt_model_open(const char *path, const jpt_model_options *opt, jpt_mo
         st = check_memory(m, path, err);
     if (st == JPT_OK)
         st = make_tokenizer(m, err);
+    const jpt_hparams *hp = &m->file.hp;
+    m->kv_dtype = bopt.compute == JPT_COMPUTE_F32 ? JPT_F32 : JPT_F16;
+    m->shape = (jpt_attn_shape){hp->n_heads, hp->n_kv_heads, hp->head_dim, hp->attn_scale};
+    if (st == JPT_OK && m->be->ops->suits)
+        st = m->be->ops->suits(m->be, &m->shape, m->kv_dtype, err);
     if (st == JPT_OK)
         st = load_weights(m, err);
     if (st != JPT_OK) {
         jpt_model_close(m);
         return st;
     }
-    const jpt_hparams *hp = &m->file.hp;
-    m->kv_dtype = bopt.compute == JPT_COMPUTE_F32 ? JPT_F32 : JPT_F16;
-    m->shape = (jpt_attn_shape){hp->n_heads, hp->n_kv_heads, hp->head_dim, hp->attn_scale};
     fill_info(m);
     m->info.load_s = jpt_now_s() - t0;
     jpt_log(JPT_LOG_INFO, "loaded in %.2f s, %.1f MB beside the file's %.1f for repacked weights and vectors", m->info.load_s, 1e-6 * (double)m->info.weight_bytes,

@@ -149,9 +149,9 @@ static void rotation(void **ud) {
 static void attention(void **ud) {
     (void)ud;
     enum { L = 2, K = 2, ROWS_A = 300, ROWS_B = 9, ROWS = ROWS_A + ROWS_B };
-    static const int32_t widths[] = {16, 24, 64, 128}, groups[] = {1, 3, 4, 7};
+    static const int32_t widths[] = {16, 24, 64, 128, 24}, groups[] = {1, 3, 4, 7, 100}; /* the last take more than 48 KB of shared memory a block */
     for (int page = 1; page <= 16; page *= 16)
-        for (int t = 0; t < 8; t++) {
+        for (int t = 0; t < 10; t++) {
             int32_t        E = widths[t / 2], H = K * groups[t / 2], pages = (ROWS_A + page - 1) / page + (ROWS_B + page - 1) / page + 1, n_a = (ROWS_A + page - 1) / page;
             int32_t       *table = malloc((size_t)pages * sizeof *table);
             jpt_dtype      type = t % 2 ? JPT_F16 : JPT_F32;
@@ -209,6 +209,10 @@ static void attention(void **ud) {
             gpu->ops->free(gpu, dk), gpu->ops->free(gpu, dv), gpu->ops->free(gpu, dq), gpu->ops->free(gpu, dy), gpu->ops->free(gpu, dt);
             free(k), free(v), free(q), free(want), free(got), free(last), free(again), free(cache), free(table);
         }
+    const jpt_attn_shape large = {2000 * K, K, 24, 1};
+    jpt_error            err = {0};
+    assert_int_equal(gpu->ops->suits(gpu, &large, JPT_F16, &err), JPT_UNSUPPORTED);
+    assert_non_null(strstr(err.msg, "attention of 2000 heads of width 24"));
 }
 
 static void selection(void **ud) {

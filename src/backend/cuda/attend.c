@@ -62,13 +62,28 @@ typedef struct attn_io {
     dev_rows     y;
 } attn_io;
 
-bool cuda_attends_wide(const jpt_kv_view *kv, int E) { return kv->kv_dtype == JPT_F16 && (E == 64 || E == 128); }
+bool cuda_attends_wide(jpt_dtype kv_dtype, int E) { return kv_dtype == JPT_F16 && (E == 64 || E == 128); }
+
+/* The other kernels hold a kv head's queries and their scores of a chunk. */
+static size_t plain_shared_bytes(const jpt_attn_shape *s) {
+    size_t G = (size_t)(s->n_heads / s->n_kv_heads);
+    return (G * ((size_t)s->head_dim + ATTN_CHUNK) + ATTN_CHUNK) * sizeof(float);
+}
+
+jpt_status cuda_suits(jpt_backend *be, const jpt_attn_shape *s, jpt_dtype kv_dtype, jpt_error *err) {
+    cuda_backend *c = cuda_of(be);
+    size_t        bytes = plain_shared_bytes(s);
+    if (cuda_attends_wide(kv_dtype, s->head_dim) || bytes <= (size_t)c->shared_most)
+        return JPT_OK;
+    return JPT_FAIL(err, UNSUPPORTED, "%s: attention of %d heads of width %d that share a key-value head needs %zu bytes of shared memory a block, the card gives %d; use --device cpu", c->name,
+                    s->n_heads / s->n_kv_heads, s->head_dim, bytes, c->shared_most);
+}
 
 /* Rows first .. + n of a pass, each by itself. */
 static void attend_span(cuda_backend *c, const jpt_kv_view *kv, int32_t layer, const jpt_attn_shape *shape, int32_t first, int32_t n, const attn_io *io) {
     int32_t H = shape->n_heads, E = shape->head_dim, K = shape->n_kv_heads, G = H / K;
     size_t  at = (size_t)first * (size_t)H * (size_t)E, at_kv = (size_t)first * (size_t)K * (size_t)E, size = io->to == TO_F32 ? 4 : io->to == TO_Q8 ? 1 : 2;
-    int     wide = cuda_attends_wide(kv, E), n_parts = wide ? (G + 3) / 4 : 1;
+    int     wide = cuda_attends_wide(kv->kv_dtype, E), n_parts = wide ? (G + 3) / 4 : 1;
     size_t  parts = (size_t)n * (size_t)H * (size_t)c->chunks, counters = (size_t)n * (size_t)K * (size_t)n_parts * sizeof(unsigned), before = c->done_cap;
     if (!cuda_room(c, &c->attn, &c->attn_cap, parts * (size_t)(E + 2) * sizeof(float)) || !cuda_room(c, &c->done, &c->done_cap, counters))
         return;
@@ -91,8 +106,7 @@ static void attend_span(cuda_backend *c, const jpt_kv_view *kv, int32_t layer, c
         cuda_launch(c, c->kernel[(E == 64 ? KN_attend_64_1 : KN_attend_128_1) + gt - 1], (unsigned)n, (unsigned)(K * n_parts), (unsigned)(c->chunks - j.skipped), 256, 0, (void *[]){&j});
         return;
     }
-    size_t shared = ((size_t)G * (size_t)(E + ATTN_CHUNK) + ATTN_CHUNK) * sizeof(float);
-    cuda_launch(c, c->kernel[kv->kv_dtype == JPT_F16 ? KN_attend_f16 : KN_attend_f32], (unsigned)n, (unsigned)K, (unsigned)c->chunks, 128, shared, (void *[]){&j});
+    cuda_launch(c, c->kernel[kv->kv_dtype == JPT_F16 ? KN_attend_f16 : KN_attend_f32], (unsigned)n, (unsigned)K, (unsigned)c->chunks, 128, plain_shared_bytes(shape), (void *[]){&j});
 }
 
 /* In spans of at most ATTN_ROWS rows, and (not where rows store their own keys, all at once) of 256 MB of partial results. */
@@ -158,7 +172,7 @@ void cuda_attend_layer(cuda_backend *c, const jpt_layer_job *l, const dev_rows *
     attn_io io = {.q = l->d_q, .half = half, .neox = neox, .to = to, .y = *y};
     if (!bring_turns(c, l))
         return;
-    if (c->in_pass && c->apart && cuda_attends_wide(l->kv, E)) {
+    if (c->in_pass && c->apart && cuda_attends_wide(l->kv->kv_dtype, E)) {
         io.k = l->d_k, io.v = l->d_v;
     } else {
         dev_kv   kv = view(l->kv, l->shape);

@@ -262,7 +262,7 @@ static void cuda_close(jpt_backend *be) {
 static jpt_status cuda_status(jpt_backend *be, jpt_error *err) { return cuda_check(of(be), err); }
 
 static const jpt_backend_ops cuda_ops = {
-    .name = "cuda", .close = cuda_close, .describe = cuda_describe, .gpu_uuid = cuda_uuid, .alloc = cuda_alloc, .free = cuda_free, .upload = cuda_upload,
+    .name = "cuda", .close = cuda_close, .describe = cuda_describe, .gpu_uuid = cuda_uuid, .suits = cuda_suits, .alloc = cuda_alloc, .free = cuda_free, .upload = cuda_upload,
     .download = cuda_download, .sync = cuda_sync, .weight_new = cuda_weight_new, .weight_free = cuda_weight_free, .embed = cuda_embed,
     .rmsnorm = cuda_rmsnorm, .matmul = cuda_matmul, .rope = cuda_rope, .kv_write = cuda_kv_write, .attention = cuda_attention,
     .kv_copy_page = cuda_kv_copy_page, .swiglu = cuda_swiglu, .add = cuda_add, .gather = cuda_gather, .select = cuda_select,
@@ -293,8 +293,12 @@ static jpt_status load_kernels(cuda_backend *c, jpt_error *err) {
     }
     for (int i = 0; i < KN_COUNT; i++)
         JPT_TRY(find_kernel(c, kernel_of[i].file, kernel_of[i].name, &c->kernel[i], err));
-    if (!cuda_ok(c, c->cu.function_set(c->kernel[KN_attend_shared_128], CU_FUNC_MAX_DYNAMIC_SHARED, (int)cuda_shared_attention_bytes(128))))
-        return JPT_FAIL(err, UNSUPPORTED, "%s gives a block less than %zu bytes of shared memory: %s", c->name, cuda_shared_attention_bytes(128), cu_text(&c->cu, c->broken));
+    const struct {
+        int kernel, bytes;
+    } shared[] = {{KN_attend_shared_128, (int)cuda_shared_attention_bytes(128)}, {KN_attend_f16, c->shared_most}, {KN_attend_f32, c->shared_most}};
+    for (size_t i = 0; i < sizeof shared / sizeof *shared; i++)
+        if (!cuda_ok(c, c->cu.function_set(c->kernel[shared[i].kernel], CU_FUNC_MAX_DYNAMIC_SHARED, shared[i].bytes)))
+            return JPT_FAIL(err, UNSUPPORTED, "%s gives a block less than %d bytes of shared memory: %s", c->name, shared[i].bytes, cu_text(&c->cu, c->broken));
     for (int k = 0; k < K_PLAIN; k++)
         for (int x = 0; x < 4; x++)
             for (int w = 0; w < 3; w++) {
@@ -330,6 +334,9 @@ static jpt_status start(cuda_backend *c, int number, jpt_error *err) {
         r = c->cu.device_attribute(&minor, CU_MINOR, c->device);
     if (r == CU_OK)
         r = c->cu.device_attribute(&c->n_sm, CU_SM_COUNT, c->device);
+    if (r == CU_OK)
+        r = c->cu.device_attribute(&c->shared_most, CU_SHARED_MOST, c->device);
+    c->shared_most -= 256; /* the kernels' own fixed variables */
     if (r != CU_OK)
         return JPT_FAIL(err, UNSUPPORTED, "CUDA card %d: %s", number, cu_text(&c->cu, r));
     if (major < 8)

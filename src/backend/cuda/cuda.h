@@ -57,7 +57,7 @@ typedef struct cuda_backend {
     cu_stream     stream;
     cu_function   kernel[KN_COUNT], matmul[K_PLAIN][4][3]; /* by rows of x (1, 2, 4, 8); one or two weight rows a warp, or a pair of gate and up */
     cu_function   tiled[K_COUNT - K_PLAIN][5][2];          /* 8, 16, 32, 64 rows of x, one that is staged; pairs */
-    int           n_sm;
+    int           n_sm, shared_most; /* bytes of shared memory that a block of `attend` may have */
     bool          overlap; /* sm_90: kernels may start before their predecessor ends */
     char          name[96], uuid[48];
     cu_result     broken;
@@ -162,8 +162,10 @@ void cuda_attention(jpt_backend *be, const jpt_kv_view *kv, int32_t layer, const
 void cuda_kv_copy_page(jpt_backend *be, const jpt_kv_view *kv, int32_t n_layers, const jpt_attn_shape *shape, int32_t from, int32_t to);
 /* Keys and values of a chunk, and the queries of four warps: what attend_shared takes of a block's memory. */
 static inline size_t cuda_shared_attention_bytes(int E) { return (size_t)(2 * ATTN_CHUNK + 4 * SHARED_ROWS) * (size_t)(E + 8) * 2; }
+/* Whether attention of this shape can run: how much shared memory a block of `attend` takes depends on the model. */
+jpt_status cuda_suits(jpt_backend *be, const jpt_attn_shape *shape, jpt_dtype kv_dtype, jpt_error *err);
 /* Whether attention has a kernel for heads of this width, which rotates, stores and writes in any form. */
-bool cuda_attends_wide(const jpt_kv_view *kv, int E);
+bool cuda_attends_wide(jpt_dtype kv_dtype, int E);
 /* From a layer's projections in d_q, d_k, d_v to attention's result y, in the form `to`, through the cache. */
 void cuda_attend_layer(cuda_backend *c, const jpt_layer_job *l, const dev_rows *y, int to);
 /* The same from all three side by side, [n, H + 2K, E], to which biases are still to be added. */

@@ -17,7 +17,7 @@ typedef struct CUgraphExec_st       *cu_graph_exec;
 typedef struct CUevent_st           *cu_event;
 
 enum { CU_OK = 0, CU_OUT_OF_MEMORY = 2, CU_NOT_READY = 600, CU_UNKNOWN = 999 };
-enum { CU_SM_COUNT = 16, CU_MAJOR = 75, CU_MINOR = 76 }; /* device attributes */
+enum { CU_SM_COUNT = 16, CU_MAJOR = 75, CU_MINOR = 76, CU_SHARED_MOST = 97 }; /* device attributes */
 enum { CU_LAUNCH_OVERLAP = 6 };                          /* programmatic stream serialisation */
 enum { CU_CAPTURE_RELAXED = 2 };
 enum { CU_FUNC_MAX_DYNAMIC_SHARED = 8 };

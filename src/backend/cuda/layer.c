@@ -115,7 +115,7 @@ static bool is_ready(const cuda_backend *c, const float *d_x, const float *gain,
  * whose range the rows before the norm might leave. */
 static void layer_tiled(cuda_backend *c, const jpt_layer_job *l, int to) {
     int      n = l->n, heads = l->shape->n_heads * l->shape->head_dim;
-    bool     later = to != TO_F16, wide = cuda_attends_wide(l->kv, l->shape->head_dim);
+    bool     later = to != TO_F16, wide = cuda_attends_wide(l->kv->kv_dtype, l->shape->head_dim);
     dev_rows normed = {0}, attn, act;
     if ((later && !rows_room(c, &c->normed, n, l->D, to, true, &normed)) || !rows_room(c, &c->acts, n, heads > l->F ? heads : l->F, to, false, &act) ||
         !rows_room(c, &c->acts, n, heads, to, false, &attn) || !rows_room(c, &c->acts, n, l->F, to, false, &act))

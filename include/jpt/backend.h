@@ -172,9 +172,10 @@ typedef struct jpt_backend_ops {
     void (*logits)(jpt_backend *be, const jpt_weight *w, const float *d_x, int32_t n_x, const int32_t *rows, int32_t n, const float *d_gain, float eps, float *d_gather,
                    float *d_norm, float *d_y);
     /* Optional (NULL): a pass begins, and true when it is done already, so that its operations must not be called: a recorded one
-     * was replayed.  Otherwise the operations follow, then pass_end with the same inputs. */
+     * was replayed.  Otherwise the operations follow, then pass_end with the same inputs; false: the pass was recorded but not done, its
+     * operations are to be called once more, and pass_end after them. */
     bool (*pass_begin)(jpt_backend *be, const jpt_pass_inputs *in);
-    void (*pass_end)(jpt_backend *be, const jpt_pass_inputs *in);
+    bool (*pass_end)(jpt_backend *be, const jpt_pass_inputs *in);
     /* Optional (NULL: nothing fails behind the host's back): the first error of operations so far; they did nothing after it. */
     jpt_status (*status)(jpt_backend *be, jpt_error *err);
     /* Optional (NULL: operations are done when they return, the host's clock tells): a mark behind everything enqueued so far, at

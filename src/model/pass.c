@@ -99,10 +99,10 @@ void jpt_pass_run(jpt_session *s, const pass *p) {
     if (known)
         memcpy(in.shape.exit_layers, p->exit_layers, (size_t)p->n_exit * sizeof *p->exit_layers);
     bool done = known && be->ops->pass_begin(be, &in);
-    if (!done)
+    while (!done) {
         run_ops(s, p);
-    if (!done && known)
-        be->ops->pass_end(be, &in);
+        done = !known || be->ops->pass_end(be, &in);
+    }
     s->work.passes++;
     s->work.positions_computed += (uint64_t)p->n;
     s->work.logits_rows += (uint64_t)p->n_logits * (uint64_t)(1 + p->n_exit);

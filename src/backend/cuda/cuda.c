@@ -40,6 +40,15 @@ void cuda_launch(cuda_backend *c, cu_function f, unsigned gx, unsigned gy, unsig
         cuda_ok(c, c->cu.launch(&k, f, args, NULL));
 }
 
+/* Recorded passes go; what was seen once stays known. */
+static void drop_graphs(cuda_backend *c) {
+    for (int i = 0; i < c->n_graphs; i++) {
+        if (c->graph[i].exec)
+            c->cu.graph_exec_destroy(c->graph[i].exec);
+        c->graph[i].exec = NULL;
+    }
+}
+
 bool cuda_room(cuda_backend *c, cu_pointer *p, size_t *cap, size_t bytes) {
     if (bytes <= *cap)
         return true;
@@ -53,11 +62,7 @@ bool cuda_room(cuda_backend *c, cu_pointer *p, size_t *cap, size_t bytes) {
     if (!cuda_ok(c, c->cu.memory_alloc(p, bytes)))
         return false;
     *cap = bytes;
-    for (int i = 0; i < c->n_graphs; i++) { /* they hold the old address */
-        if (c->graph[i].exec)
-            c->cu.graph_exec_destroy(c->graph[i].exec);
-        c->graph[i].exec = NULL;
-    }
+    drop_graphs(c); /* they hold the old address */
     return true;
 }
 
@@ -83,10 +88,8 @@ static void cuda_free(jpt_backend *be, void *d) {
         return;
     c->cu.stream_sync(c->stream);
     c->cu.memory_free((cu_pointer)(uintptr_t)d);
-    for (int i = 0; i < c->n_graphs; i++) /* a session ends: its passes will not come again */
-        if (c->graph[i].exec)
-            c->cu.graph_exec_destroy(c->graph[i].exec);
-    c->n_graphs = 0;
+    drop_graphs(c); /* a session ends: its passes will not come again */
+    c->n_graphs = 0, c->plainly = false;
 }
 
 void cuda_upload(jpt_backend *be, void *d, const void *host, size_t bytes) {
@@ -168,6 +171,17 @@ static recorded *find_graph(cuda_backend *c, const graph_key *key) {
     return NULL;
 }
 
+/* Out of memory for recorded passes: the one that shall run and those to come do without. */
+static void go_plainly(cuda_backend *c) {
+    size_t free_bytes = 0, total = 0;
+    c->cu.stream_sync(c->stream); /* what still runs keeps its memory */
+    drop_graphs(c);
+    c->plainly = true;
+    c->cu.memory_info(&free_bytes, &total);
+    jpt_log(JPT_LOG_WARN, "%s: no memory to record passes, %zu of %zu MB are free: they run kernel by kernel, small ones slower; fewer sequences or a shorter context leave room", c->name,
+            free_bytes >> 20, total >> 20);
+}
+
 static bool cuda_pass_begin(jpt_backend *be, const jpt_pass_inputs *in) {
     cuda_backend *c = of(be);
     c->in_pass = true;
@@ -176,7 +190,7 @@ static bool cuda_pass_begin(jpt_backend *be, const jpt_pass_inputs *in) {
     c->apart = in->shape.apart && in->shape.n <= ATTN_ROWS; /* one span of rows, so that tiles of shared pasts fit it */
     cuda_put_inputs(c, in->tokens, in->pos, in->shape.n, in->runs, in->n_runs, in->page_size, in->logits_rows, in->shape.n_logits, in->hidden_rows, in->shape.n_hidden);
     c->recording = false;
-    if (in->shape.n > GRAPH_ROWS || c->broken != CU_OK)
+    if (in->shape.n > GRAPH_ROWS || c->plainly || c->broken != CU_OK)
         return false;
     graph_key key;
     memset(&key, 0, sizeof key);
@@ -185,15 +199,18 @@ static bool cuda_pass_begin(jpt_backend *be, const jpt_pass_inputs *in) {
     key.tiles = c->n_tiles, key.skipped = c->skipped;
     recorded *g = find_graph(c, &key);
     if (g && g->exec) {
-        cuda_ok(c, c->cu.graph_launch(g->exec, c->stream));
+        cu_result r = c->cu.graph_launch(g->exec, c->stream);
+        if (r == CU_OUT_OF_MEMORY) {
+            go_plainly(c);
+            return false;
+        }
+        cuda_ok(c, r);
         c->in_pass = c->apart = false;
         return true;
     }
     if (!g) { /* the first time it runs plainly, and scratch grows */
         if (c->n_graphs == GRAPHS) {
-            for (int i = 0; i < GRAPHS; i++)
-                if (c->graph[i].exec)
-                    c->cu.graph_exec_destroy(c->graph[i].exec);
+            drop_graphs(c);
             c->n_graphs = 0;
         }
         c->graph[c->n_graphs].exec = NULL;
@@ -204,23 +221,46 @@ static bool cuda_pass_begin(jpt_backend *be, const jpt_pass_inputs *in) {
     return false;
 }
 
-static void cuda_pass_end(jpt_backend *be, const jpt_pass_inputs *in) {
+/* The recorded pass becomes g's, in the room of all others where there is no other, and runs. */
+static cu_result run_recorded(cuda_backend *c, cu_graph graph, recorded *g) {
+    cu_result r = c->cu.graph_instantiate(&g->exec, graph, 0);
+    if (r == CU_OUT_OF_MEMORY) {
+        g->exec = NULL;
+        c->cu.stream_sync(c->stream);
+        drop_graphs(c);
+        r = c->cu.graph_instantiate(&g->exec, graph, 0);
+    }
+    if (r == CU_OK)
+        return c->cu.graph_launch(g->exec, c->stream);
+    g->exec = NULL;
+    return r;
+}
+
+static bool cuda_pass_end(jpt_backend *be, const jpt_pass_inputs *in) {
     cuda_backend *c = of(be);
     cu_graph      graph = NULL;
+    cu_result     r = CU_OK;
+    if (c->recording) {
+        c->recording = false;
+        graph_key key;
+        memset(&key, 0, sizeof key);
+        key.shape = in->shape;
+        key.chunks = c->chunks;
+        key.tiles = c->n_tiles, key.skipped = c->skipped;
+        recorded *g = find_graph(c, &key);
+        if (cuda_ok(c, c->cu.capture_end(c->stream, &graph)) && g)
+            r = run_recorded(c, graph, g);
+        if (graph)
+            c->cu.graph_destroy(graph);
+    }
+    if (r == CU_OUT_OF_MEMORY) {
+        go_plainly(c);
+        c->ready.x = NULL, c->turned = false; /* as a pass begins: nothing has run */
+        return false;
+    }
+    cuda_ok(c, r);
     c->in_pass = c->apart = false;
-    if (!c->recording)
-        return;
-    c->recording = false;
-    graph_key key;
-    memset(&key, 0, sizeof key);
-    key.shape = in->shape;
-    key.chunks = c->chunks;
-    key.tiles = c->n_tiles, key.skipped = c->skipped;
-    recorded *g = find_graph(c, &key);
-    if (cuda_ok(c, c->cu.capture_end(c->stream, &graph)) && g && cuda_ok(c, c->cu.graph_instantiate(&g->exec, graph, 0)))
-        cuda_ok(c, c->cu.graph_launch(g->exec, c->stream));
-    if (graph)
-        c->cu.graph_destroy(graph);
+    return true;
 }
 
 /* ---- open ------------------------------------------------------------------------------------------------------------------------ */
@@ -231,9 +271,7 @@ static void cuda_close(jpt_backend *be) {
         if (c->stream)
             c->cu.stream_sync(c->stream);
         cuda_prefill_close(c);
-        for (int i = 0; i < c->n_graphs; i++)
-            if (c->graph[i].exec)
-                c->cu.graph_exec_destroy(c->graph[i].exec);
+        drop_graphs(c);
         cu_pointer d[] = {c->in_dev, c->normed.p, c->acts.p, c->brought.p, c->turns, c->attn, c->done, c->work, c->pick, c->arg, c->arg_done, c->look, c->look_done, (cu_pointer)(uintptr_t)c->inv_freq_dev};
         for (size_t i = 0; i < sizeof d / sizeof *d; i++)
             if (d[i])

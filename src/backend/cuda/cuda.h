@@ -87,7 +87,7 @@ typedef struct cuda_backend {
     float *host_row;
     recorded graph[GRAPHS];
     int      n_graphs;
-    bool     recording;
+    bool     recording, plainly; /* plainly: no memory for recorded passes, until a session ends */
     cu_event mark[JPT_MARKS], origin; /* marks.c */
     int64_t  origin_ns;
     int      n_marks;

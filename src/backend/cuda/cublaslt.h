@@ -20,7 +20,7 @@ typedef struct lt_found { /* cublasLtMatmulHeuristicResult_t */
     int     reserved[4];
 } lt_found;
 
-enum { LT_OK = 0 };
+enum { LT_OK = 0, LT_NOT_SUPPORTED = 15 };
 enum { LT_R_32F = 0, LT_R_16F = 2, LT_R_16BF = 14 }; /* types */
 enum { LT_COMPUTE_32F = 68 };
 enum { LT_DESC_TRANSPOSE_A = 3, LT_DESC_EPILOGUE = 7, LT_DESC_BIAS = 8, LT_DESC_BIAS_TYPE = 26 };
@@ -31,6 +31,7 @@ enum { LT_REDUCE_APART = 2 }; /* parts of a sum in float32 in the workspace, add
 /* name in the library, name here, arguments */
 #define LT_FUNCTIONS(X)                                                                                                              \
     X(cublasLtGetVersion, version, size_t, (void))                                                                                   \
+    X(cublasLtGetStatusName, status_name, const char *, (int))                                                                       \
     X(cublasLtCreate, create, int, (lt_handle *))                                                                                    \
     X(cublasLtDestroy, destroy, int, (lt_handle))                                                                                    \
     X(cublasLtMatmulDescCreate, desc_create, int, (lt_desc *, int, int))                                                             \

@@ -28,7 +28,7 @@ bool cuda_ok(cuda_backend *c, cu_result r) {
 }
 
 jpt_status cuda_check(cuda_backend *c, jpt_error *err) {
-    return c->broken == CU_OK ? JPT_OK : JPT_FAIL(err, DEVICE, "%s: %s; what was finished is kept", c->name, cu_text(&c->cu, c->broken));
+    return c->broken == CU_OK ? JPT_OK : JPT_FAIL(err, DEVICE, "%s: %s; what was finished is kept", c->name, c->why[0] ? c->why : cu_text(&c->cu, c->broken));
 }
 
 /* ---- launching --------------------------------------------------------------------------------------------------- */

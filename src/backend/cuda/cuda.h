@@ -61,6 +61,7 @@ typedef struct cuda_backend {
     bool          overlap; /* sm_90: kernels may start before their predecessor ends */
     char          name[96], uuid[48];
     cu_result     broken;
+    char          why[256]; /* what broke, where it is not the driver's word */
     /* a pass's inputs: on the host SLOTS times over, since the card may still read the last one's */
     int32_t      *in_host[SLOTS];
     cu_pointer    in_dev;

@@ -243,13 +243,23 @@ static bool run(cuda_backend *c, const task *t, int32_t at, int32_t rows, const 
     char         *y = (char *)t->y + (size_t)at * (t->out == LT_R_32F ? 4 : 2);
     if (c->broken != CU_OK)
         return true;
-    if (k && (!bias || p->lt.desc_set(k->desc, LT_DESC_BIAS, &bias, sizeof bias) == LT_OK) &&
-        p->lt.matmul(p->handle, k->desc, &one, w, k->w, t->x, k->x, &beta, y, k->y, y, k->y, &k->algo, (void *)(uintptr_t)p->workspace, WORKSPACE, c->stream) == LT_OK)
+    int status = k ? LT_OK : LT_NOT_SUPPORTED;
+    if (k && bias)
+        status = p->lt.desc_set(k->desc, LT_DESC_BIAS, &bias, sizeof bias);
+    if (status == LT_OK)
+        status = p->lt.matmul(p->handle, k->desc, &one, w, k->w, t->x, k->x, &beta, y, k->y, y, k->y, &k->algo, (void *)(uintptr_t)p->workspace, WORKSPACE, c->stream);
+    if (status == LT_OK)
         return true;
+    char what[200];
+    snprintf(what, sizeof what, "%s: %s (%d) for %d rows times rows %d to %d of a %d x %d matrix", p->name, p->lt.status_name(status), status, t->n, at, at + rows, t->w->rows, t->w->cols);
     p->failed = true;
-    if (at > 0)
-        cuda_ok(c, CU_UNKNOWN); /* half a product: no result is better than a wrong one */
-    return at > 0;
+    if (at == 0) {
+        jpt_log(JPT_LOG_WARN, "%s: %s; products go without the library from here on, large ones slower", c->name, what);
+        return false;
+    }
+    snprintf(c->why, sizeof c->why, "%s; JPT_CUBLASLT_LIB=none does without the library", what);
+    cuda_ok(c, CU_UNKNOWN); /* half a product: no result is better than a wrong one */
+    return true;
 }
 
 /* false: nothing was written. */

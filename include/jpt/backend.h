@@ -79,11 +79,13 @@ typedef struct jpt_layer_job {
     float             *d_x, *d_norm, *d_q, *d_k, *d_v, *d_attn, *d_gate, *d_up; /* d_x in and out, the others room */
 } jpt_layer_job;
 
+enum { JPT_CONTRAST_BASES = 64, JPT_MARKS = 32 }; /* bases: early exits of a pass, all of which may be contrasted */
+
 /* One pass over the weights as a back-end sees it coming.  `shape` is all that its operations hold fixed apart from tokens,
  * positions, tables and row numbers: passes of equal shape (compared as bytes) are the same sequence of operations. */
 typedef struct jpt_pass_shape {
     const void *session, *d_k, *d_logits, *d_hidden, *d_heads; /* the session's buffers */
-    int32_t     n, n_logits, n_hidden, first_logits, first_hidden, all_logits, n_layers, n_exit, exit_without_norm, exit_layers[16];
+    int32_t     n, n_logits, n_hidden, first_logits, first_hidden, all_logits, n_layers, n_exit, exit_without_norm, exit_layers[JPT_CONTRAST_BASES];
     int32_t     apart; /* no row attends to another row of the pass */
 } jpt_pass_shape;
 typedef struct jpt_pass_inputs {
@@ -93,8 +95,6 @@ typedef struct jpt_pass_inputs {
     const int32_t     *logits_rows, *hidden_rows; /* [n_logits], [n_hidden] */
     int32_t            n_runs, page_size;
 } jpt_pass_inputs;
-
-enum { JPT_CONTRAST_BASES = 64, JPT_MARKS = 32 };
 
 typedef struct jpt_backend_ops {
     const char *name; /* "ref", "cpu", "cuda" */

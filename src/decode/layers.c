@@ -33,7 +33,9 @@ static jpt_status dola_buckets(const char *text, int32_t L, bool tied, contrast_
         for (const char *p = text; *p;) {
             char *end;
             long  layer = strtol(p, &end, 10);
-            if (end == p || (*end && *end != '/') || layer < 0 || s->n_exit == JPT_EXIT_MAX)
+            if (s->n_exit == JPT_EXIT_MAX)
+                return JPT_FAIL(err, ARG, "dola_layers=%.64s...: at most %d layers", text, JPT_EXIT_MAX);
+            if (end == p || (*end && *end != '/') || layer < 0)
                 return JPT_FAIL(err, ARG, "dola_layers=%.64s: expected low, high or layers joined by / (0 is the embedding)", text);
             if (layer < L)
                 s->exit[s->n_exit++] = (int32_t)layer;

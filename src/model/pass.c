@@ -1,6 +1,7 @@
 /* The forward pass of Llama-like architectures (llama, qwen2) as calls on a back-end.  The two differ in data only:
  * Q/K/V biases and the pairing of RoPE. */
 #include "model_priv.h"
+#include <assert.h>
 #include <string.h>
 
 /* The rows of d_x that want logits to d_out, through the final norm unless `bare`. */
@@ -87,6 +88,8 @@ static void run_ops(jpt_session *s, const pass *p) {
     }
 }
 
+static_assert((int)JPT_EXIT_MAX == (int)JPT_CONTRAST_BASES, "one limit of early exits");
+
 void jpt_pass_run(jpt_session *s, const pass *p) {
     jpt_backend    *be = s->model->be;
     jpt_pass_inputs in = {.tokens = s->tok, .pos = s->pos, .runs = s->run, .n_runs = p->n_runs, .page_size = s->opt.page_size, .logits_rows = p->logits_rows, .hidden_rows = p->hidden_rows};
@@ -95,13 +98,11 @@ void jpt_pass_run(jpt_session *s, const pass *p) {
     in.shape.n = p->n, in.shape.n_logits = p->n_logits, in.shape.n_hidden = p->n_hidden, in.shape.first_logits = p->first_logits, in.shape.first_hidden = p->first_hidden;
     in.shape.apart = p->apart;
     in.shape.all_logits = s->all_logits, in.shape.n_layers = p->n_layers, in.shape.n_exit = p->n_exit, in.shape.exit_without_norm = p->exit_without_norm;
-    bool known = be->ops->pass_begin && p->n_exit <= (int32_t)(sizeof in.shape.exit_layers / sizeof *in.shape.exit_layers);
-    if (known)
-        memcpy(in.shape.exit_layers, p->exit_layers, (size_t)p->n_exit * sizeof *p->exit_layers);
-    bool done = known && be->ops->pass_begin(be, &in);
+    memcpy(in.shape.exit_layers, p->exit_layers, (size_t)p->n_exit * sizeof *p->exit_layers);
+    bool done = be->ops->pass_begin && be->ops->pass_begin(be, &in);
     while (!done) {
         run_ops(s, p);
-        done = !known || be->ops->pass_end(be, &in);
+        done = !be->ops->pass_end || be->ops->pass_end(be, &in);
     }
     s->work.passes++;
     s->work.positions_computed += (uint64_t)p->n;

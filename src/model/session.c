@@ -348,6 +348,8 @@ static jpt_status check_batch(const jpt_session *s, const jpt_batch *b, jpt_erro
     if (logits > s->opt.n_outputs || hidden > s->opt.n_hidden)
         return JPT_FAIL(err, ARG, "%lld rows of logits and %lld hidden ones asked for, the session has room for %d and %d", (long long)logits, (long long)hidden,
                         s->opt.n_outputs, s->opt.n_hidden);
+    if (b->n_exit_layers < 0 || b->n_exit_layers > JPT_EXIT_MAX)
+        return JPT_FAIL(err, ARG, "%d exit layers in one forward: at most %d", b->n_exit_layers, JPT_EXIT_MAX);
     for (int32_t e = 0; e < b->n_exit_layers; e++)
         if (b->exit_layers[e] < 0 || b->exit_layers[e] > s->model->file.hp.n_layers)
             return JPT_FAIL(err, ARG, "exit layer %d is outside 0..%d", b->exit_layers[e], s->model->file.hp.n_layers);

@@ -298,6 +298,20 @@ static void another_tokenizer(void **state) {
     }
 }
 
+/* DoLa with as many layers as a forward has exits, and with one more. */
+static void most_layers(void **state) {
+    (void)state;
+    char spec[256] = "dola:dola_layers=1";
+    for (int i = 1; i < JPT_EXIT_MAX; i++)
+        strcat(spec, i % 2 ? "/2" : "/1");
+    same((job){.spec = "dola:dola_layers=1/2"}, (job){.spec = spec}); /* the same two, again and again */
+    strcat(spec, "/1");
+    jpt_spec_list l = {0};
+    jpt_error     err = {0};
+    assert_int_equal(jpt_spec_parse(spec, &l, &err), JPT_ARG);
+    assert_non_null(strstr(err.msg, "at most 64 layers"));
+}
+
 /* Fewer at a time, or an end once the vote cannot change, choose the same answer. */
 static void votes(void **state) {
     (void)state;
@@ -342,7 +356,7 @@ static void votes(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(batch_and_threads), cmocka_unit_test(neighbours), cmocka_unit_test(stops_and_minimum),
-                                       cmocka_unit_test(stop_strings_of_rejected_guesses), cmocka_unit_test(processors_on_every_strategy), cmocka_unit_test(another_tokenizer),
+                                       cmocka_unit_test(stop_strings_of_rejected_guesses), cmocka_unit_test(processors_on_every_strategy), cmocka_unit_test(another_tokenizer), cmocka_unit_test(most_layers),
                                        cmocka_unit_test(votes)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -272,6 +272,28 @@ static void exits_and_hidden(void **unused) {
     assert_int_equal(jpt_session_hidden(s, 6, hidden, NULL), JPT_ARG);
     jpt_work w = jpt_session_work(s);
     assert_true(w.forwards == 1 && w.passes == 1 && w.positions_computed == 6 && w.logits_rows == 3);
+    /* as many as there may be: the same bits as one, for a row that comes again and again */
+    float     one[4][V];
+    jpt_error err = {0};
+    for (int32_t round = 0; round < 3; round++)
+        for (int32_t n = 1; n <= JPT_EXIT_MAX; n += JPT_EXIT_MAX - 1) {
+            jpt_seq_truncate(s, q, 0, NULL);
+            b.n_exit_layers = n;
+            for (int32_t e = 0; e < n; e++)
+                b.exit_layers[e] = n == 1 ? round + 1 : e % 4;
+            if (jpt_session_forward(s, &b, &err) != JPT_OK)
+                fail_msg("%s", err.msg);
+            for (int32_t e = 0; e < n; e++) {
+                jpt_session_exit_logits(s, e, 0, early, NULL);
+                if (n == 1)
+                    memcpy(one[round + 1], early, sizeof early);
+                else if (e % 4 > 0 && e % 4 <= round + 1)
+                    assert_memory_equal(one[e % 4], early, sizeof early);
+            }
+        }
+    b.n_exit_layers = JPT_EXIT_MAX + 1;
+    assert_int_equal(jpt_session_forward(s, &b, &err), JPT_ARG);
+    assert_string_equal(err.msg, "65 exit layers in one forward: at most 64");
     jpt_session_close(s);
     jpt_model_close(m);
 }

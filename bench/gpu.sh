@@ -5,7 +5,8 @@
 #   SECONDS_A_WINDOW=10   joules by NVML's counter over windows of this length
 #   JPT_BENCH_DIR=/tmp    where random-weight models are made (16 + 9 + 5 + 3 + 0.3 GB)
 #   PYTHON=python3        with numpy; the peers need torch, transformers and nvidia-ml-py too
-#   LLAMA_BENCH=...       llama.cpp's llama-bench, to be run beside
+#   LLAMA_BENCH=...       llama.cpp's llama-bench, to be timed and metered beside (the peers' Python packages, too)
+#   JPT_MODEL=...         a model for the checks of whole models, else smollm2-135m.gguf in jpt's cache for test_cuda_model
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3} dir=${JPT_BENCH_DIR:-/tmp} seconds=${SECONDS_A_WINDOW:-10}
@@ -15,12 +16,12 @@ if [ -z "$bin" ]; then
     cmake -S . -B build-gpu -G Ninja -DCMAKE_BUILD_TYPE=Release >/dev/null
     ninja -C build-gpu
     bin=build-gpu
-    mkdir -p build-gpu/bin && cp -u build-gpu/jpt build-gpu/bench-window build-gpu/tests/test_cuda_ops build-gpu/tests/test_cuda_choose build-gpu/tests/test_cuda_prefill build-gpu/tests/test_decode_golden build-gpu/bin/
+    mkdir -p build-gpu/bin && cp -u build-gpu/jpt build-gpu/bench-window build-gpu/tests/test_cuda_ops build-gpu/tests/test_cuda_choose build-gpu/tests/test_cuda_prefill build-gpu/tests/test_cuda_model build-gpu/tests/test_decode_golden build-gpu/bin/
     bin=build-gpu/bin
 fi
 card=$(nvidia-smi --query-gpu=name --format=csv,noheader | head -1 | tr ' ' '-')
 out=${OUT:-bench/results}/$card.jsonl
-export JPT_DEVICE=cuda
+export JPT_DEVICE=cuda JPT_BENCH_DIR=$dir
 mkdir -p "$(dirname "$out")"
 "$python" - >"$out" <<P
 import datetime, json, subprocess
@@ -30,14 +31,17 @@ P
 for m in 8b:bf16 8b:q8_0 8b:q4_0 1.5b:bf16 135m:bf16; do
     [ -f "$dir/${m%:*}-${m#*:}.gguf" ] || "$python" bench/random_model.py "${m%:*}" "${m#*:}" "$dir/${m%:*}-${m#*:}.gguf" >/dev/null &
 done
-check() { # a test's verdict is a line of the results
-    local rc=0
-    "$bin/$1" >"${OUT:-build-gpu}/$1.log" 2>&1 || rc=$?
-    echo "{\"check\": \"$1\", \"exit\": $rc}" | tee -a "$out"
+check() { # a test's verdict is a line of the results; what was skipped, whole or in part, is told
+    local rc=0 log=${OUT:-build-gpu}/$1.log why
+    mkdir -p "${log%/*}"
+    "$bin/$1" >"$log" 2>&1 || rc=$?
+    why=$(grep -m1 -oE 'skipped[:,] .*' "$log" | tr -d '"\\' || true)
+    echo "{\"check\": \"$1\", \"exit\": $rc${why:+, \"skipped\": \"${why#skipped? }\"}}" | tee -a "$out"
 }
 check test_cuda_ops
 check test_cuda_choose
 check test_cuda_prefill
+check test_cuda_model
 check test_decode_golden
 wait
 peers() { "$python" bench/gpu_peers.py "$seconds" "$@" 2>/dev/null | tee -a "$out"; }
@@ -56,8 +60,6 @@ peers gemv-1.5b
 windows 1.5b-bf16 auto "$one"
 peers gemv-135m
 windows 135m-bf16 auto "$one"
-[ "${PEERS:-1}" = 0 ] || peers hf-8b hf-135m hf-8b-compiled hf-1.5b hf-135m-compiled
-if [ -n "${LLAMA_BENCH:-}" ]; then
-    for m in 8b-q8_0 8b-q4_0; do "$LLAMA_BENCH" -m "$dir/$m.gguf" -p 0 -n 128 -fa 1 -o jsonl | tee -a "$out"; done
-fi
+[ "${PEERS:-1}" = 0 ] || peers hf-8b hf-135m hf-8b-compiled hf-1.5b hf-1.5b-compiled hf-135m-compiled
+[ -z "${LLAMA_BENCH:-}" ] || peers llama-8b-bf16 llama-8b-q8_0 llama-8b-q4_0 llama-1.5b-bf16 llama-135m-bf16
 "$python" bench/gpu_table.py "$out"

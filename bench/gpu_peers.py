@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
 """Ceilings and peers of bench/gpu.sh on this card, one JSON object a line: joules by NVML's counter over windows of SECONDS.
-    gpu_peers.py SECONDS WHAT...     WHAT: copy, gemv-8b, gemv-1.5b, gemv-135m, hf-SHAPE, hf-SHAPE-compiled (shapes as bench/random_model.py)
+    gpu_peers.py SECONDS WHAT...     WHAT: copy, gemv-8b, gemv-1.5b, gemv-135m, hf-SHAPE, hf-SHAPE-compiled, llama-SHAPE-TYPE (shapes as
+                                     bench/random_model.py)
 copy: device to device.  gemv: every matrix of the shape once a token by the framework's matrix-vector product, in one CUDA graph:
 no norms, no attention, the floor of a step.  hf: Hugging Face transformers' generate, random weights, greedy, 16 tokens of prompt.
+llama: llama.cpp's llama-bench ($LLAMA_BENCH) on $JPT_BENCH_DIR/SHAPE-TYPE.gguf, 128 tokens after an empty prompt, with many repetitions less
+the same with few: loading and warming up are in both.
 Needs torch, transformers and nvidia-ml-py."""
-import json, sys, time
+import json, math, os, subprocess, sys, time
 import pynvml
 import torch
 
@@ -120,9 +123,33 @@ def hf(name):
     say(peer="hf-" + name, tok_s=(n - 1) / (s - s1), j_token=(j - j1) / (n - 1), net_j_token=(j - j1 - w * (s - s1)) / (n - 1), watts=j / s, idle_w=w, version=transformers.__version__)
 
 
+def llama(name):
+    n, few, w = 128, 2, idle()
+
+    def run(repeats):
+        """Joules and seconds of the whole process, seconds of its generating, and what it says."""
+        command = [os.environ["LLAMA_BENCH"], "-m", os.path.join(os.environ.get("JPT_BENCH_DIR", "/tmp"), name + ".gguf"),
+                   "-p", "0", "-n", str(n), "-r", str(repeats), "-fa", "1", "-o", "json"]
+        e0, t0 = joules()
+        p = subprocess.run(command, capture_output=True, text=True)
+        e1, t1 = joules()
+        if p.returncode:
+            raise RuntimeError(f"llama-bench ended with {p.returncode}: " + (p.stderr.strip().splitlines() or [""])[-1])
+        said = json.loads(p.stdout)[0]
+        return e1 - e0, t1 - t0, sum(said["samples_ns"]) / 1e9, said
+
+    j1, t1, s1, said = run(few)
+    more = few + math.ceil(1.1 * seconds * few / s1)
+    j2, t2, s2, said = run(more)
+    tokens, s = n * (more - few), s2 - s1
+    j = j2 - j1 - w * (t2 - t1 - s)  # one load took longer than the other
+    say(peer="llama-" + name, tok_s=tokens / s, j_token=j / tokens, net_j_token=(j - w * s) / tokens, watts=j / s, idle_w=w, seconds=s,
+        version=f"{said['build_number']} ({said['build_commit']})")
+
+
 for what in sys.argv[2:]:
     try:
-        copy() if what == "copy" else gemv(what[5:]) if what.startswith("gemv-") else hf(what[3:])
+        copy() if what == "copy" else gemv(what[5:]) if what.startswith("gemv-") else llama(what[6:]) if what.startswith("llama-") else hf(what[3:])
     except Exception as e:  # a peer that does not run is a line of the results, not the end of them
         say(peer=what, error=str(e).splitlines()[0][:200] if str(e) else repr(e))
     torch.cuda.empty_cache()

@@ -17,7 +17,8 @@ for r in rows:
     if "card" in r:
         print(r["card"], r["date"])
     if "check" in r:
-        print(f"{r['check']}: {'passed' if r['exit'] == 0 else 'FAILED (%d)' % r['exit']}")
+        print(f"{r['check']}: " + ("passed" if r["exit"] == 0 else "SKIPPED" if r["exit"] == 77 else "FAILED (%d)" % r["exit"]) +
+              (("" if r["exit"] == 77 else ", a part SKIPPED") + f": {r['skipped']}" if "skipped" in r else ""))
 print(f"{'':44s}{'is':>10s}{'wanted':>12s}")
 
 
@@ -56,6 +57,9 @@ line("16 samples together", get((b, "greedy", 16, 16), "tok_s"), 2400, unit="tok
 line("batch 64", get((b, "greedy", 64, 16), "j_token"), 0.12, True, "J/token")
 line("prefill of 2,048 tokens", forward[b]["tok_s"] if b in forward else None, 28000, unit="tok/s")
 for name, p in peer.items():
-    if name.startswith("hf-"):
-        own = w.get((name[3:].replace("-compiled", "") + "-bf16", "greedy", 1, 16))
-        print(f"{name}: " + (p["error"] if "error" in p else f"{p['tok_s']:.1f} tok/s, {p['j_token']:.3f} J/token; jpt {own['tok_s']:.1f} tok/s, {own['j_token']:.3f} J/token" if own else f"{p['tok_s']:.1f} tok/s, {p['j_token']:.3f} J/token"))
+    kind, _, of = name.partition("-")
+    if kind not in ("hf", "llama"):
+        continue
+    own = w.get((of if kind == "llama" else of.removesuffix("-compiled") + "-bf16", "greedy", 1, 16))
+    print(f"{name}: " + (p["error"] if "error" in p else f"{p['tok_s']:.1f} tok/s, {p['j_token']:.3f} J/token") +
+          (f"; jpt {own['tok_s']:.1f} tok/s, {own['j_token']:.3f} J/token" if own and "error" not in p else ""))

@@ -108,11 +108,10 @@ void       jpt_unmap(jpt_mapping *m); /* zeroed mapping accepted */
  * NUL-terminated path; JPT_ARG when none can be found or it does not fit. */
 jpt_status jpt_home(char *out, size_t cap, jpt_error *err);
 
-/* SHA-256 (FIPS 180-4), for pinned downloads and model identity in results. */
+/* SHA-256 (FIPS 180-4), for pinned downloads and model identity in results.  final writes 64 hex digits and frees what init took;
+ * without memory init ends the program. */
 typedef struct jpt_sha256 {
-    uint32_t h[8];
-    uint64_t n_bytes;
-    uint8_t  block[64];
+    void *ctx;
 } jpt_sha256;
 void       jpt_sha256_init(jpt_sha256 *s);
 void       jpt_sha256_update(jpt_sha256 *s, const void *p, size_t n);

@@ -116,7 +116,7 @@ def hf(name):
     def work(n):
         model.generate(ids, max_new_tokens=n, min_new_tokens=n, **kw)
         torch.cuda.synchronize()
-    j1, s1 = window(lambda: work(1), w) if not compiled else (0.0, 0.0)
+    j1, s1 = window(lambda: work(1), w)
     n = 128
     j, s = window(lambda: work(n), w)
     import transformers

@@ -7,6 +7,7 @@
 
 #include <jpt/decode.h>
 #include <jpt/meter.h>
+#include <jpt/store.h>
 #include <jpt/model.h>
 #include <jpt/task.h>
 
@@ -154,7 +155,17 @@ jpt_status jpt_run_dry(const jpt_run_options *opt, jpt_run_estimate *out, jpt_er
  * stop when one likes: an always-valid t interval (docs/energy-method.md derives it).  Infinite for n < 5 and while the data are too few. */
 void jpt_stopping_interval(const double *x, int32_t n, double alpha, double *low, double *high);
 
+/* ---- audit ------------------------------------------------------------------------------------------- */
+
+/* The part of an audit that needs the tasks: every stored text is scored again (not where that runs code), and every cell from its texts,
+ * value and interval, and held against what the file says.  Lines in the form of jpt_report_audit are added to out, a line says so where
+ * the task that was asked is not here; *n_failed counts what differs.  JPT_NOMEM, and what a metric or the store refuses. */
+jpt_status jpt_run_audit_scores(jpt_store *s, jpt_buf *out, int *n_failed, jpt_error *err);
+
 /* ---- calibration ------------------------------------------------------------------------------------ */
+
+/* A fit that leaves more than this share of the joules unexplained gives no floor. */
+#define JPT_CALIBRATION_RESIDUAL 0.25
 
 /* Measure what the engine's device pays, in at most `seconds` (a modelled meter takes a tenth): idle with the weights resident, forwards of 1
  * to 512 rows fitted as bytes and FLOPs, one layer at a time as launch-bound work, and choices by amplification.  JPT_METER: no joules here, or no valid window. */

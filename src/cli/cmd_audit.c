@@ -3,6 +3,7 @@
 #include <getopt.h>
 #include <jpt/decode.h>
 #include <jpt/report.h>
+#include <jpt/run.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +28,7 @@ int cmd_audit(int argc, char **argv) {
             break;
         case 'h':
             puts("usage: jpt audit results.db [--fingerprint SHA256]\n\n"
-                 "rows against each other, figures against rows; then a fingerprint of all rows, which changes with any of them.\n"
+                 "texts scored again where their task is here, rows against each other, figures against rows; then a fingerprint of all rows, which changes with any of them.\n"
                  "exit 1 when a rule fails, or the fingerprint is another");
             return CLI_OK;
         default: return cli_bad_option("audit", argv);
@@ -37,11 +38,13 @@ int cmd_audit(int argc, char **argv) {
     jpt_error  err = {0};
     jpt_store *store = NULL;
     jpt_buf    out = {0};
-    int        failed = 0;
+    int        failed = 0, scores = 0;
     jpt_status st = jpt_store_open(argv[optind], JPT_STORE_READ, &store, &err);
     if (st == JPT_OK)
+        st = jpt_run_audit_scores(store, &out, &scores, &err);
+    if (st == JPT_OK)
         st = jpt_report_audit(store, expected, &out, &failed, &err);
-    return print_and_close(store, &out, st, failed ? CLI_FAILED : CLI_OK, &err);
+    return print_and_close(store, &out, st, failed || scores ? CLI_FAILED : CLI_OK, &err);
 }
 
 int cmd_advise(int argc, char **argv) {

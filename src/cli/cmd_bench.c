@@ -244,8 +244,12 @@ static jpt_status add_engine(engines *all, const options *o, const char *model, 
     if (!o->dry)
         JPT_TRY(jpt_sha256_file(jpt_model_get_info(e->model)->path, all->sha256[all->n - 1], err));
     e->model_sha256 = all->sha256[all->n - 1];
-    if (jpt_calibration_find(e->device, all->uuid[all->n - 1], jpt_meter_get_limits(e->meter)->name, e->model_sha256, &all->calibration[all->n - 1], NULL) == JPT_OK)
+    jpt_error  why = {0};
+    jpt_status found = jpt_calibration_find(e->device, all->uuid[all->n - 1], jpt_meter_get_limits(e->meter)->name, e->model_sha256, &all->calibration[all->n - 1], &why);
+    if (found == JPT_OK)
         e->calibration = &all->calibration[all->n - 1];
+    else if (found == JPT_METER)
+        jpt_log(JPT_LOG_WARN, "%s", why.msg);
     return JPT_OK;
 }
 

@@ -49,6 +49,8 @@ static void print_text(const jpt_calibration *c) {
     printf("launch-bound    %.4g W, %.4g ms a step of one layer\n", c->launch_w, c->launch_s * 1e3);
     printf("phases alone    %.4g J a position of a long prompt, %.4g J a step of one row, %.4g J a choice (+-%.2g)\n", c->prefill_j, c->decode_j, c->select_j, c->select_error_j);
     printf("fit             leaves %.3g %% of the joules unexplained (root mean square over four widths)\n", 100 * c->residual);
+    if (!(c->residual < JPT_CALIBRATION_RESIDUAL))
+        printf("                that is too much: no cell gets a floor from it; take a model that the device is meant for\n");
 }
 
 int cmd_calibrate(int argc, char **argv) {

@@ -119,11 +119,11 @@ static void print(const counts *c, bool busy, jpt_buf *out) {
             jpt_buf_printf(out, "budget: %.3g of %.3g h\n", c->window_s / 3600, c->plan.max_hours);
     }
     jpt_buf_printf(out, "%lld tokens", (long long)c->tokens);
-    if (c->request_s > 0)
-        jpt_buf_printf(out, " in %.1f s of windows", c->request_s);
-    jpt_buf_addc(out, '\n');
     if (c->valid_tokens > 0)
-        jpt_buf_printf(out, "%.4g J, %.4g J/token%s\n", c->joules, c->joules / c->valid_tokens, c->modelled ? " (modelled, not measured)" : "");
+        jpt_buf_printf(out, ", %.4g J, %.4g J/token%s", c->joules, c->joules / c->valid_tokens, c->modelled ? " (modelled, not measured)" : "");
+    jpt_buf_addc(out, '\n');
+    if (c->request_s > 0)
+        jpt_buf_printf(out, "metered: %.1f s that served requests, over and over where they are short; %.1f s and %.4g J with all the rest\n", c->request_s, c->window_s, c->window_j);
     if (c->last.id > 0 && c->last.duration_s > 0) {
         jpt_buf_printf(out, "last: %s, %s, block %lld", c->task, c->spec, (long long)c->last.block);
         if (c->last.output_tokens >= 0) /* an imported run may not tell */

@@ -308,11 +308,12 @@ static void audit_pairs(audit *a, const panel *p) {
 
 /* ---- windows ------------------------------------------------------------------------------------- */
 
-/* Trapezoid over the window, edges interpolated; NAN where the samples do not reach both. */
+/* Trapezoid over the window, edges interpolated, or held for three samples' time at most; NAN where the samples do not reach so far. */
 static double integrate(const jpt_power_row *p, int n, double t0, double t1) {
-    double sum = 0;
-    if (n < 2 || p[0].t_s > t0 || p[n - 1].t_s < t1)
+    double sum = 0, held = n < 2 ? 0 : 3 * (p[n - 1].t_s - p[0].t_s) / (n - 1);
+    if (n < 2 || p[0].t_s > t0 + held || p[n - 1].t_s < t1 - held)
         return NAN;
+    sum += fmax(p[0].t_s - t0, 0) * p[0].power_w + fmax(t1 - p[n - 1].t_s, 0) * p[n - 1].power_w;
     for (int i = 1; i < n; i++) {
         double a = fmax(p[i - 1].t_s, t0), b = fmin(p[i].t_s, t1), span = p[i].t_s - p[i - 1].t_s;
         if (b <= a || span <= 0)

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { LEDGER_ALIKE = 30 }; /* condition of a fit from which on its windows tell phases apart no longer (docs/energy-method.md) */
+
 /* ---- validity ------------------------------------------------------------------------------------- */
 
 typedef struct reason { char text[160]; int n; } reason;
@@ -99,7 +101,8 @@ void report_validity(const report *r, jpt_buf *b) {
         jpt_buf_printf(b, "%s in %d windows", open_books ? "broken" : "holds", open_books ? open_books : books);
     else
         jpt_buf_addz(b, "no ledger in this file");
-    jpt_buf_addz(b, "</dd></dl><p class=\"note\">jpt audit checks every row.</p></div><div><h3>reasons</h3><dl>");
+    jpt_buf_printf(b, "</dd><dt>floor of each setting</dt><dd>%s</dd></dl><p class=\"note\">jpt audit checks every row.</p></div><div><h3>reasons</h3><dl>",
+                   r->n_floors ? "in the tables" : "none: no calibration of this device with this meter that explains three quarters of its joules (jpt calibrate)");
     for (int k = 0; k < n_reasons; k++) {
         jpt_buf_addz(b, "<dt>");
         report_escape(b, why[k].text);
@@ -227,8 +230,12 @@ void report_method(const report *r, jpt_buf *b) {
             const jpt_ledger_row *l = &r->ledgers[i];
             jpt_buf_addz(b, "<dt>");
             report_escape(b, l->method), jpt_buf_addz(b, ", "), report_escape(b, l->entry);
-            jpt_buf_printf(b, "</dt><dd>%.4g ± %.2g ", l->value, l->error_value);
+            jpt_buf_printf(b, "</dt><dd>%.4g ", l->value);
+            if (isfinite(l->error_value))
+                jpt_buf_printf(b, "± %.2g ", l->error_value);
             report_escape(b, l->unit);
+            if (l->condition > LEDGER_ALIKE)
+                jpt_buf_printf(b, " (condition %.0f: the windows' mixes of phases are too alike to tell them apart)", l->condition);
             jpt_buf_addz(b, "</dd>");
         }
         jpt_buf_addz(b, "</dl></div>");

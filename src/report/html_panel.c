@@ -121,7 +121,7 @@ static void ledger(const report *r, const panel *p, jpt_buf *b) {
     jpt_buf_addz(b, "<p class=\"note\">Joules a request, cheapest first. Upper bar, by phase: ");
     ledger_key(b, report_phases, N_PHASES, "ph");
     if (fate_known) {
-        jpt_buf_addz(b, "<br>Lower bar, by fate: ");
+        jpt_buf_addz(b, "<br>Lower bar, by fate, in the shares of the decoded positions (the table's \"thrown away\" counts the prompt's too): ");
         ledger_key(b, fates, N_FATES, "fa");
     } else
         jpt_buf_addz(b, "<br>By fate: joules not measured; the share of positions thrown away stands at the right");

@@ -295,7 +295,7 @@ static void add_comparison(const comparison *c, double margin, int of, jpt_buf *
             jpt_buf_printf(out, " (%+.1f %%)", 100 * (d->ratio.mean - 1));
         jpt_buf_printf(out, ", 95 %% interval [%+.4g, %+.4g] over %d items", e.low, e.high, e.n);
         if (p->n_blocks > 1)
-            jpt_buf_printf(out, " and %d blocks", p->n_blocks);
+            jpt_buf_printf(out, " and %d blocks%s", p->n_blocks, k > 0 && p->n_blocks < 5 ? " (five are wanted)" : "");
         jpt_buf_printf(out, ": %s", verdict_of(e, c->adjusted[k], c->b->fig[compared[k]].mean, margin, room));
         if (of > 1)
             jpt_buf_printf(out, " (p %.2g, Holm over %d: %.2g)", d->p, of, c->adjusted[k]);

@@ -191,6 +191,7 @@ jpt_status jpt_calibration_find(const char *device, const char *card_uuid, const
     char       path[4096];
     jpt_buf    text = {0};
     bool       found = false, same_model = false;
+    double     poor = 0; /* a fit that would be this one's, were it better */
     JPT_TRY(file_name(path, err));
     if (jpt_file_read(path, &text, NULL) == JPT_OK && text.n)
         for (const char *p = text.p; p && *p; p = strchr(p, '\n'), p = p ? p + 1 : NULL) {
@@ -209,7 +210,11 @@ jpt_status jpt_calibration_find(const char *device, const char *card_uuid, const
             c.prefill_j = copy_number(o, "prefill_j"), c.decode_j = copy_number(o, "decode_j"), c.select_j = copy_number(o, "select_j");
             c.select_error_j = copy_number(o, "select_error_j");
             bool usable = o && strcmp(c.device, device) == 0 && strcmp(c.card_uuid, card_uuid) == 0 && strcmp(c.energy_source, energy_source) == 0 && c.pj_per_byte >= 0 &&
-                          c.pj_per_flop >= 0 && c.bytes_per_s > 0 && c.flops_per_s > 0 && c.residual < 0.25;
+                          c.pj_per_flop >= 0 && c.bytes_per_s > 0 && c.flops_per_s > 0;
+            if (usable && !(c.residual < JPT_CALIBRATION_RESIDUAL)) {
+                poor = c.residual;
+                usable = false;
+            }
             bool same = strcmp(c.model_sha256, model_sha256) == 0;
             if (usable && (same || !same_model)) { /* the last line stands */
                 *out = c;
@@ -219,5 +224,7 @@ jpt_status jpt_calibration_find(const char *device, const char *card_uuid, const
             json_decref(o);
         }
     jpt_buf_fini(&text);
+    if (!found && poor > 0)
+        return JPT_FAIL(err, METER, "the calibration of '%s' leaves %.0f %% of the joules unexplained: no cell gets a floor; jpt calibrate with a larger model makes a better one", device, 100 * poor);
     return found ? JPT_OK : JPT_FAIL(err, NOT_FOUND, "no calibration of '%s' with meter '%s' yet: jpt calibrate makes one", device, energy_source);
 }

@@ -201,12 +201,12 @@ static void verdicts(void **state) {
         }
     }
     compare("beam", "greedy", 0.01, "J/request: +30 (+99.9 %)");
-    compare("beam", "greedy", 0.01, "over 40 items and 3 blocks: higher\n");
-    compare("greedy", "beam", 0.01, "over 40 items and 3 blocks: lower\n");
+    compare("beam", "greedy", 0.01, "over 40 items and 3 blocks (five are wanted): higher\n");
+    compare("greedy", "beam", 0.01, "over 40 items and 3 blocks (five are wanted): lower\n");
     compare("beam", "greedy", 0.01, "price: 66.67 J a request for a point of exact_match");
     compare("again", "greedy", 0.01, "J/request: +0.06 (+0.2 %)");
     compare("again", "greedy", 0.01, "higher, but equivalent within 1 %");
-    compare("again", "greedy", 0.001, "over 40 items and 3 blocks: higher\n");
+    compare("again", "greedy", 0.001, "over 40 items and 3 blocks (five are wanted): higher\n");
     compare("again", "greedy", 0.01, "exact_match: +0, 95 % interval [+0, +0] over 40 items and 3 blocks: equivalent within 1 %");
 }
 

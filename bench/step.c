@@ -5,7 +5,7 @@
  *   decode N STEPS       after N tokens: STEPS forwards of one token; no selection
  *   batch B N STEPS      B sequences that share a prompt of N: STEPS forwards of B rows
  *   spec SPEC N STEPS    the strategy after a prompt of N, EOS ignored: the decode of STEPS tokens; a third number: seconds of
- *                        the clock in selection
+ *                        the clock in selection, which is all that is no forward, also what a strategy does with rows itself
  *   read MB              read bandwidth of all threads, GB/s
  *   nll FILE N           perplexity of the first N tokens of a text
  *   memory               peak resident set, file, packed weights, a cache of 1024 positions; MB */
@@ -104,17 +104,17 @@ static spent batch(jpt_model *m, int32_t n_seqs, int32_t n, int32_t steps) {
 /* The decode begins where the prompt's last pass ends. */
 typedef struct phases {
     spent  begun;
-    double select_at, select_s;
+    double forward_at, forward_s;
 } phases;
 
 static void on_phase(void *ud, jpt_phase phase, bool begin, int64_t ns) {
     phases *p = ud;
     if (phase == JPT_PHASE_PREFILL && !begin)
         *p = (phases){.begun = now()};
-    else if (phase == JPT_PHASE_SELECT && begin)
-        p->select_at = 1e-9 * (double)ns;
-    else if (phase == JPT_PHASE_SELECT)
-        p->select_s += 1e-9 * (double)ns - p->select_at;
+    else if (phase == JPT_PHASE_DECODE && begin)
+        p->forward_at = 1e-9 * (double)ns;
+    else if (phase == JPT_PHASE_DECODE)
+        p->forward_s += 1e-9 * (double)ns - p->forward_at;
 }
 
 static void spec(jpt_model *m, const char *text, int32_t n, int32_t steps) {
@@ -135,7 +135,7 @@ static void spec(jpt_model *m, const char *text, int32_t n, int32_t steps) {
     must(jpt_generate(s, &r, 1, 1, &g, NULL, NULL, &err), &err);
     spent  t0 = since(p.begun);
     double share = steps / (double)g.n_tokens;
-    printf("%.9f %.9f %.9f\n", t0.clock * share, t0.processor * share, p.select_s * share);
+    printf("%.9f %.9f %.9f\n", t0.clock * share, t0.processor * share, (t0.clock - p.forward_s) * share);
     jpt_generation_fini(&g);
     jpt_session_close(s);
     jpt_spec_list_fini(&list);

@@ -5,10 +5,11 @@
 # and what there is by then is reported, audited and exported.  Needs jpt, bash and coreutils.
 #   JPT=jpt             the program; JPT_LIBS=DIR: its shared libraries, where the machine has none (ldd names them)
 #   MINUTES=9           for everything       CALIBRATE=60  seconds of jpt calibrate, 0: none
+#   CALIBRATE_MODEL=FILE  another model to calibrate with: one that the card is meant for, where MODEL is small for it
 #   PLAN=FILE           another plan         DEVICE=cuda METER=auto ARGS="--limit 8"  further options of jpt bench
 set -uo pipefail
 top=$(cd "$(dirname "$0")/.." && pwd)
-[ $# -ge 1 ] && [ $# -le 2 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 1 ] && [ $# -le 2 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 model=$1 out=${2:-$top/studies/first-card} jpt=${JPT:-jpt} plan=${PLAN:-$top/plans/first-card.yaml} device=${DEVICE:-cuda}
 end=$((SECONDS + $(printf '%.0f' "$(echo "${MINUTES:-9}" | awk '{print $1 * 60}')")))
 [ -z "${JPT_LIBS:-}" ] || export LD_LIBRARY_PATH=$JPT_LIBS${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
@@ -38,7 +39,7 @@ run() { # SECONDS COMMAND...: TERM after so long, KILL when that does not help; 
 tail=40 # seconds kept for the report
 if [ "${CALIBRATE:-60}" != 0 ] && [ ! -s "$out/calibrate.txt" ]; then
     say "calibrating"
-    if run $((end - SECONDS - tail)) "$jpt" calibrate "${common[@]}" --seconds "${CALIBRATE:-60}" >"$out/calibrate.part"; then
+    if run $((end - SECONDS - tail)) "$jpt" calibrate "${common[@]}" ${CALIBRATE_MODEL:+-m "$CALIBRATE_MODEL"} --seconds "${CALIBRATE:-60}" >"$out/calibrate.part"; then
         mv "$out/calibrate.part" "$out/calibrate.txt"
         cat "$out/calibrate.txt"
     else

@@ -5,6 +5,7 @@
 #   SECONDS_A_WINDOW=10   joules by NVML's counter over windows of this length
 #   JPT_BENCH_DIR=/tmp    where random-weight models are made (16 + 9 + 5 + 3 + 0.3 GB)
 #   PYTHON=python3        with numpy; the peers need torch, transformers and nvidia-ml-py too
+#   SAMPLERS=all          every sampler and not four of them, three minutes more; PEERS=0: no peers
 #   LLAMA_BENCH=...       llama.cpp's llama-bench, to be timed and metered beside (the peers' Python packages, too)
 #   JPT_MODEL=...         a model for the checks of whole models, else smollm2-135m.gguf in jpt's cache for test_cuda_model
 set -euo pipefail
@@ -54,6 +55,13 @@ windows 8b-bf16 auto "$one" "window greedy 16 16 128 SECS" "window greedy 64 16 
     "window sample:temperature=0.8 1 16 256 SECS" "window top-k:top_k=50 1 16 256 SECS" "window top-p:top_p=0.9 1 16 256 SECS" "window typical:typical_p=0.9 1 16 256 SECS" \
     "window greedy 1 1024 128 SECS" "window beam:num_beams=4 1 1024 128 SECS" "window beam:num_beams=10 1 1024 128 SECS" "window diverse-beam:num_beams=4,num_beam_groups=2 1 1024 128 SECS" \
     "window contrastive:penalty_alpha=0.6,top_k=5 1 1024 128 SECS" "window contrastive:penalty_alpha=0.6,top_k=25 1 1024 128 SECS" "window dola:dola_layers=high 1 1024 128 SECS"
+if [ "${SAMPLERS:-}" = all ]; then
+    more=()
+    for s in min-p:min_p=0.05 epsilon:epsilon_cutoff=0.0003 eta:eta_cutoff=0.0003 top-h top-n-sigma top-a p-less xtc dry dynatemp smoothing mirostat mirostat-v2 adaptive-p guard; do
+        more+=("window $s 1 16 256 SECS")
+    done
+    windows 8b-bf16 auto "${more[@]}"
+fi
 windows 8b-q8_0 auto "$one"
 windows 8b-q4_0 auto "$one"
 peers gemv-1.5b

@@ -303,14 +303,23 @@ static void fill_energy(jpt_request_row *r, const jpt_run_request_energy *e) {
     r->energy_reasons = e->energy.reasons[0] ? e->energy.reasons : NULL;
 }
 
-static void fill_generation(jpt_request_row *r, const jpt_generation *g, jpt_buf *ids) {
+/* The file keeps C strings: a NUL, which a model may well write, becomes U+FFFD, as bytes that are no UTF-8 do, for the row and its scores alike. */
+static void storable(const jpt_buf *text, jpt_buf *out) {
+    for (size_t i = 0; i < text->n; i++)
+        if (text->p[i])
+            jpt_buf_addc(out, text->p[i]);
+        else
+            jpt_buf_addz(out, "\xEF\xBF\xBD");
+}
+
+static void fill_generation(jpt_request_row *r, const jpt_generation *g, const jpt_buf *text, jpt_buf *ids) {
     jpt_buf_addc(ids, '[');
     for (int32_t i = 0; i < g->n_tokens; i++)
         jpt_buf_printf(ids, "%s%d", i ? "," : "", g->tokens[i]);
     jpt_buf_addc(ids, ']');
     r->output_tokens = g->n_tokens;
     r->stop_reason = jpt_stop_reason_name(g->stop);
-    r->text = g->text.p ? g->text.p : "";
+    r->text = text->p ? text->p : "";
     r->token_ids_json = ids->p;
     r->duration_s = g->duration_s;
     r->ttft_s = g->ttft_s;
@@ -330,7 +339,7 @@ static void fill_generation(jpt_request_row *r, const jpt_generation *g, jpt_buf
 /* Score and store a finished request. */
 static jpt_status put_request(bench *b, const cell *c, const window_facts *f, int64_t window, const asked *a, int32_t i, const jpt_run_request_energy *e, jpt_error *err) {
     const jpt_generation *g = &a->g[i];
-    jpt_buf               id_json = {0};
+    jpt_buf               id_json = {0}, text = {0};
     jpt_task_score        scores[JPT_TASK_SCORES_MAX];
     jpt_score_row         rows[JPT_TASK_SCORES_MAX];
     int32_t               n = 0;
@@ -338,7 +347,8 @@ static jpt_status put_request(bench *b, const cell *c, const window_facts *f, in
     jpt_request_row       r;
     jpt_run_fates         fate;
     jpt_request_row_init(&r);
-    JPT_TRY(jpt_task_score_item(c->task, (size_t)a->item[i], (jpt_str){g->text.p ? g->text.p : "", g->text.n}, scores, &n, err));
+    storable(&g->text, &text);
+    jpt_status st = text.oom ? JPT_FAIL(err, NOMEM, "out of memory") : jpt_task_score_item(c->task, (size_t)a->item[i], (jpt_str){text.p ? text.p : "", text.n}, scores, &n, err);
     r.cell = c->id;
     r.block = f->block;
     r.item_index = a->item[i];
@@ -347,7 +357,7 @@ static jpt_status put_request(bench *b, const cell *c, const window_facts *f, in
     r.order_in_block = f->order;
     r.prompt_tokens = a->n_prompt[i];
     r.t_start_s = b->window.window.facts.begin.t_s;
-    fill_generation(&r, g, &id_json);
+    fill_generation(&r, g, &text, &id_json);
     fill_energy(&r, e);
     r.window = window;
     r.share_rule = f->n > 1 || f->replications > 1 ? JPT_RUN_SHARE : NULL;
@@ -358,8 +368,10 @@ static jpt_status put_request(bench *b, const cell *c, const window_facts *f, in
     }
     for (int32_t k = 0; k < n; k++)
         rows[k] = (jpt_score_row){.metric = scores[k].name, .value = scores[k].value, .ci_low = NAN, .ci_high = NAN, .n = -1};
-    jpt_status st = id_json.oom ? JPT_FAIL(err, NOMEM, "out of memory") : jpt_store_put_request(b->store, &r, rows, (size_t)n, &row, err);
+    if (st == JPT_OK)
+        st = id_json.oom ? JPT_FAIL(err, NOMEM, "out of memory") : jpt_store_put_request(b->store, &r, rows, (size_t)n, &row, err);
     jpt_buf_fini(&id_json);
+    jpt_buf_fini(&text);
     return st;
 }
 

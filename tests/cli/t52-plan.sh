@@ -52,6 +52,9 @@ grep -q "texts of task ask are not scored again" audit || fail "not told: $(cat 
 "$JPT" bench -m "$model" -t demo-translation -s greedy -s sample --limit 3 -n 8 --meter model -o scored.db -q || fail "bench of a task"
 "$JPT" audit scored.db >audit || fail "audit: $(cat audit)"
 grep -q "a text's scores are those of the text *holds, [1-9]" audit && grep -q "a cell's scores and intervals are those of its texts *holds, [1-9]" audit || fail "not scored again: $(cat audit)"
+# a NUL in a text cuts nothing off: token 0 of the tiny model is one
+"$JPT" bench -m "$model" -t demo-translation -s greedy:logit_bias=0:30 --limit 2 -n 5 --meter model -o nul.db -q && "$JPT" audit nul.db >audit || fail "a NUL: $(cat audit)"
+[ "$(python3 -c 'import sqlite3; print(sqlite3.connect("nul.db").execute("select text from request").fetchone()[0])')" = "�����" ] || fail "a NUL is not kept"
 for change in "update cell_score set value=value+1, ci_low=ci_low+1, ci_high=ci_high+1 where metric='chrf' and cell=2" "update cell_score set ci_high=ci_high+1 where metric='chrf' and cell=1" \
     "update score set value=value+1 where metric='chrf' and request=5"; do
     cp scored.db touched.db

@@ -182,6 +182,14 @@ static void go_plainly(cuda_backend *c) {
             free_bytes >> 20, total >> 20);
 }
 
+/* What tells this pass's launches from another's; compared as bytes, so the padding is zeroed. */
+static void key_of(const cuda_backend *c, const jpt_pass_inputs *in, graph_key *key) {
+    memset(key, 0, sizeof *key);
+    key->shape = in->shape;
+    key->chunks = c->chunks;
+    key->tiles = c->n_tiles, key->skipped = c->skipped;
+}
+
 static bool cuda_pass_begin(jpt_backend *be, const jpt_pass_inputs *in) {
     cuda_backend *c = of(be);
     c->in_pass = true;
@@ -193,10 +201,7 @@ static bool cuda_pass_begin(jpt_backend *be, const jpt_pass_inputs *in) {
     if (in->shape.n > GRAPH_ROWS || c->plainly || c->broken != CU_OK)
         return false;
     graph_key key;
-    memset(&key, 0, sizeof key);
-    key.shape = in->shape;
-    key.chunks = c->chunks;
-    key.tiles = c->n_tiles, key.skipped = c->skipped;
+    key_of(c, in, &key);
     recorded *g = find_graph(c, &key);
     if (g && g->exec) {
         cu_result r = c->cu.graph_launch(g->exec, c->stream);
@@ -243,10 +248,7 @@ static bool cuda_pass_end(jpt_backend *be, const jpt_pass_inputs *in) {
     if (c->recording) {
         c->recording = false;
         graph_key key;
-        memset(&key, 0, sizeof key);
-        key.shape = in->shape;
-        key.chunks = c->chunks;
-        key.tiles = c->n_tiles, key.skipped = c->skipped;
+        key_of(c, in, &key);
         recorded *g = find_graph(c, &key);
         if (cuda_ok(c, c->cu.capture_end(c->stream, &graph)) && g)
             r = run_recorded(c, graph, g);

@@ -8,7 +8,7 @@ for r in rows:
     if "model" in r:
         model = r["model"].rsplit("/", 1)[-1].removesuffix(".gguf")
     elif "spec" in r and "tok_s" in r:
-        w[model, r["spec"], r["batch"], r["prompt"]] = r
+        w.setdefault((model, r["spec"], r["batch"], r["prompt"]), []).append(r)
     elif "peer" in r:
         peer[r["peer"]] = r
     elif "forward" in r:
@@ -23,15 +23,14 @@ print(f"{'':44s}{'is':>10s}{'wanted':>12s}")
 
 
 def line(name, value, target, at_most=False, unit=""):
-    if value is None:
-        print(f"{name:44s}{'-':>10s}{target:>12g} {unit}")
+    if value is None: # SAMPLERS=only
         return
     good = value <= target if at_most else value >= target
     print(f"{name:44s}{value:10.4g}{('<= ' if at_most else '>= ') + format(target, '.4g'):>12s} {unit:8s}{'' if good else '  missed'}")
 
 
 def get(key, field):
-    return w[key][field] if key in w else None
+    return sum(r[field] for r in w[key]) / len(w[key]) if key in w else None # of windows repeated, the mean
 
 
 def ratio(a, b):
@@ -60,6 +59,6 @@ for name, p in peer.items():
     kind, _, of = name.partition("-")
     if kind not in ("hf", "llama"):
         continue
-    own = w.get((of if kind == "llama" else of.removesuffix("-compiled") + "-bf16", "greedy", 1, 16))
+    own = (of if kind == "llama" else of.removesuffix("-compiled") + "-bf16", "greedy", 1, 16)
     print(f"{name}: " + (p["error"] if "error" in p else f"{p['tok_s']:.1f} tok/s, {p['j_token']:.3f} J/token") +
-          (f"; jpt {own['tok_s']:.1f} tok/s, {own['j_token']:.3f} J/token" if own and "error" not in p else ""))
+          (f"; jpt {get(own, 'tok_s'):.1f} tok/s, {get(own, 'j_token'):.3f} J/token" if own in w and "error" not in p else ""))

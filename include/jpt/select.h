@@ -51,7 +51,15 @@ typedef enum jpt_link_kind {
     JPT_LINK_XTC,                 /* [llama.cpp xtc]                     value = probability, value2 = threshold */
     JPT_LINK_SURPRISE,            /* [llama.cpp mirostat v2]             value = bits: keeps -log2 p <= value, and the best */
     JPT_LINK_NORMALIZE,           /* [LogitNormalization]                log-softmax */
+    /* of samplers with a memory, the last of a chain: they see log-probabilities, and jpt_selected tells what they saw */
+    JPT_LINK_ZIPF,                /* [Basu et al. 2021, llama.cpp mirostat] value = bits aimed at: keeps the k best that Zipf's law gives; count: a jpt_zipf_form */
+    JPT_LINK_AIM,                 /* [llama.cpp adaptive-p]              value = probability aimed at: jpt_aim_row */
+    JPT_LINK_GUARD,               /* [GUARD 2025]                        values[n_ids]: entropies of the steps before; count = window, 2 to JPT_GUARD_WINDOW */
 } jpt_link_kind;
+
+/* Of mirostat: llama.cpp's; the authors' code; theirs with guarded ratios (Shi et al. 2024). */
+typedef enum jpt_zipf_form { JPT_ZIPF_LLAMA_CPP, JPT_ZIPF_PAPER, JPT_ZIPF_SHI } jpt_zipf_form;
+enum { JPT_GUARD_WINDOW = 64 };
 
 typedef struct jpt_link {
     jpt_link_kind  kind;
@@ -92,6 +100,8 @@ typedef struct jpt_selected {
     float   entropy;        /* of the model's own distribution, nats */
     int32_t n_kept;         /* tokens with a score above -inf after the chain */
     float   kept_prob;      /* probability of the token after the chain and renormalisation */
+    float   seen_logprob;   /* ln p of the token in what the chain's last link saw, where that is JPT_LINK_ZIPF, AIM or GUARD; NAN: it is not */
+    float   seen_entropy;   /* - sum p ln(p + 1e-5) of what JPT_LINK_GUARD saw, nats; NAN: the last link is another */
 } jpt_selected;
 
 /* Apply the chain to logits[V] in place (what is masked becomes -INFINITY).  `item` gives history, prompt length and

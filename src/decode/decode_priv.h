@@ -106,12 +106,7 @@ double      spec_value(const jpt_spec *spec, const char *name, double neutral);
 const char *spec_string(const jpt_spec *spec, const char *name); /* "" when absent */
 
 /* Arithmetic of strategies on given numbers, for tests against their authors' code.
- * Mirostat 1's k (not rounded) from probabilities p[n], best first, by the first `terms` ratios; guarded: each ratio at least 1 and its
- * divisor 1e-9 larger, as Shi et al.'s copy has it. */
-double jpt_mirostat_k(const float *p, int32_t n, int32_t terms, bool guarded, double vocabulary, double mu);
-/* GUARD's k (not rounded) and alpha after t entropies (nats). */
-void jpt_guard_step(const float *entropies, int32_t t, int32_t window, int32_t n_vocab, double *k, double *alpha);
-/* Adaptive contrastive search: the sigmoid of a relative change of entropy. */
+ * Adaptive contrastive search: the sigmoid of a relative change of entropy. */
 double jpt_acs_squash(double q, double delta);
 double jpt_median(const float *v, int32_t n, float *room_n); /* mean of the two middle values */
 /* FSD-d's penalty of a token after history[n]. */

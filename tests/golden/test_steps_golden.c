@@ -21,6 +21,21 @@ static note           notes[64];
 static int            n_notes;
 static const int32_t *forced;
 
+/* ln p of a token in what the chain's last link sees, and that row's entropy, for links that tell (NAN: not this one). */
+static void what_is_seen(const jpt_select_item *it, const float *logits, int32_t V, int32_t token, float *z, void *scratch, jpt_selected *out) {
+    jpt_chain     before = *it->chain;
+    jpt_link_kind last = before.link[--before.n_links].kind;
+    out->seen_logprob = out->seen_entropy = NAN;
+    if (last != JPT_LINK_ZIPF && last != JPT_LINK_AIM && last != JPT_LINK_GUARD)
+        return;
+    memcpy(z, logits, (size_t)V * sizeof *z);
+    assert_int_equal(jpt_chain_apply(&before, it, z, V, scratch, NULL), JPT_OK);
+    assert_true(jpt_log_softmax(z, V, z));
+    out->seen_logprob = z[token];
+    if (last == JPT_LINK_GUARD)
+        out->seen_entropy = (float)jpt_entropy_eps(z, V, 1e-5f);
+}
+
 static jpt_status noting_select(jpt_backend *be, const float *logits, int32_t V, const jpt_select_item *items, int32_t n, jpt_selected *out, jpt_error *err) {
     (void)be;
     assert_int_equal(n, 1);
@@ -39,6 +54,8 @@ static jpt_status noting_select(jpt_backend *be, const float *logits, int32_t V,
             m.weighed += exp((double)z[v]) * ((double)((uint32_t)v * 2654435761u) / 4294967296.0);
         }
     *out = (jpt_selected){.token = forced[n_notes], .n_kept = m.n_kept, .kept_prob = expf(z[forced[n_notes]])};
+    if (items[0].chain && items[0].chain->n_links > 0)
+        what_is_seen(&items[0], logits + (size_t)items[0].row * (size_t)V, V, forced[n_notes], z, scratch, out);
     notes[n_notes++] = m;
     free(z);
     free(scratch);

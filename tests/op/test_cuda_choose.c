@@ -44,7 +44,7 @@ static void fill(float *z, int32_t V, int shape) {
 }
 
 static const int32_t ids[] = {9, 7, 9, 4000, 3}, sequences[] = {1, 5, 2, 9, 3, 3, 7, 11, 9, 2, 9, 3};
-static const float   values[] = {-1.5f, 0.25f, -0.5f, 3, -1};
+static const float   values[] = {-1.5f, 0.25f, -0.5f, 3, -1}, entropies[] = {2.5f, 3, 1.25f, 4, 2.5f, 0.5f, 3.5f, 3, 2};
 #define CHAIN(keep, n, ...) {.n_links = n, .min_tokens_to_keep = keep, .eos = {3, 4}, .n_eos = 2, .link = {__VA_ARGS__}}
 #define ONE(keep, name, v) CHAIN(keep, 1, {.kind = JPT_LINK_##name, .value = v, .count = (int32_t)(v)})
 #define LINK(name, v) {.kind = JPT_LINK_##name, .value = v, .count = (int32_t)(v)}
@@ -63,6 +63,11 @@ static const jpt_chain chains[] = {
     CHAIN(1, 1, {.kind = JPT_LINK_BIAS, .ids = ids, .values = values, .n_ids = 5}), CHAIN(1, 1, {.kind = JPT_LINK_SEQUENCE_BIAS, .ids = sequences, .values = values, .n_ids = 12}),
     CHAIN(1, 2, {.kind = JPT_LINK_ALLOWED, .ids = ids, .n_ids = 5}, LINK(TOP_K, 2)), CHAIN(1, 1, {.kind = JPT_LINK_DRY, .value = 0.8, .value2 = 1.75, .count = 1, .count2 = -1}),
     CHAIN(1, 2, {.kind = JPT_LINK_FORCED, .ids = ids, .n_ids = 1, .count = HISTORY - PROMPT}, LINK(TEMPERATURE, 2)), CHAIN(1, 1, {.kind = JPT_LINK_EXPONENTIAL_DECAY, .value = 1.5, .count = 2}),
+    CHAIN(1, 1, {.kind = JPT_LINK_AIM, .value = 0.5}), CHAIN(1, 3, LINK(TEMPERATURE, 1.4), LINK(MIN_P, 0.01), {.kind = JPT_LINK_AIM, .value = 0.2}),
+    CHAIN(1, 1, {.kind = JPT_LINK_ZIPF, .value = 10}), CHAIN(1, 2, LINK(TEMPERATURE, 0.8), {.kind = JPT_LINK_ZIPF, .value = 4, .count = JPT_ZIPF_PAPER}),
+    CHAIN(1, 1, {.kind = JPT_LINK_ZIPF, .value = 3, .count = JPT_ZIPF_SHI}), CHAIN(1, 1, {.kind = JPT_LINK_GUARD, .values = entropies, .n_ids = 0, .count = 4}),
+    CHAIN(1, 1, {.kind = JPT_LINK_GUARD, .values = entropies, .n_ids = 2, .count = 4}), CHAIN(1, 1, {.kind = JPT_LINK_GUARD, .values = entropies, .n_ids = 3, .count = 4}),
+    CHAIN(1, 2, LINK(TEMPERATURE, 1.2), {.kind = JPT_LINK_GUARD, .values = entropies, .n_ids = 9, .count = 4}), CHAIN(1, 1, {.kind = JPT_LINK_GUARD, .values = entropies, .n_ids = 9, .count = 64}),
     CHAIN(1, 1, {.kind = JPT_LINK_SURPRISE, .value = 0.5}), CHAIN(1, 1, {.kind = JPT_LINK_SURPRISE, .value = 9}),
     CHAIN(1, 0, {0}),
 };
@@ -76,7 +81,7 @@ static void every_link(void **ud) {
         int32_t V = sizes[s];
         float  *z = malloc((size_t)V * sizeof *z);
         long    all = 0, same = 0, kept = 0;
-        double  logprob = 0, entropy = 0, prob = 0;
+        double  logprob = 0, entropy = 0, prob = 0, seen = 0;
         for (int shape = 0; shape < SHAPES; shape++) {
             fill(z, V, shape);
             float *dz = put(z, (size_t)V);
@@ -98,13 +103,19 @@ static void every_link(void **ud) {
                     }
                     logprob = fmax(logprob, fabs((double)a[d].logprob - (double)b[d].logprob));
                     prob = fmax(prob, fabs((double)a[d].kept_prob - (double)b[d].kept_prob));
+                    if (isnan(a[d].seen_logprob) != isnan(b[d].seen_logprob) || isnan(a[d].seen_entropy) != isnan(b[d].seen_entropy))
+                        fail_msg("V %d, shape %d, chain %d: a link that tells what it saw, or not", V, shape, i);
+                    if (!isnan(a[d].seen_logprob))
+                        seen = fmax(seen, fabs((double)a[d].seen_logprob - (double)b[d].seen_logprob));
+                    if (!isnan(a[d].seen_entropy))
+                        seen = fmax(seen, fabs((double)a[d].seen_entropy - (double)b[d].seen_entropy));
                 }
             }
             gpu->ops->free(gpu, dz);
         }
-        print_message("V %d: of %ld choices %ld the same, %ld as many left; ln p within %.1e, entropy %.1e, p %.1e\n", V, all, same, kept, logprob, entropy, prob);
+        print_message("V %d: of %ld choices %ld the same, %ld as many left; ln p within %.1e, entropy %.1e, p %.1e, what was seen %.1e\n", V, all, same, kept, logprob, entropy, prob, seen);
         assert_true(same >= all - 2 && kept >= all - 2); /* log and pow differ in their last bit: a bound made of an entropy may */
-        assert_true(logprob <= 1e-5 && entropy <= 1e-5 && prob <= 1e-5);
+        assert_true(logprob <= 1e-5 && entropy <= 1e-5 && prob <= 1e-5 && seen <= 2e-5);
         free(z);
     }
 }

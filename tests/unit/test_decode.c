@@ -304,6 +304,37 @@ static void frequencies(void **unused) {
     free(scratch);
 }
 
+/* Links of samplers with a memory: what the chain before them left is told, and GUARD's penalty is what its entropies make of it. */
+static void what_links_see(void **unused) {
+    (void)unused;
+    static const float z[6] = {2, 1, 0, -1, 3, -2}, before[3] = {1, 1.5f, .5f};
+    static const int32_t history[5] = {4, 4, 0, 1, 4};
+    float                work[6], want[6];
+    static char          scratch[1 << 17];
+    const jpt_link       half = {.kind = JPT_LINK_TEMPERATURE, .value = 0.5}, last[] = {{.kind = JPT_LINK_ZIPF, .value = 3}, {.kind = JPT_LINK_AIM, .value = 0.3},
+                                                                                        {.kind = JPT_LINK_GUARD, .values = before, .n_ids = 3, .count = 4}, {.kind = JPT_LINK_SURPRISE, .value = 9}};
+    for (int v = 0; v < 6; v++)
+        want[v] = z[v] / 0.5f;
+    assert_true(jpt_log_softmax(want, 6, want));
+    for (size_t i = 0; i < sizeof last / sizeof *last; i++)
+        for (uint32_t draw = 0; draw < 50; draw++) {
+            jpt_chain       c = {.n_links = 2, .link = {half, last[i]}};
+            jpt_select_item it = {.chain = &c, .history = history, .n_history = 5, .n_prompt = 2, .sample = true, .key = {1, 2, 0, draw}};
+            jpt_selected    out;
+            assert_int_equal(jpt_select_row(&it, z, 6, work, scratch, &out, NULL), JPT_OK);
+            if (last[i].kind == JPT_LINK_SURPRISE) {
+                assert_true(isnan(out.seen_logprob) && isnan(out.seen_entropy));
+                continue;
+            }
+            assert_float_equal(out.seen_logprob, want[out.token], 1e-6);
+            assert_true(isnan(out.seen_entropy) == (last[i].kind != JPT_LINK_GUARD));
+            if (last[i].kind == JPT_LINK_GUARD)
+                assert_float_equal(out.seen_entropy, jpt_entropy_eps(want, 6, 1e-5f), 1e-6);
+            assert_int_equal(jpt_select_row(&it, z, 1, work, scratch, &out, NULL), JPT_OK); /* a vocabulary of one token */
+            assert_true(out.token == 0 && out.seen_logprob == 0);
+        }
+}
+
 static void bad_logits(void **unused) {
     (void)unused;
     float           nan_row[3] = {1, NAN, 2}, empty[3] = {-INFINITY, -INFINITY, -INFINITY}, work[3];
@@ -330,7 +361,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(grids), cmocka_unit_test(refused_specs), cmocka_unit_test_setup_teardown(laws, set_up, tear_down),
         cmocka_unit_test_setup_teardown(batches_and_seeds, set_up, tear_down), cmocka_unit_test_setup_teardown(stop_strings, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(ends_and_refusals, set_up, tear_down), cmocka_unit_test(frequencies), cmocka_unit_test(bad_logits),
+        cmocka_unit_test_setup_teardown(ends_and_refusals, set_up, tear_down), cmocka_unit_test(frequencies), cmocka_unit_test(what_links_see), cmocka_unit_test(bad_logits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -196,23 +196,25 @@ __device__ static void typical(double mass, int keep) {
     forget_range();
 }
 
-/* Among the 100 best, renormalised, the longest prefix whose entropy stays within alpha times theirs; the first always stays. */
-__device__ static void top_h(double alpha) {
-    if (!range())
-        return;
+/* The k best stay, of equals the lower ids. */
+SMALL void keep_best(int k) {
     crossing c = {false, 0, 0, 0};
-    if (TOP_H < s.V)
-        c = kth(TOP_H);
-    if (c.found) {
-        if (c.before + c.own > TOP_H)
-            by_rank(UP, c.key, TOP_H - c.before, ~0ull, nullptr);
-        cut_keys_below(c.key);
-    }
-    /* every block gets all that are left, in bins that are read by nobody now and zeroed before they are used again */
+    if (k < s.V)
+        c = kth(k);
+    if (!c.found)
+        return;
+    if (c.before + c.own > (u64)k)
+        by_rank(UP, c.key, (u64)k - c.before, ~0ull, nullptr);
+    cut_keys_below(c.key);
+}
+
+/* All that are left, at most PICK_LINES, best first, as keys and ids: in every block.  Returns how many. */
+SMALL int gather(u64 *all) {
+    /* they come in bins that are read by nobody now and zeroed before they are used again */
     __syncthreads();
     if (threadIdx.x == 0)
         s.dirty = true;
-    u64 *list = s.bins + (s.searches + 2) % 3 * PICK_BINS, *all = (u64 *)s.low;
+    u64 *list = s.bins + (s.searches + 2) % 3 * PICK_BINS;
     int  n = by_rank(UP, 0, 0, 0, list), tid = threadIdx.x, rank = 0;
     row_wait();
     if (tid < n)
@@ -225,7 +227,18 @@ __device__ static void top_h(double alpha) {
     if (tid < n)
         all[rank] = mine;
     __syncthreads();
-    double sum = 0, w = tid < n ? (double)exp_exactly(score_of((unsigned)(all[tid] >> 32)) - s.top) : 0;
+    return n;
+}
+__device__ static float gathered(u64 entry) { return score_of((unsigned)(entry >> 32)); }
+
+/* Among the 100 best, renormalised, the longest prefix whose entropy stays within alpha times theirs; the first always stays. */
+__device__ static void top_h(double alpha) {
+    if (!range())
+        return;
+    keep_best(TOP_H);
+    u64 *all = (u64 *)s.low;
+    int  n = gather(all), tid = threadIdx.x;
+    double sum = 0, w = tid < n ? (double)exp_exactly(gathered(all[tid]) - s.top) : 0;
     if (tid < n)
         s.sums[tid] = w;
     __syncthreads();
@@ -317,10 +330,10 @@ __device__ static void surprise(double bound) {
 __device__ static void normalize() {
     if (!range())
         return;
-    float log_sum = (float)ln(exps().a);
+    float log_sum = (float)ln(exps().a), least = __fsub_rn(__fsub_rn(s.least, s.top), log_sum);
     EACH(i)
         s.z[i] = __fsub_rn(__fsub_rn(s.z[i], s.top), log_sum);
-    forget_range();
+    set_range(__fsub_rn(0, log_sum), least, least > -INFINITY);
 }
 
 __device__ static void dynamic_temperature(double t, double spread, double exponent) {
@@ -349,6 +362,135 @@ __device__ static void smoothing(double factor, double curve) {
     forget_range();
 }
 
+/* ---- links of samplers with a memory: log-probabilities stay in s.p until a token is chosen ------------------------- */
+
+__device__ static void aim(float at) {
+    EACH(i) {
+        float x = __fdiv_rn(fabsf(__fsub_rn(exp_of(s.z[i]), at)), 0.3f);
+        if (s.z[i] > -INFINITY)
+            s.z[i] = __fsub_rn(5, __fdiv_rn(__fmul_rn(__fmul_rn(10, x), x), __fadd_rn(1, x)));
+    }
+    forget_range();
+}
+
+/* Mirostat's k: see zipf_keeps in src/backend/ref/aim.c. */
+__device__ static int zipf_keeps(double mu, int form, int n_left) {
+    enum { FROM = 101 };
+    bool    paper = form != 0, guarded = form == 2;
+    u64    *all = (u64 *)s.low;
+    double *tb = (double *)s.high, *tt = tb + PICK_LINES;
+    int     tid = threadIdx.x, n = min(s.V, FROM), terms = min(n - 1, paper ? 100 : 99);
+    if (tid < n)
+        s.sums[tid] = tid < n_left ? (double)exp_exactly(gathered(all[tid])) : 0;
+    __syncthreads();
+    if (tid < terms) {
+        double t = ln((tid + 2.0) / (tid + 1.0)), ratio = s.sums[tid] / (s.sums[tid + 1] + (guarded ? 1e-9 : 0));
+        tb[tid] = t * ln(guarded && ratio < 1 ? 1 : ratio), tt[tid] = t * t;
+    }
+    __syncthreads();
+    if (tid == 0) {
+        double b = 0, t = 0, k = INFINITY, N = paper && !guarded ? 50000 : s.V;
+        for (int i = 0; i < terms && (guarded || s.sums[i + 1] > 0); i++)
+            b += tb[i], t += tt[i];
+        double zipf = t > 0 ? b / t : 0, e = zipf - 1;
+        if (zipf > 0)
+            k = pow(fabs(e) < 1e-9 ? pow(2.0, mu) / ln(N) : e * pow(2.0, mu) / (1 - pow(N, -e)), 1 / zipf);
+        s.keep = k <= s.V ? (paper ? (int)round(k) + 1 : (int)k) : s.V;
+        s.keep = max(1, min(s.keep, s.V));
+    }
+    __syncthreads();
+    return s.keep;
+}
+
+__device__ static void zipf(double mu, int form) {
+    keep_best(101);
+    int k = zipf_keeps(mu, form, gather((u64 *)s.low));
+    EACH(i)
+        s.z[i] = s.p[i];
+    __syncthreads();
+    keep_best(k);
+}
+
+__device__ static double clamped(double x, double low, double high) { return x < low ? low : x > high ? high : x; }
+__device__ static double guard_value(double local, double global, double q) {
+    double l = q * atanh(clamped(local, -1 + 1e-4, 1 - 1e-4)), g = q * atanh(clamped(global, -1 + 1e-4, 1 - 1e-4));
+    double share = fabs(l) / (fabs(g) + fabs(l) + 1e-4), x = share * l + (1 - share) * g;
+    return 1 / (1 + exp(-x));
+}
+/* Of the entropies last[0..n): the lower of the middle two. */
+__device__ static double lower_median(const float *last, int n) {
+    for (int i = 0; i < n; i++) {
+        int below = 0;
+        for (int k = 0; k < n; k++)
+            below += last[k] < last[i] || (last[k] == last[i] && k < i);
+        if (below == (n - 1) / 2)
+            return (double)last[i];
+    }
+    return NAN; /* an entropy is not a number */
+}
+
+/* p alpha^count, the k best of p: jpt_guard_step in src/backend/ref/aim.c is the definition. */
+__device__ static void guard(const dev_link &l, const edit *edits) {
+    int    window = (int)l.value, t = (int)l.second + 1, held = min((int)l.second, window);
+    tally  sum = nothing();
+    float *last = (float *)s.ranks; /* the latest entropies, this step's at the end */
+    EACH(i) {
+        float p = exp_of(s.z[i]);
+        sum.a += (double)__fmul_rn(p, logf(p + 1e-5f));
+    }
+    sum = total<SUMS>(sum);
+    if ((int)threadIdx.x < held)
+        last[threadIdx.x] = edits[l.first + l.count + threadIdx.x].value;
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        float  now = (float)-sum.a;
+        double h = (double)now, global = (0.95 * l.mass + h) / (0.95 * l.third + 1), local, far = 0, q = 0, scale, log_V = ln((double)s.V);
+        last[held] = now;
+        if (t < window) {
+            local = h - lower_median(last, t);
+        } else {
+            double brief = lower_median(last + held + 1 - (window - 1), window - 1);
+            local = h - lower_median(last + held + 1 - window, window);
+            far = brief - global;
+            q = clamped(fabs(brief - global) / (brief + 1e-4), 0, 1);
+        }
+        if (t > 1)
+            q += clamped(fabs(h - (double)last[held - 1]) / ((double)last[held - 1] + 1e-4), 0, 1);
+        q = 0.9 + 0.1 * (1 + q);
+        double k = 10 * guard_value(local / log_V, far / log_V, q) + 5;
+        scale = ln(k + 1e-4);
+        double alpha = clamped(guard_value(local / scale, far / scale, q), 0, 1);
+        s.keep = (int)fmax(1.0, floor(k)), s.run = ln(alpha > 1e-30 ? alpha : 1e-30), s.entropy = now;
+    }
+    __syncthreads();
+    double each = s.run;
+    keep_best(s.keep);
+    __syncthreads();
+    for (int e = l.first + (int)threadIdx.x; e < l.first + l.count; e += PICK_THREADS) {
+        int i = edits[e].id - s.from;
+        if (i >= 0 && i < s.count && s.z[i] > -INFINITY)
+            s.z[i] = __fadd_rn(s.z[i], (float)((double)edits[e].value * each));
+    }
+    forget_range();
+}
+
+SMALL bool apply_aim(const dev_link &k, const edit *edits) {
+    if (!range())
+        return false;
+    normalize();
+    EACH(i)
+        s.p[i] = s.z[i];
+    if (!range())
+        return false;
+    if (k.kind == D_AIM)
+        aim((float)k.mass);
+    else if (k.kind == D_ZIPF)
+        zipf(k.mass, k.count);
+    else
+        guard(k, edits);
+    return true;
+}
+
 /* false: no token is left where the link needs one. */
 SMALL bool apply(const dev_link &k, int keep, const edit *edits) {
     switch (k.kind) {
@@ -361,6 +503,9 @@ SMALL bool apply(const dev_link &k, int keep, const edit *edits) {
     case D_TOP_K: top_k(k.count > keep ? k.count : keep); return true;
     case D_TOP_N_SIGMA: top_n_sigma(k.mass); return true;
     case D_TOP_H: top_h(k.mass); return true;
+    case D_ZIPF:
+    case D_AIM:
+    case D_GUARD: return apply_aim(k, edits);
     default: break;
     }
     if (!range())
@@ -547,7 +692,7 @@ extern "C" __global__ void __launch_bounds__(PICK_THREADS, 2) choose(const __gri
         int    i = tid + e * PICK_THREADS;
         float  z = i < s.count ? s.z[i] : -INFINITY, w = exp_of(z - s.top);
         double line = (double)w;
-        s.p[i] = w;
+        s.z[i] = s.p[i], s.p[i] = w; /* z: what apply_aim has left there */
         t.a += (double)w;
         t.count += z > -INFINITY;
         if (z == s.top)
@@ -568,6 +713,7 @@ extern "C" __global__ void __launch_bounds__(PICK_THREADS, 2) choose(const __gri
             out->status = 0, out->token = s.from + place, out->n_kept = t.count;
             out->logprob = (float)((double)(given[s.from + place] - most) - log_sum), out->entropy = (float)(log_sum - t.c / t.b);
             out->kept_prob = (float)((j.sample ? (double)s.p[place] : 1.0) / s.all);
+            out->seen = s.z[place], out->seen_entropy = s.entropy;
             hand_over(&out->ready, a.call);
         }
     }

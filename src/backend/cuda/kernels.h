@@ -101,7 +101,9 @@ typedef struct flash_job {
 
 /* ---- selection */
 enum { D_EDITS, D_TEMPERATURE, D_TOP_K, D_TOP_P, D_MIN_P, D_EPSILON, D_ETA, D_TYPICAL, D_TOP_H, D_TOP_N_SIGMA, D_TOP_A, D_P_LESS, D_XTC, D_SURPRISE, D_NORMALIZE, D_DYNAMIC_TEMPERATURE, D_SMOOTHING,
-       D_ALLOWED }; /* D_ALLOWED: the edits' ids stay */
+       D_ALLOWED, /* the edits' ids stay */
+       D_ZIPF, D_AIM, D_GUARD }; /* D_GUARD: edits of ids with their counts, then n = min(second, value) more with the last entropies; value: the
+                                  * window, mass and third: weighted sum and weight of all `second` of them */
 enum { E_ADD, E_PENALTY, E_BAN, E_GROW, E_SET };
 typedef struct edit { /* of one id's score */
     int   id, op;
@@ -124,7 +126,7 @@ typedef struct choose_job {
 /* Results lie in host memory; `ready` is written last, the number of the call. */
 typedef struct choose_result {
     int      status, token, n_kept; /* status 1: no finite logit; 2: nothing is left; 3: a NaN */
-    float    logprob, entropy, kept_prob;
+    float    logprob, entropy, kept_prob, seen, seen_entropy; /* seen: ln p in what the last of D_ZIPF, D_AIM, D_GUARD saw */
     unsigned ready;
 } choose_result;
 typedef struct choose_args {

@@ -198,8 +198,23 @@ static int cut_of(jpt_link_kind k) {
     case JPT_LINK_XTC: return D_XTC;
     case JPT_LINK_NORMALIZE: return D_NORMALIZE;
     case JPT_LINK_SURPRISE: return D_SURPRISE;
+    case JPT_LINK_ZIPF: return D_ZIPF;
+    case JPT_LINK_AIM: return D_AIM;
     default: return -1;
     }
+}
+
+static void add_guard(list *to, const jpt_link *l, const jpt_select_item *it) {
+    dev_link d = {.kind = D_GUARD, .first = (int)to->e->n, .value = (float)l->count, .second = l->n_ids};
+    count_ids(to->e, it->history, it->n_history, to->V, E_ADD, 0, 1);
+    d.count = (int)to->e->n - d.first;
+    for (int32_t i = 0; i < l->n_ids; i++) {
+        d.mass = 0.95 * d.mass + (double)l->values[i];
+        d.third = 0.95 * d.third + 1;
+        if (i >= l->n_ids - l->count)
+            add_edit(to->e, 0, to->V, E_ADD, l->values[i]);
+    }
+    add_link(to, d);
 }
 
 jpt_status cuda_links(cuda_backend *c, const jpt_select_item *it, int32_t V, dev_link *link, int *n, edits *e, bool *known, jpt_error *err) {
@@ -226,6 +241,7 @@ jpt_status cuda_links(cuda_backend *c, const jpt_select_item *it, int32_t V, dev
                 add_only(&to, l, true);
             break;
         case JPT_LINK_EXPONENTIAL_DECAY: grow_ends(&to, l, it->chain, own - l->count); break;
+        case JPT_LINK_GUARD: add_guard(&to, l, it); break;
         default:
             JPT_TRY(edits_of(c, l, it->chain, it, V, e, err));
             add_edits(&to, first);

@@ -92,7 +92,7 @@ static jpt_status choose_greedily(cuda_backend *c, const float *d_logits, int32_
         const greedy_result *g = (const greedy_result *)back + i;
         if (!g->finite)
             return JPT_FAIL(err, DEVICE, "the model produced no finite logit");
-        out[i] = (jpt_selected){.token = g->token, .logprob = g->logprob, .entropy = g->entropy, .n_kept = V, .kept_prob = expf(g->logprob)};
+        out[i] = (jpt_selected){.token = g->token, .logprob = g->logprob, .entropy = g->entropy, .n_kept = V, .kept_prob = expf(g->logprob), .seen_logprob = NAN, .seen_entropy = NAN};
     }
     return JPT_OK;
 }
@@ -139,7 +139,11 @@ static jpt_status choose_by_chain(cuda_backend *c, const float *d_logits, int32_
         if (r->status)
             return JPT_FAIL(err, DEVICE, "%s", r->status == 1 ? "the model produced no finite logit" : r->status == 2 ? "the chain of processors left no token to choose from"
                                                                                                                         : "the model produced a logit that is not a number");
-        out[i] = (jpt_selected){.token = r->token, .logprob = r->logprob, .entropy = r->entropy, .n_kept = r->n_kept, .kept_prob = r->kept_prob};
+        const choose_job *j = &jobs[i];
+        int               last = j->n_links ? j->link[j->n_links - 1].kind : -1;
+        bool              aimed = last == D_ZIPF || last == D_AIM || last == D_GUARD;
+        out[i] = (jpt_selected){.token = r->token, .logprob = r->logprob, .entropy = r->entropy, .n_kept = r->n_kept, .kept_prob = r->kept_prob,
+                                .seen_logprob = aimed ? r->seen : NAN, .seen_entropy = last == D_GUARD ? r->seen_entropy : NAN};
     }
     return JPT_OK;
 }

@@ -67,9 +67,13 @@ int32_t jpt_best_scores(const float *z, int32_t n, int32_t k, void *scratch, int
 
 void jpt_keep_best(float *z, int32_t n, int32_t k, void *scratch) {
     select_room r = jpt_select_room(scratch, n);
+    jpt_keep_best_in(z, n, k, &r);
+}
+
+void jpt_keep_best_in(float *z, int32_t n, int32_t k, const select_room *r) {
     if (k >= n)
         return;
-    float bound = jpt_kth_largest(z, n, k, &r);
+    float bound = jpt_kth_largest(z, n, k, r);
     rows()->cut_below(z, z, n, (double)bound);
     for (int32_t i = n, over = rows()->count_finite(z, n) - k; i-- > 0 && over > 0;) /* of equal ones the last go */
         if (z[i] == bound && bound > -INFINITY) {

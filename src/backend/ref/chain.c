@@ -412,15 +412,23 @@ static void apply(const jpt_link *l, const jpt_chain *chain, const jpt_select_it
         z[best] = score;
         break;
     }
+    case JPT_LINK_ZIPF:
+    case JPT_LINK_AIM:
+    case JPT_LINK_GUARD: break; /* jpt_aim */
     }
 }
 
 jpt_status jpt_chain_run(const jpt_chain *chain, const jpt_select_item *item, float *z, int32_t n, select_room *r, jpt_error *err) {
     for (int32_t l = 0; l < chain->n_links; l++) {
         jpt_link_kind k = chain->link[l].kind;
-        if (jpt_link_reads_p(k) && !softmax(z, n, k == JPT_LINK_TYPICAL || k == JPT_LINK_ETA, r))
+        bool          ok = jpt_link_reads_p(k) ? softmax(z, n, k == JPT_LINK_TYPICAL || k == JPT_LINK_ETA, r) : true;
+        r->aimed = jpt_link_aims(k);
+        if (r->aimed)
+            ok = jpt_aim(&chain->link[l], item, z, n, r);
+        else if (ok)
+            apply(&chain->link[l], chain, item, z, n, r);
+        if (!ok)
             return JPT_FAIL(err, DEVICE, l ? "the chain of processors left no token to choose from" : "the model produced no finite logit");
-        apply(&chain->link[l], chain, item, z, n, r);
         r->measured = false;
     }
     return JPT_OK;

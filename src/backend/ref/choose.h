@@ -32,6 +32,8 @@ typedef struct select_room {
     float  max;
     double sum, dot;
     bool   measured, known; /* these are of the row as it is; and p holds exp(z - max), not divided yet */
+    bool   aimed;           /* the last link was one of those in aim.c: p holds the log-probabilities that it saw */
+    float  entropy;         /* and JPT_LINK_GUARD this entropy */
 } select_room;
 
 /* The same over a whole row of keys, in O(n): false when no entry passes the limit.  weight == NULL: ones.  The key is narrowed
@@ -46,9 +48,20 @@ select_room jpt_select_room(void *scratch, int32_t n_vocab);
 jpt_status jpt_chain_run(const jpt_chain *chain, const jpt_select_item *item, float *z, int32_t n, select_room *r, jpt_error *err);
 bool       jpt_link_reads_p(jpt_link_kind k);
 
+/* Is it a link of aim.c?  The link on z[n]; p and entropy are set.  false: no token is left. */
+bool jpt_link_aims(jpt_link_kind k);
+bool jpt_aim(const jpt_link *l, const jpt_select_item *it, float *z, int32_t n, select_room *r);
+
+/* [Basu et al. 2021] How many tokens keep a surprise of mu bits by Zipf's law, its exponent estimated from the first `terms` ratios of p[n],
+ * descending; `guarded`: ratios of at least 1.  INFINITY: the arithmetic fails. */
+double jpt_mirostat_k(const float *p, int32_t n, int32_t terms, bool guarded, double vocabulary, double mu);
+/* [GUARD 2025] k and alpha at this step: before[n] entropies of the steps before, `now` of this one; 2 <= window <= JPT_GUARD_WINDOW. */
+void jpt_guard_step(const float *before, int32_t n, float now, int32_t window, int32_t n_vocab, double *k, double *alpha);
+
 enum { SPAN_NATS = 32, LIKELY_NATS = 8 }; /* a boundary is looked for within so many nats of the best; where it mostly is */
 
 /* The k-th largest score as (score, id), ties ordered by id: of k equal ones the lowest id is the k-th.  And its value alone; 1 <= k <= n. */
+void  jpt_keep_best_in(float *z, int32_t n, int32_t k, const select_room *r); /* jpt_keep_best */
 entry jpt_kth_entry(const float *z, int32_t n, int32_t k, const select_room *r);
 float jpt_kth_largest(const float *z, int32_t n, int32_t k, const select_room *r);
 /* The k best scores above -INFINITY, best first (ties: lower id first), as entries with key = -score in r->e; returns how many. */

@@ -61,7 +61,8 @@ jpt_status jpt_select_row(const jpt_select_item *item, const float *logits, int3
         chosen = draw(work, n, jpt_rng_uniform(item->key, 0) * total);
     double log_sum = log(sum);
     *out = (jpt_selected){.token = chosen, .logprob = (float)((double)(logits[chosen] - max) - log_sum), .entropy = (float)(log_sum - dot / sum),
-                          .n_kept = kept, .kept_prob = (float)((item->sample ? (double)work[chosen] : 1) / total)};
+                          .n_kept = kept, .kept_prob = (float)((item->sample ? (double)work[chosen] : 1) / total), .seen_logprob = room.aimed ? room.p[chosen] : NAN,
+                          .seen_entropy = room.aimed ? room.entropy : NAN};
     return JPT_OK;
 }
 

@@ -23,7 +23,7 @@ rc=0 child=
 stop() { say "told to stop"; rc=130; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null; }
 trap stop INT TERM HUP
 run() { # SECONDS COMMAND...: TERM after so long, KILL when that does not help; waits through signals
-    timeout -k 20 "$1" "${@:2}" &
+    timeout -k 10 "$1" "${@:2}" &
     child=$!
     local r
     while :; do
@@ -36,7 +36,7 @@ run() { # SECONDS COMMAND...: TERM after so long, KILL when that does not help; 
 }
 
 "$jpt" doctor >"$out/doctor.txt" 2>&1
-tail=40 # seconds kept for the report
+tail=20 # seconds kept for the report, which takes ten, and for jpt to end
 if [ "${CALIBRATE:-60}" != 0 ] && [ ! -s "$out/calibrate.txt" ]; then
     say "calibrating"
     if run $((end - SECONDS - tail)) "$jpt" calibrate "${common[@]}" ${CALIBRATE_MODEL:+-m "$CALIBRATE_MODEL"} --seconds "${CALIBRATE:-60}" >"$out/calibrate.part"; then
@@ -47,7 +47,7 @@ if [ "${CALIBRATE:-60}" != 0 ] && [ ! -s "$out/calibrate.txt" ]; then
     fi
 fi
 if [ $rc -eq 0 ]; then
-    left=$((end - SECONDS - tail))
+    left=$((end - SECONDS - tail > 1 ? end - SECONDS - tail : 1)) # 0 would be no limit
     say "the study, $left s at most"
     # shellcheck disable=SC2086
     run "$left" "$jpt" bench "$plan" "${common[@]}" ${ARGS:-} -o "$out/results.db"

@@ -28,7 +28,7 @@ n=$(requests cut)
 for file in report/report.html report/report.tex export/runs.csv export/requests.jsonl audit.txt compare.txt doctor.txt; do
     [ -s "cut/$file" ] || fail "no $file of what there was"
 done
-MINUTES=$(echo 41 | awk '{print $1 / 60}') first_card "$model" cut
+MINUTES=$(echo 21 | awk '{print $1 / 60}') first_card "$model" cut
 rc=$?
 [ $rc -eq 124 ] || [ $rc -eq 130 ] || [ $rc -eq 0 ] || fail "its time: exit $rc"
 [ "$(requests cut)" -ge "$n" ] || fail "$(requests cut) requests after its time"

@@ -46,7 +46,7 @@ static void print_text(const jpt_calibration *c) {
         printf("idle            none: the meter has no baseline\n");
     printf("a byte          %.4g pJ, at best %.4g GB/s\n", c->pj_per_byte, c->bytes_per_s * 1e-9);
     printf("a FLOP          %.4g pJ, at best %.4g TFLOP/s\n", c->pj_per_flop, c->flops_per_s * 1e-12);
-    printf("launch-bound    %.4g W, %.4g ms a step of one layer\n", c->launch_w, c->launch_s * 1e3);
+    printf("one layer       %.4g W, %.4g ms a step (it waits for launches, where the model is small)\n", c->launch_w, c->launch_s * 1e3);
     printf("phases alone    %.4g J a position of a long prompt, %.4g J a step of one row, %.4g J a choice (+-%.2g)\n", c->prefill_j, c->decode_j, c->select_j, c->select_error_j);
     printf("fit             leaves %.3g %% of the joules unexplained (root mean square over four widths)\n", 100 * c->residual);
     if (!(c->residual < JPT_CALIBRATION_RESIDUAL))

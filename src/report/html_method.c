@@ -11,13 +11,14 @@ enum { LEDGER_ALIKE = 30 }; /* condition of a fit from which on its windows tell
 typedef struct reason { char text[160]; int n; } reason;
 enum { REASONS = 40 };
 
-/* "counter and integral differ by 12 %; short" : each part once, numbers blanked so that like goes to like. */
+/* "counter and integral differ by 12 %; short" : each part once, numbers blanked so that like goes to like.  prefix: before those that lack it. */
 static void count_reasons(reason *v, int *n, const char *text, const char *prefix) {
     for (const char *end; text && *text; text = *end ? end + 1 : end) {
         end = text + strcspn(text, ";");
         char   one[160];
-        size_t k = (size_t)snprintf(one, sizeof one, "%s", prefix);
-        for (const char *c = text + (*text == ' '); c < end && k + 4 < sizeof one; c++) {
+        const char *from = text + (*text == ' ');
+        size_t      k = (size_t)snprintf(one, sizeof one, "%s", strncmp(from, prefix, strlen(prefix)) == 0 ? "" : prefix);
+        for (const char *c = from; c < end && k + 4 < sizeof one; c++) {
             bool digit = *c >= '0' && *c <= '9';
             if (digit && k && one[k - 1] == '#')
                 continue;
@@ -208,6 +209,17 @@ static void window_facts(const report *r, jpt_buf *b) {
     jpt_buf_addz(b, "</dl></div>");
 }
 
+/* A later run of the same study has said it again: the newest row stands (jpt/store.h). */
+static bool is_outdated(const report *r, int i) {
+    const jpt_ledger_row *a = &r->ledgers[i];
+    for (int k = i + 1; k < r->n_ledgers; k++) {
+        const jpt_ledger_row *b = &r->ledgers[k];
+        if (a->study == b->study && a->cell == b->cell && report_same(a->method, b->method) && report_same(a->entry, b->entry))
+            return true;
+    }
+    return false;
+}
+
 void report_method(const report *r, jpt_buf *b) {
     jpt_buf_addz(b, "<section id=\"method\"><h2>How it was done</h2><p>Joules a kept output token: energy of whole requests over the tokens they kept. Gross is what the meter moved; net takes the idle power off. "
                     "– is absent, never zero. Intervals are 95 %: a bootstrap crossed over items and blocks, the same draws for every setting, scaled to the two-way cluster-robust standard error with Student's t. "
@@ -228,9 +240,11 @@ void report_method(const report *r, jpt_buf *b) {
         jpt_buf_addz(b, "<div><h3>second opinions on phases</h3><dl>");
         for (int i = 0; i < r->n_ledgers; i++) {
             const jpt_ledger_row *l = &r->ledgers[i];
+            if (is_outdated(r, i))
+                continue;
             jpt_buf_addz(b, "<dt>");
             report_escape(b, l->method), jpt_buf_addz(b, ", "), report_escape(b, l->entry);
-            jpt_buf_printf(b, "</dt><dd>%.4g ", l->value);
+            jpt_buf_printf(b, "%s</dt><dd>%.4g ", report_same(l->method, "nnls") ? "" : ", of the model that calibrated", l->value);
             if (isfinite(l->error_value))
                 jpt_buf_printf(b, "± %.2g ", l->error_value);
             report_escape(b, l->unit);

@@ -73,12 +73,18 @@ static void lines_as_list(jpt_buf *b, const char *text, const char *before) {
 static const figure shown[] = {QUALITY, J_TOKEN, NET_J_TOKEN, J_REQUEST, NET_J_REQUEST, LATENCY};
 enum { N_SHOWN = sizeof shown / sizeof *shown };
 
+/* Joules a request at the device's prices; NAN: not calibrated. */
+static double floor_of(const report *r, const cell *c) {
+    const jpt_floor_row *f = report_floor(r, c);
+    return f ? f->floor_j : NAN;
+}
+
 void report_md(const report *r, jpt_buf *b) {
     jpt_buf_addz(b, "# jpt report\n\n");
     if (r->modelled)
         jpt_buf_addz(b, "**Energy here is modelled, not measured.**\n\n");
     jpt_buf_addz(b, "J/token is joules a kept output token. Estimate and [95 % interval over items and blocks]; – is absent, never zero. "
-                    "Thrown away: share of the computed positions that are in no text. Front: on the Pareto front of quality against joules a request, and in what share of resamples.\n");
+                    "Of floor: joules a request over what its bytes and FLOPs cost at the device's calibrated prices. Thrown away: share of the computed positions that are in no text. Front: on the Pareto front of quality against joules a request, and in what share of resamples.\n");
     for (int i = 0; i < r->n_panels; i++) {
         const panel *p = &r->panels[i];
         jpt_buf      words = {0};
@@ -89,8 +95,8 @@ void report_md(const report *r, jpt_buf *b) {
         lines_as_list(b, words.p, "- ");
         b->oom = b->oom || words.oom;
         jpt_buf_fini(&words);
-        jpt_buf_printf(b, "\n| strategy | model | %s | J/token gross | J/token net | J/request gross | J/request net | s/request | thrown away | front | items | energy |\n"
-                          "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|\n",
+        jpt_buf_printf(b, "\n| strategy | model | %s | J/token gross | J/token net | J/request gross | J/request net | s/request | of floor | thrown away | front | items | energy |\n"
+                          "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|\n",
                        report_metric(p->task));
         for (int k = 0; k < p->n_cells; k++) {
             const cell *c = p->cells[k];
@@ -103,6 +109,11 @@ void report_md(const report *r, jpt_buf *b) {
                 add_estimate(b, c->fig[shown[e]]);
                 jpt_buf_addz(b, " | ");
             }
+            double floor_j = floor_of(r, c);
+            if (floor_j > 0 && isfinite(c->fig[J_REQUEST].mean))
+                jpt_buf_printf(b, "%.0f %% | ", 100 * c->fig[J_REQUEST].mean / floor_j);
+            else
+                jpt_buf_addz(b, "– | ");
             if (c->computed > 0)
                 jpt_buf_printf(b, "%.0f %% | ", 100 * c->discarded / c->computed);
             else
@@ -208,7 +219,7 @@ static void csv_real(jpt_buf *b, double v) {
 void report_csv(const report *r, jpt_buf *b) {
     jpt_buf_addz(b, "task,strategy,model,batch,metric,quality,quality_ci_low,quality_ci_high,j_per_token,j_per_token_ci_low,"
                     "j_per_token_ci_high,net_j_per_token,j_per_request,j_per_request_ci_low,j_per_request_ci_high,"
-                    "net_j_per_request,s_per_request,ttft_s,p_front_token,p_front_request,positions_computed,positions_discarded,draft_positions,n_items,n_requests,n_failed,"
+                    "net_j_per_request,floor_j_per_request,s_per_request,ttft_s,p_front_token,p_front_request,positions_computed,positions_discarded,draft_positions,n_items,n_requests,n_failed,"
                     "n_energy_invalid,energy_source,modelled\r\n");
     for (int i = 0; i < r->n_cells; i++) {
         const cell         *c = &r->cells[i];
@@ -222,7 +233,7 @@ void report_csv(const report *r, jpt_buf *b) {
         report_csv_field(b, t->primary_metric), jpt_buf_addc(b, ',');
         const estimate *f = c->fig;
         const double    values[] = {f[QUALITY].mean, f[QUALITY].low, f[QUALITY].high, f[J_TOKEN].mean, f[J_TOKEN].low, f[J_TOKEN].high, f[NET_J_TOKEN].mean, f[J_REQUEST].mean,
-                                    f[J_REQUEST].low, f[J_REQUEST].high, f[NET_J_REQUEST].mean, f[LATENCY].mean, f[TTFT].mean, c->p_front[0], c->p_front[1]};
+                                    f[J_REQUEST].low, f[J_REQUEST].high, f[NET_J_REQUEST].mean, floor_of(r, c), f[LATENCY].mean, f[TTFT].mean, c->p_front[0], c->p_front[1]};
         for (size_t k = 0; k < sizeof values / sizeof *values; k++) {
             csv_real(b, values[k]);
             jpt_buf_addc(b, ',');
@@ -303,6 +314,7 @@ static json_t *cell_json(const report *r, const cell *c) {
     for (int k = 0; k < c->n_scores; k++)
         json_object_set_new(scores, c->scores[k].metric, estimate_json(c->scores[k].of));
     json_object_set_new(o, "scores", scores);
+    json_object_set_new(o, "floor_joules_per_request", real_or_null(floor_of(r, c)));
     json_object_set_new(o, "p_front_token", real_or_null(c->p_front[0]));
     json_object_set_new(o, "p_front_request", real_or_null(c->p_front[1]));
     for (int k = 0; k < N_PHASES; k++)

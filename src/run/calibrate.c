@@ -110,7 +110,7 @@ jpt_status jpt_run_calibrate(const jpt_run_engine *e, double seconds, jpt_calibr
     for (int k = 0; st == JPT_OK && k < WIDTHS; k++)
         st = measure(s, e->meter, width[k] < so.n_ctx ? width[k] : so.n_ctx, 0, 0, fmax(each_s, l->shortest_s), &p[k], err);
     if (st == JPT_OK)
-        st = measure(s, e->meter, 1, 1, 0, fmax(each_s, l->shortest_s), &launch, err); /* one layer: hardly a byte a launch */
+        st = measure(s, e->meter, 1, 1, 0, fmax(each_s, l->shortest_s), &launch, err); /* one layer and the output matrix: of a small model hardly a byte a launch */
     if (st == JPT_OK)
         st = measure(s, e->meter, 1, 0, 1, fmax(each_s, l->shortest_s), &one, err);
     if (st == JPT_OK)

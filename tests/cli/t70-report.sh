@@ -36,6 +36,33 @@ grep -q "Holm over 4" cmp && grep -qE "not separable|equivalent" cmp && grep -q 
 mark=$(sed -n 's/^fingerprint of all rows //p' audit.txt)
 "$JPT" audit small.db --fingerprint "$mark" >/dev/null || fail "its own fingerprint"
 "$JPT" audit small.db --fingerprint "${mark//[0-9]/0}" >/dev/null && fail "another fingerprint is accepted"
+# the newest floor and the newest second opinion stand, and warnings are told once
+cp small.db said-twice.db
+python3 - <<'PY' || fail "rows said twice"
+import sqlite3
+c = sqlite3.connect("said-twice.db")
+for table, value in ("floor", "floor_j"), ("ledger", "value"):
+    names = [r[1] for r in c.execute(f"PRAGMA table_info({table})") if r[1] not in ("id", value)]
+    c.execute(f"INSERT INTO {table} ({','.join(names)}, {value}) SELECT {','.join(names)}, 2 * {value} FROM {table}")
+c.execute("UPDATE window SET reasons='warning: window of 2.2 s is shorter than 10 s' WHERE id=1")
+c.commit()
+PY
+"$JPT" report said-twice.db -o twice >/dev/null || fail "report of rows said twice"
+python3 - <<'PY' || fail "newest floors and opinions"
+import csv, json, re, sqlite3
+c = sqlite3.connect("said-twice.db")
+want = sorted(round(v, 6) for v, in c.execute("SELECT floor_j FROM floor WHERE id IN (SELECT max(id) FROM floor GROUP BY cell)"))
+rows = list(csv.DictReader(open("twice/report.csv", newline="")))
+got = sorted(round(float(r["floor_j_per_request"]), 6) for r in rows if r["floor_j_per_request"])
+assert want and got == want, (got, want)
+share = {f"{100 * float(r['j_per_request']) / float(r['floor_j_per_request']):.0f} %" for r in rows if r["floor_j_per_request"]}
+assert all(f"| {s} |" in open("twice/report.md").read() for s in share), share
+assert any(x["floor_joules_per_request"] for x in json.load(open("twice/results.json"))["cells"])
+page = open("twice/report.html").read()
+opinions = re.findall(r"<dt>((?:nnls|replication|amplification), [a-z]+)", page)
+assert opinions and len(opinions) == len(set(opinions)), opinions
+assert "warning: window of #" in page and "warning: warning" not in page
+PY
 tamper() { # rule's words, SQL
     cp small.db t.db
     python3 -c 'import sqlite3,sys; c=sqlite3.connect("t.db"); n=c.execute(sys.argv[1]).rowcount; c.commit(); sys.exit(n < 1)' "$2" || fail "no row for: $2"

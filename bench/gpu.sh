@@ -5,7 +5,7 @@
 #   SECONDS_A_WINDOW=10   joules by NVML's counter over windows of this length
 #   JPT_BENCH_DIR=/tmp    where random-weight models are made (16 + 9 + 5 + 3 + 0.3 GB)
 #   PYTHON=python3        with numpy; the peers need torch, transformers and nvidia-ml-py too
-#   SAMPLERS=only         instead of all that: the tests of selection, and every sampler beside greedy (<card>-samplers.jsonl), six minutes; PEERS=0: no peers
+#   SAMPLERS=only         instead of all that: the tests of selection, and every sampler (but guidance, which is two rows) beside greedy (<card>-samplers.jsonl), six minutes; PEERS=0: no peers
 #   LLAMA_BENCH=...       llama.cpp's llama-bench, to be timed and metered beside (the peers' Python packages, too)
 #   JPT_MODEL=...         a model for the checks of whole models, else smollm2-135m.gguf in jpt's cache for test_cuda_model
 set -euo pipefail
@@ -21,7 +21,7 @@ if [ -z "$bin" ]; then
     bin=build-gpu/bin
 fi
 card=$(nvidia-smi --query-gpu=name --format=csv,noheader | head -1 | tr ' ' '-')
-only=; [ "${SAMPLERS:-}" != only ] || only=-samplers
+case ${SAMPLERS:-} in '') only= ;; only) only=-samplers ;; *) echo "bench/gpu.sh: SAMPLERS=$SAMPLERS: only, or nothing" >&2; exit 2 ;; esac
 out=${OUT:-bench/results}/$card$only.jsonl
 export JPT_DEVICE=cuda JPT_BENCH_DIR=$dir
 mkdir -p "$(dirname "$out")"
@@ -54,7 +54,7 @@ one="window greedy 1 16 256 SECS"
 if [ -n "$only" ]; then
     lines=() n=0 # greedy before, between and after
     for s in sample:temperature=0.8 top-k:top_k=50 top-p:top_p=0.9 typical:typical_p=0.9 min-p:min_p=0.05 epsilon:epsilon_cutoff=0.0003 eta:eta_cutoff=0.0003 top-h top-n-sigma top-a p-less xtc dry dynatemp smoothing \
-        mirostat mirostat-v2 adaptive-p guard; do
+        mirostat mirostat-v2 adaptive-p guard guard:window=64; do
         ((n++ % 6 != 0)) || lines+=("$one")
         lines+=("window $s 1 16 256 SECS")
     done

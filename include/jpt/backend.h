@@ -147,7 +147,7 @@ typedef struct jpt_backend_ops {
     /* y[i, :] = x[rows[i], :]; rows host. */
     void (*gather)(jpt_backend *be, const float *d_x, const int32_t *rows, int32_t n, int32_t D, float *d_y);
 
-    /* Selection over d_logits [*, V]; semantics of select.h; waits for the result. */
+    /* Selection over d_logits [*, V]; semantics of select.h, every field of out (NAN where it says so); waits for the result. */
     jpt_status (*select)(jpt_backend *be, const float *d_logits, int32_t V, const jpt_select_item *items, int32_t n,
                          jpt_selected *out, jpt_error *err);
     jpt_status (*topk)(jpt_backend *be, const float *d_logits, int32_t V, const jpt_score_item *items, int32_t n, int32_t k, int32_t *out_index,

@@ -1,5 +1,5 @@
 /* Samplers with a memory: mirostat aims at a surprise, adaptive-p at a probability, GUARD follows the entropy.  Each is a link at the end of
- * a chain, whose aim moves with what was drawn: no row leaves the device.  And classifier-free guidance, which samples from the
+ * a chain, whose aim moves with what was drawn: no row is fetched.  And classifier-free guidance, which samples from the
  * difference that the prompt makes.  Their state is the request's own. */
 #include "decode_priv.h"
 #include <math.h>
@@ -32,7 +32,7 @@ static jpt_status add_aim(feedback_state *s, const jpt_spec *spec, jpt_error *er
     const char                *form = spec_string(spec, "form");
     jpt_zipf_form              zipf = strcmp(form, "paper") == 0 ? JPT_ZIPF_PAPER : strcmp(form, "shi") == 0 ? JPT_ZIPF_SHI : JPT_ZIPF_LLAMA_CPP;
     if (s->chain.chain.n_links == JPT_CHAIN_MAX)
-        return JPT_FAIL(err, ARG, "the chain has %d links already", JPT_CHAIN_MAX);
+        return JPT_FAIL(err, ARG, "%s: the chain has %d links already", spec->strategy->name, JPT_CHAIN_MAX);
     s->chain.chain.n_links++;
     *aim_of(s) = (jpt_link){.kind = kinds[s->way], .count = s->way == GUARD ? s->window : (int32_t)zipf};
     s->paper = s->way == MIROSTAT_1 && zipf != JPT_ZIPF_LLAMA_CPP;

@@ -68,6 +68,7 @@ static const jpt_chain chains[] = {
     CHAIN(1, 1, {.kind = JPT_LINK_ZIPF, .value = 3, .count = JPT_ZIPF_SHI}), CHAIN(1, 1, {.kind = JPT_LINK_GUARD, .values = entropies, .n_ids = 0, .count = 4}),
     CHAIN(1, 1, {.kind = JPT_LINK_GUARD, .values = entropies, .n_ids = 2, .count = 4}), CHAIN(1, 1, {.kind = JPT_LINK_GUARD, .values = entropies, .n_ids = 3, .count = 4}),
     CHAIN(1, 2, LINK(TEMPERATURE, 1.2), {.kind = JPT_LINK_GUARD, .values = entropies, .n_ids = 9, .count = 4}), CHAIN(1, 1, {.kind = JPT_LINK_GUARD, .values = entropies, .n_ids = 9, .count = 64}),
+    CHAIN(1, 2, {.kind = JPT_LINK_ZIPF, .value = 4}, {.kind = JPT_LINK_XTC}), CHAIN(1, 2, {.kind = JPT_LINK_GUARD, .count = 4}, LINK(TEMPERATURE, 0.7)),
     CHAIN(1, 1, {.kind = JPT_LINK_SURPRISE, .value = 0.5}), CHAIN(1, 1, {.kind = JPT_LINK_SURPRISE, .value = 9}),
     CHAIN(1, 0, {0}),
 };

@@ -311,7 +311,7 @@ static void what_links_see(void **unused) {
     static const int32_t history[5] = {4, 4, 0, 1, 4};
     float                work[6], want[6];
     static char          scratch[1 << 17];
-    const jpt_link       half = {.kind = JPT_LINK_TEMPERATURE, .value = 0.5}, last[] = {{.kind = JPT_LINK_ZIPF, .value = 3}, {.kind = JPT_LINK_AIM, .value = 0.3},
+    const jpt_link       half = {.kind = JPT_LINK_TEMPERATURE, .value = 0.5}, last[] = {{.kind = JPT_LINK_ZIPF, .value = 3}, {.kind = JPT_LINK_GUARD, .count = 4}, {.kind = JPT_LINK_AIM, .value = 0.3},
                                                                                         {.kind = JPT_LINK_GUARD, .values = before, .n_ids = 3, .count = 4}, {.kind = JPT_LINK_SURPRISE, .value = 9}};
     for (int v = 0; v < 6; v++)
         want[v] = z[v] / 0.5f;

@@ -205,6 +205,7 @@ static int cut_of(jpt_link_kind k) {
 }
 
 static void add_guard(list *to, const jpt_link *l, const jpt_select_item *it) {
+    JPT_ASSERT(l->count >= 2 && l->count <= JPT_GUARD_WINDOW);
     dev_link d = {.kind = D_GUARD, .first = (int)to->e->n, .value = (float)l->count, .second = l->n_ids};
     count_ids(to->e, it->history, it->n_history, to->V, E_ADD, 0, 1);
     d.count = (int)to->e->n - d.first;

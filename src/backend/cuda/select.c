@@ -119,7 +119,8 @@ static void launch_choose(cuda_backend *c, const float *d_logits, int32_t V, con
 }
 
 /* Few jobs without edits travel with the launch; more go over before it. */
-static jpt_status choose_by_chain(cuda_backend *c, const float *d_logits, int32_t V, const choose_job *jobs, const edits *e, int32_t n, jpt_selected *out, jpt_error *err) {
+static jpt_status choose_by_chain(cuda_backend *c, const float *d_logits, int32_t V, const jpt_select_item *items, const choose_job *jobs, const edits *e, int32_t n, jpt_selected *out,
+                                  jpt_error *err) {
     size_t at_edits = n <= PICK_INLINE ? 0 : cuda_back((size_t)n * sizeof *jobs), up = at_edits + e->n * sizeof *e->e;
     void  *back;
     JPT_TRY(share(c, up, (size_t)n * sizeof(choose_result), &back, err));
@@ -139,11 +140,11 @@ static jpt_status choose_by_chain(cuda_backend *c, const float *d_logits, int32_
         if (r->status)
             return JPT_FAIL(err, DEVICE, "%s", r->status == 1 ? "the model produced no finite logit" : r->status == 2 ? "the chain of processors left no token to choose from"
                                                                                                                         : "the model produced a logit that is not a number");
-        const choose_job *j = &jobs[i];
-        int               last = j->n_links ? j->link[j->n_links - 1].kind : -1;
-        bool              aimed = last == D_ZIPF || last == D_AIM || last == D_GUARD;
+        const jpt_chain *chain = items[i].chain; /* jobs lack the links that do nothing now */
+        int              last = chain && chain->n_links ? (int)chain->link[chain->n_links - 1].kind : -1;
+        bool             aimed = last == JPT_LINK_ZIPF || last == JPT_LINK_AIM || last == JPT_LINK_GUARD;
         out[i] = (jpt_selected){.token = r->token, .logprob = r->logprob, .entropy = r->entropy, .n_kept = r->n_kept, .kept_prob = r->kept_prob,
-                                .seen_logprob = aimed ? r->seen : NAN, .seen_entropy = last == D_GUARD ? r->seen_entropy : NAN};
+                                .seen_logprob = aimed ? r->seen : NAN, .seen_entropy = last == JPT_LINK_GUARD ? r->seen_entropy : NAN};
     }
     return JPT_OK;
 }
@@ -204,7 +205,7 @@ jpt_status cuda_select(jpt_backend *be, const float *d_logits, int32_t V, const 
         st = cuda_links(c, &items[i], V, jobs[i].link, &jobs[i].n_links, &e, &known, err);
     }
     if (st == JPT_OK)
-        st = known ? choose_by_chain(c, d_logits, V, jobs, &e, n, out, err) : select_on_host(c, d_logits, V, items, n, out, err);
+        st = known ? choose_by_chain(c, d_logits, V, items, jobs, &e, n, out, err) : select_on_host(c, d_logits, V, items, n, out, err);
     free(jobs);
     free(e.e);
     return st;

@@ -43,7 +43,8 @@ static int by_float(const void *a, const void *b) {
 /* torch's median of the last n entropies: of an even number the lower of the two middle values. */
 static double lower_median(const float *before, int32_t n_before, float h, int32_t n) {
     float room[JPT_GUARD_WINDOW];
-    memcpy(room, before + n_before - (n - 1), (size_t)(n - 1) * sizeof *room);
+    if (n > 1) /* else `before` may be NULL */
+        memcpy(room, before + n_before - (n - 1), (size_t)(n - 1) * sizeof *room);
     room[n - 1] = h;
     qsort(room, (size_t)n, sizeof *room, by_float);
     return (double)room[(n - 1) / 2];
@@ -84,6 +85,7 @@ void jpt_guard_step(const float *before, int32_t n, float now, int32_t w, int32_
 /* p times alpha^count, the k best of the original p. */
 static void guard(const jpt_link *l, const jpt_select_item *it, float *z, int32_t n, select_room *r) {
     double k, alpha;
+    JPT_ASSERT(l->count >= 2 && l->count <= JPT_GUARD_WINDOW);
     r->entropy = (float)jpt_entropy_eps(r->p, n, 1e-5f);
     jpt_guard_step(l->values, l->n_ids, r->entropy, l->count, n, &k, &alpha);
     double  each = log(alpha > 1e-30 ? alpha : 1e-30);

@@ -61,10 +61,11 @@ void jpt_guard_step(const float *before, int32_t n, float now, int32_t window, i
 enum { SPAN_NATS = 32, LIKELY_NATS = 8 }; /* a boundary is looked for within so many nats of the best; where it mostly is */
 
 /* The k-th largest score as (score, id), ties ordered by id: of k equal ones the lowest id is the k-th.  And its value alone; 1 <= k <= n. */
-void  jpt_keep_best_in(float *z, int32_t n, int32_t k, const select_room *r); /* jpt_keep_best */
 entry jpt_kth_entry(const float *z, int32_t n, int32_t k, const select_room *r);
 float jpt_kth_largest(const float *z, int32_t n, int32_t k, const select_room *r);
 /* The k best scores above -INFINITY, best first (ties: lower id first), as entries with key = -score in r->e; returns how many. */
 int32_t jpt_best_entries(const float *z, int32_t n, int32_t k, const select_room *r);
+/* jpt_keep_best, in this room. */
+void jpt_keep_best_in(float *z, int32_t n, int32_t k, const select_room *r);
 
 #endif

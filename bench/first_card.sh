@@ -39,7 +39,8 @@ run() { # SECONDS COMMAND...: TERM after so long, KILL when that does not help; 
 tail=20 # seconds kept for the report, which takes ten, and for jpt to end
 if [ "${CALIBRATE:-60}" != 0 ] && [ ! -s "$out/calibrate.txt" ]; then
     say "calibrating"
-    if run $((end - SECONDS - tail)) "$jpt" calibrate "${common[@]}" ${CALIBRATE_MODEL:+-m "$CALIBRATE_MODEL"} --seconds "${CALIBRATE:-60}" >"$out/calibrate.part"; then
+    left=$((end - SECONDS - tail > 1 ? end - SECONDS - tail : 1)) # 0 would be no limit
+    if run $left "$jpt" calibrate "${common[@]}" ${CALIBRATE_MODEL:+-m "$CALIBRATE_MODEL"} --seconds "${CALIBRATE:-60}" >"$out/calibrate.part"; then
         mv "$out/calibrate.part" "$out/calibrate.txt"
         cat "$out/calibrate.txt"
     else
@@ -47,7 +48,7 @@ if [ "${CALIBRATE:-60}" != 0 ] && [ ! -s "$out/calibrate.txt" ]; then
     fi
 fi
 if [ $rc -eq 0 ]; then
-    left=$((end - SECONDS - tail > 1 ? end - SECONDS - tail : 1)) # 0 would be no limit
+    left=$((end - SECONDS - tail > 1 ? end - SECONDS - tail : 1))
     say "the study, $left s at most"
     # shellcheck disable=SC2086
     run "$left" "$jpt" bench "$plan" "${common[@]}" ${ARGS:-} -o "$out/results.db"

@@ -274,7 +274,7 @@ int main(int argc, char **argv) {
                 for (int c = 0; c < n_configs; c++) {
                     jpt_floor_row f;
                     jpt_floor_row_init(&f);
-                    f.cell = cell[c], f.calibration = calibration, f.bytes = 1e12, f.bytes_j = 40, f.flops = 1e12, f.flops_j = .6, f.idle_j = 6, f.floor_j = 46.6, f.seconds = .3, f.n = number[3];
+                    f.cell = cell[c], f.calibration = calibration, f.bytes = 1e12, f.bytes_j = 40, f.flops = 1e12, f.flops_j = .6, f.idle_j = 20, f.floor_j = 60.6, f.seconds = 1, f.n = number[3];
                     CHECK(jpt_store_add_floor(s, &f, err));
                 }
             }

@@ -172,7 +172,8 @@ jpt_status jpt_store_put_plan(jpt_store *s, const jpt_plan_row *r, int64_t *id, 
 jpt_status jpt_store_put_calibration(jpt_store *s, const jpt_calibration_row *r, int64_t *id, jpt_error *err);
 jpt_status jpt_store_put_look(jpt_store *s, const jpt_look_row *r, int64_t *id, jpt_error *err);
 
-/* Rows of which the newest stands: for a ledger's study, cell, method and entry, and for a floor's cell. */
+/* A study's ledger is written anew as a whole: the rows of an earlier run go first.  Of a cell's floors the newest stands. */
+jpt_status jpt_store_clear_ledger(jpt_store *s, int64_t study, jpt_error *err);
 jpt_status jpt_store_add_ledger(jpt_store *s, const jpt_ledger_row *r, jpt_error *err);
 jpt_status jpt_store_add_floor(jpt_store *s, const jpt_floor_row *r, jpt_error *err);
 

@@ -8,7 +8,7 @@
 typedef enum rule {
     POSITIONS, TOKEN_IDS, PHASES, FATES, NET, REASONS, SILENT_ZERO, STOPS, BUDGET, SEEDS, TWICE, PAIRED, ITEMS, METERS, REFERENCES,
     OF_TOKENS, OF_REQUESTS, OF_NET, OF_SECONDS, MEAN_SCORE, CELL_SCORE,
-    WINDOW_TIME, WINDOW_POWER, WINDOW_BOOKS, WINDOW_NET, WINDOW_RESIDUAL, WINDOW_PHASES, WINDOW_REASONS, WINDOW_SHARES, WINDOW_COUNTS, WINDOW_SAME, WINDOW_ATTEMPT,
+    WINDOW_TIME, WINDOW_POWER, WINDOW_BOOKS, WINDOW_NET, WINDOW_RESIDUAL, WINDOW_PHASES, WINDOW_REASONS, WINDOW_SHARES, WINDOW_COUNTS, WINDOW_SAME, WINDOW_ATTEMPT, WINDOW_TWICE, WINDOW_IDLE,
     SAMPLES, INTEGRAL, FLOORS, CALIBRATIONS, LEDGERS, LOOKS, PLANS, N_RULES
 } rule;
 
@@ -45,6 +45,8 @@ static const char *const says[N_RULES] = {
     [WINDOW_COUNTS] = "a window counts its requests and tokens",
     [WINDOW_SAME] = "a request has its window's verdict, cell and block",
     [WINDOW_ATTEMPT] = "no answer is of a window that was repeated well",
+    [WINDOW_TWICE] = "no window stands in the file twice",
+    [WINDOW_IDLE] = "a window's idle watts are those of a baseline",
     [SAMPLES] = "samples of power lie around their window",
     [INTEGRAL] = "integrated power is that of the samples",
     [FLOORS] = "a floor is its bytes, FLOPs and idle at the prices",
@@ -334,10 +336,47 @@ static void audit_samples(audit *a, const jpt_window_row *w, const jpt_power_row
     }
     check_row(a, SAMPLES, around && sane && (!isfinite(w->peak_w) || peak <= w->peak_w * 1.5 + 1), "window", w->id, "%d samples%s%s, highest %.4g W, peak %.4g W", n,
               around ? "" : ", some far from it or out of order", sane ? "" : ", some negative", peak, w->peak_w);
-    /* the counter's own readings lie up to a step outside of the work: what power may do there is the slack */
+    int within = 0;
+    for (int i = 0; i < n; i++)
+        within += p[i].t_s >= t0 && p[i].t_s <= t1;
+    /* all samples are here: the same sum.  Some are not, or the edges were the counter's own readings, up to a step outside of the work: what power may do there is the slack */
     double sum = integrate(p, n, t0, t1), slack = .02 * fabs(w->integral_j) + 2 * or_zero(w->step_s) * fmax(peak, 0) + fmax(peak, 0) * .2;
+    if (w->n_samples == within)
+        slack = 1e-6 * fabs(w->integral_j) + 1e-9;
     if (isfinite(sum) && isfinite(w->integral_j))
         check_row(a, INTEGRAL, fabs(sum - w->integral_j) <= slack, "window", w->id, "%.6g J from %d samples, %.6g J in the row", sum, n, w->integral_j);
+}
+
+/* Watts that a baseline of the same study and meter drew; a study without baselines has none to compare. */
+static bool is_idle_of(const report *r, const jpt_window_row *w, double watts) {
+    bool any = false;
+    for (int i = 0; i < r->n_windows; i++) {
+        const jpt_window_row *o = &r->windows[i];
+        if (o->study != w->study || o->meter != w->meter || !report_same(o->kind, "idle"))
+            continue;
+        if (near(o->mean_w, watts, 1e-9))
+            return true;
+        any = true;
+    }
+    return !any;
+}
+
+static void audit_baselines(audit *a, const jpt_window_row *w) {
+    const report *r = a->r;
+    bool          twice = false;
+    for (int i = 0; i < r->n_windows; i++) {
+        const jpt_window_row *o = &r->windows[i];
+        twice = twice || (o != w && o->study == w->study && o->meter == w->meter && o->t_start_s == w->t_start_s && o->t_end_s == w->t_end_s && o->energy_j == w->energy_j && o->cell == w->cell && o->block == w->block &&
+                           o->order_in_block == w->order_in_block && report_same(o->kind, w->kind));
+    }
+    if (isfinite(w->t_start_s))
+        check_row(a, WINDOW_TWICE, !twice, "window", w->id, "another of its cell and block begins at %.6f s too, with the same joules", w->t_start_s);
+    if (report_same(w->kind, "idle"))
+        return;
+    if (isfinite(w->idle_before_w))
+        check_row(a, WINDOW_IDLE, is_idle_of(r, w, w->idle_before_w), "window", w->id, "%.6f W before, no baseline has drawn them", w->idle_before_w);
+    if (isfinite(w->idle_after_w))
+        check_row(a, WINDOW_IDLE, is_idle_of(r, w, w->idle_after_w), "window", w->id, "%.6f W after, no baseline has drawn them", w->idle_after_w);
 }
 
 static void audit_window(audit *a, const jpt_window_row *w) {
@@ -391,8 +430,10 @@ static int power_order(const void *a, const void *b) {
 }
 
 static void audit_windows(audit *a, const report *r) {
-    for (int i = 0; i < r->n_windows; i++)
+    for (int i = 0; i < r->n_windows; i++) {
         audit_window(a, &r->windows[i]);
+        audit_baselines(a, &r->windows[i]);
+    }
     if (r->n_powers)
         qsort(r->powers, (size_t)r->n_powers, sizeof *r->powers, power_order);
     for (int i = 0, n; i < r->n_powers; i += n) {
@@ -428,6 +469,11 @@ static void audit_others(audit *a, const report *r) {
         check_row(a, FLOORS, near(f->floor_j, f->bytes_j + f->flops_j + or_zero(f->idle_j), 1e-6), "floor", f->id, "%.6g J; %.6g + %.6g + %.6g", f->floor_j, f->bytes_j, f->flops_j, f->idle_j);
         if (c && isfinite(c->pj_per_byte) && isfinite(f->bytes))
             check_row(a, FLOORS, near(f->bytes_j, f->bytes * c->pj_per_byte * 1e-12, 1e-6), "floor", f->id, "%.6g J of %.6g bytes at %.6g pJ", f->bytes_j, f->bytes, c->pj_per_byte);
+        if (c && isfinite(c->pj_per_flop) && isfinite(f->flops))
+            check_row(a, FLOORS, near(f->flops_j, f->flops * c->pj_per_flop * 1e-12, 1e-6), "floor", f->id, "%.6g J of %.6g FLOPs at %.6g pJ", f->flops_j, f->flops, c->pj_per_flop);
+        if (c && c->bytes_per_s > 0 && c->flops_per_s > 0 && isfinite(f->seconds))
+            check_row(a, FLOORS, near(f->seconds, fmax(f->bytes / c->bytes_per_s, f->flops / c->flops_per_s), 1e-6) && near(or_zero(f->idle_j), or_zero(c->idle_w) * f->seconds, 1e-6), "floor", f->id,
+                      "%.6g s and %.6g J of idling for %.6g bytes and %.6g FLOPs", f->seconds, f->idle_j, f->bytes, f->flops);
     }
     for (int i = 0; i < r->n_ledgers; i++) {
         const jpt_ledger_row *l = &r->ledgers[i];

@@ -209,17 +209,6 @@ static void window_facts(const report *r, jpt_buf *b) {
     jpt_buf_addz(b, "</dl></div>");
 }
 
-/* A later run of the same study has said it again: the newest row stands (jpt/store.h). */
-static bool is_outdated(const report *r, int i) {
-    const jpt_ledger_row *a = &r->ledgers[i];
-    for (int k = i + 1; k < r->n_ledgers; k++) {
-        const jpt_ledger_row *b = &r->ledgers[k];
-        if (a->study == b->study && a->cell == b->cell && report_same(a->method, b->method) && report_same(a->entry, b->entry))
-            return true;
-    }
-    return false;
-}
-
 void report_method(const report *r, jpt_buf *b) {
     jpt_buf_addz(b, "<section id=\"method\"><h2>How it was done</h2><p>Joules a kept output token: energy of whole requests over the tokens they kept. Gross is what the meter moved; net takes the idle power off. "
                     "– is absent, never zero. Intervals are 95 %: a bootstrap crossed over items and blocks, the same draws for every setting, scaled to the two-way cluster-robust standard error with Student's t. "
@@ -240,8 +229,6 @@ void report_method(const report *r, jpt_buf *b) {
         jpt_buf_addz(b, "<div><h3>second opinions on phases</h3><dl>");
         for (int i = 0; i < r->n_ledgers; i++) {
             const jpt_ledger_row *l = &r->ledgers[i];
-            if (is_outdated(r, i))
-                continue;
             jpt_buf_addz(b, "<dt>");
             report_escape(b, l->method), jpt_buf_addz(b, ", "), report_escape(b, l->entry);
             jpt_buf_printf(b, "%s</dt><dd>%.4g ", report_same(l->method, "nnls") ? "" : ", of the model that calibrated", l->value);

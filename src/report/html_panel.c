@@ -190,6 +190,19 @@ static void row_begins(const report *r, const panel *p, const cell *c, jpt_buf *
         text_cell(b, c->model);
 }
 
+/* What a request's bytes and FLOPs cost at the device's prices, and what it took over that. */
+static void floor_cells(jpt_buf *b, const cell *c, const jpt_floor_row *floor) {
+    bool there = floor && floor->floor_j > 0;
+    if (there)
+        count(b, floor->floor_j, "%.4g");
+    else
+        jpt_buf_addz(b, "<td data-v=\"\">–</td>");
+    if (there && isfinite(c->fig[J_REQUEST].mean))
+        count(b, 100 * c->fig[J_REQUEST].mean / floor->floor_j, "%.0f %%");
+    else
+        jpt_buf_addz(b, "<td data-v=\"\">–</td>");
+}
+
 static void table(const report *r, const panel *p, jpt_buf *b) {
     bool shown[N_FIGURES] = {[QUALITY] = true, [J_TOKEN] = true, [J_REQUEST] = true}, floors = false;
     for (int i = 0; i < p->n_cells; i++) {
@@ -203,12 +216,15 @@ static void table(const report *r, const panel *p, jpt_buf *b) {
         sort_heading(b, "model", "");
     if (p->many_batches)
         sort_heading(b, "batch", "");
-    for (figure k = 0; k < N_FIGURES; k++)
+    for (figure k = 0; k < N_FIGURES; k++) {
         if (shown[k])
             sort_heading(b, k == QUALITY ? report_metric(p->task) : report_figures[k].name, k >= J_TOKEN && k <= NET_J_REQUEST && p->modelled ? "modelled" : "");
+        if (k == J_REQUEST && floors) {
+            sort_heading(b, "floor, J/request", "");
+            sort_heading(b, "% of floor", "");
+        }
+    }
     sort_heading(b, "on the front", "");
-    if (floors)
-        sort_heading(b, "% of floor", "");
     static const char *const last[] = {"thrown away", "drafted", "tokens", "items", "failed", "energy left out", "energy source"};
     for (size_t i = 0; i < sizeof last / sizeof *last; i++)
         sort_heading(b, last[i], "");
@@ -219,16 +235,15 @@ static void table(const report *r, const panel *p, jpt_buf *b) {
         row_begins(r, p, c, b);
         if (p->many_batches)
             count(b, (double)(c->row.batch < 1 ? 1 : c->row.batch), "%.0f");
-        for (figure k = 0; k < N_FIGURES; k++)
+        for (figure k = 0; k < N_FIGURES; k++) {
             if (shown[k])
                 number(b, c->fig[k]);
+            if (k == J_REQUEST && floors)
+                floor_cells(b, c, floor);
+        }
         if (isfinite(c->p_front[1]))
             count(b, 100 * c->p_front[1], c->front[1] ? "<b>%.0f %%</b>" : "%.0f %%");
         else
-            jpt_buf_addz(b, "<td data-v=\"\">–</td>");
-        if (floors && floor && floor->floor_j > 0 && isfinite(c->fig[J_REQUEST].mean))
-            count(b, 100 * c->fig[J_REQUEST].mean / floor->floor_j, "%.0f %%");
-        else if (floors)
             jpt_buf_addz(b, "<td data-v=\"\">–</td>");
         count(b, c->computed > 0 ? 100 * c->discarded / c->computed : 0, "%.3g %%");
         count(b, c->drafted, "%.0f");

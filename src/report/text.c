@@ -111,7 +111,7 @@ void report_md(const report *r, jpt_buf *b) {
             }
             double floor_j = floor_of(r, c);
             if (floor_j > 0 && isfinite(c->fig[J_REQUEST].mean))
-                jpt_buf_printf(b, "%.0f %% | ", 100 * c->fig[J_REQUEST].mean / floor_j);
+                jpt_buf_printf(b, "%.0f %% of %.4g J | ", 100 * c->fig[J_REQUEST].mean / floor_j, floor_j);
             else
                 jpt_buf_addz(b, "– | ");
             if (c->computed > 0)
@@ -219,8 +219,8 @@ static void csv_real(jpt_buf *b, double v) {
 void report_csv(const report *r, jpt_buf *b) {
     jpt_buf_addz(b, "task,strategy,model,batch,metric,quality,quality_ci_low,quality_ci_high,j_per_token,j_per_token_ci_low,"
                     "j_per_token_ci_high,net_j_per_token,j_per_request,j_per_request_ci_low,j_per_request_ci_high,"
-                    "net_j_per_request,floor_j_per_request,s_per_request,ttft_s,p_front_token,p_front_request,positions_computed,positions_discarded,draft_positions,n_items,n_requests,n_failed,"
-                    "n_energy_invalid,energy_source,modelled\r\n");
+                    "net_j_per_request,s_per_request,ttft_s,p_front_token,p_front_request,positions_computed,positions_discarded,draft_positions,n_items,n_requests,n_failed,"
+                    "n_energy_invalid,energy_source,modelled,floor_j_per_request\r\n");
     for (int i = 0; i < r->n_cells; i++) {
         const cell         *c = &r->cells[i];
         const jpt_task_row *t = report_task(r, c->row.task);
@@ -233,7 +233,7 @@ void report_csv(const report *r, jpt_buf *b) {
         report_csv_field(b, t->primary_metric), jpt_buf_addc(b, ',');
         const estimate *f = c->fig;
         const double    values[] = {f[QUALITY].mean, f[QUALITY].low, f[QUALITY].high, f[J_TOKEN].mean, f[J_TOKEN].low, f[J_TOKEN].high, f[NET_J_TOKEN].mean, f[J_REQUEST].mean,
-                                    f[J_REQUEST].low, f[J_REQUEST].high, f[NET_J_REQUEST].mean, floor_of(r, c), f[LATENCY].mean, f[TTFT].mean, c->p_front[0], c->p_front[1]};
+                                    f[J_REQUEST].low, f[J_REQUEST].high, f[NET_J_REQUEST].mean, f[LATENCY].mean, f[TTFT].mean, c->p_front[0], c->p_front[1]};
         for (size_t k = 0; k < sizeof values / sizeof *values; k++) {
             csv_real(b, values[k]);
             jpt_buf_addc(b, ',');
@@ -241,7 +241,9 @@ void report_csv(const report *r, jpt_buf *b) {
         jpt_buf_printf(b, "%.0f,%.0f,%.0f,", c->computed, c->discarded, c->drafted);
         jpt_buf_printf(b, "%d,%d,%d,%d,", c->n_items, c->n_requests, c->n_failed, c->n_invalid);
         report_csv_field(b, report_source(c));
-        jpt_buf_printf(b, ",%d\r\n", c->modelled);
+        jpt_buf_printf(b, ",%d,", c->modelled);
+        csv_real(b, floor_of(r, c));
+        jpt_buf_addz(b, "\r\n");
     }
 }
 

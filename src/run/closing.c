@@ -60,6 +60,7 @@ static jpt_status put_alone(bench *b, const jpt_calibration *k, jpt_error *err) 
 }
 
 jpt_status run_put_ledger(bench *b, jpt_error *err) {
+    JPT_TRY(jpt_store_clear_ledger(b->store, b->study, err));
     for (size_t i = 0; i < b->opt->n_engines; i++)
         if (b->engine[i].e->calibration)
             JPT_TRY(put_alone(b, b->engine[i].e->calibration, err));

@@ -169,6 +169,11 @@ PUT(plan)
 PUT(calibration)
 PUT(look)
 
+jpt_status jpt_store_clear_ledger(jpt_store *s, int64_t study, jpt_error *err) {
+    char sql[80];
+    snprintf(sql, sizeof sql, "DELETE FROM ledger WHERE study = %lld", (long long)study);
+    return sqlite3_exec(s->db, sql, NULL, NULL, NULL) == SQLITE_OK ? JPT_OK : jpt_store_sql_fail(s->db, s->path, "clearing the ledger", err);
+}
 jpt_status jpt_store_add_ledger(jpt_store *s, const jpt_ledger_row *r, jpt_error *err) { return insert(s, &ledger_table, r, NULL, err); }
 jpt_status jpt_store_add_floor(jpt_store *s, const jpt_floor_row *r, jpt_error *err) { return insert(s, &floor_table, r, NULL, err); }
 

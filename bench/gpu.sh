@@ -10,6 +10,8 @@
 #   JPT_MODEL=...         a model for the checks of whole models, else smollm2-135m.gguf in jpt's cache for test_cuda_model
 set -euo pipefail
 cd "$(dirname "$0")/.."
+case ${SAMPLERS:-} in '') only= ;; only) only=-samplers ;; *) echo "bench/gpu.sh: SAMPLERS=$SAMPLERS: only, or nothing" >&2; exit 2 ;; esac
+command -v nvidia-smi >/dev/null || { echo "bench/gpu.sh: no nvidia-smi here: this needs a machine with an NVIDIA card and its driver" >&2; exit 1; }
 python=${PYTHON:-python3} dir=${JPT_BENCH_DIR:-/tmp} seconds=${SECONDS_A_WINDOW:-10}
 bin=${JPT_BIN:-}
 if [ -z "$bin" ]; then
@@ -21,7 +23,6 @@ if [ -z "$bin" ]; then
     bin=build-gpu/bin
 fi
 card=$(nvidia-smi --query-gpu=name --format=csv,noheader | head -1 | tr ' ' '-')
-case ${SAMPLERS:-} in '') only= ;; only) only=-samplers ;; *) echo "bench/gpu.sh: SAMPLERS=$SAMPLERS: only, or nothing" >&2; exit 2 ;; esac
 out=${OUT:-bench/results}/$card$only.jsonl
 export JPT_DEVICE=cuda JPT_BENCH_DIR=$dir
 mkdir -p "$(dirname "$out")"

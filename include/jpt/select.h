@@ -104,6 +104,9 @@ typedef struct jpt_selected {
     float   seen_entropy;   /* - sum p ln(p + 1e-5) of what JPT_LINK_GUARD saw, nats; NAN: the last link is another */
 } jpt_selected;
 
+/* JPT_LINK_ZIPF, AIM and GUARD: the links that tell what they saw. */
+bool jpt_link_aims(jpt_link_kind k);
+
 /* Apply the chain to logits[V] in place (what is masked becomes -INFINITY).  `item` gives history, prompt length and
  * random key; its row and chain are not read.  scratch is used for sorting, at least jpt_select_scratch_bytes(V).
  * -INFINITY, ties and V = 1 are fine; a NaN logit or a row without a finite value is JPT_DEVICE ("the model produced no

@@ -141,8 +141,8 @@ static jpt_status choose_by_chain(cuda_backend *c, const float *d_logits, int32_
             return JPT_FAIL(err, DEVICE, "%s", r->status == 1 ? "the model produced no finite logit" : r->status == 2 ? "the chain of processors left no token to choose from"
                                                                                                                         : "the model produced a logit that is not a number");
         const jpt_chain *chain = items[i].chain; /* jobs lack the links that do nothing now */
-        int              last = chain && chain->n_links ? (int)chain->link[chain->n_links - 1].kind : -1;
-        bool             aimed = last == JPT_LINK_ZIPF || last == JPT_LINK_AIM || last == JPT_LINK_GUARD;
+        jpt_link_kind    last = chain && chain->n_links ? chain->link[chain->n_links - 1].kind : JPT_LINK_NORMALIZE;
+        bool             aimed = jpt_link_aims(last);
         out[i] = (jpt_selected){.token = r->token, .logprob = r->logprob, .entropy = r->entropy, .n_kept = r->n_kept, .kept_prob = r->kept_prob,
                                 .seen_logprob = aimed ? r->seen : NAN, .seen_entropy = last == JPT_LINK_GUARD ? r->seen_entropy : NAN};
     }

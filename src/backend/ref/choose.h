@@ -48,8 +48,7 @@ select_room jpt_select_room(void *scratch, int32_t n_vocab);
 jpt_status jpt_chain_run(const jpt_chain *chain, const jpt_select_item *item, float *z, int32_t n, select_room *r, jpt_error *err);
 bool       jpt_link_reads_p(jpt_link_kind k);
 
-/* Is it a link of aim.c?  The link on z[n]; p and entropy are set.  false: no token is left. */
-bool jpt_link_aims(jpt_link_kind k);
+/* A link that jpt_link_aims on z[n]; p and entropy are set.  false: no token is left. */
 bool jpt_aim(const jpt_link *l, const jpt_select_item *it, float *z, int32_t n, select_room *r);
 
 /* [Basu et al. 2021] How many tokens keep a surprise of mu bits by Zipf's law, its exponent estimated from the first `terms` ratios of p[n],
